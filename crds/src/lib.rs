@@ -1,0 +1,1 @@
+//! Aviary's Kubernetes API: kinds, conditions, quantities and names.

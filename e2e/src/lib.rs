@@ -1,0 +1,1 @@
+//! A real single-node Kubernetes, the end-to-end tests and the benchmarks.

@@ -1,0 +1,3 @@
+//! The aviary binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Observe a catalog, execute steps, probe health: everything that talks to ClickHouse.

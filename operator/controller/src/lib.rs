@@ -1,0 +1,1 @@
+//! Watch, reconcile, report: everything that talks to Kubernetes.

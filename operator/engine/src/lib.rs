@@ -1,0 +1,1 @@
+//! Embedded ClickHouse (libchdb) behind ClickHouse's HTTP interface, for development and tests.

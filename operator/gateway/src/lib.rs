@@ -1,0 +1,1 @@
+//! The HTTP data plane: endpoints and ingestion over an in-memory index.

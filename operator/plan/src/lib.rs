@@ -1,0 +1,1 @@
+//! Workspace model to desired catalog; desired and observed catalog to plan.

@@ -1,0 +1,1 @@
+//! SQL identifiers and literals, the pipe template language, dependency extraction.

@@ -1,0 +1,3 @@
+//! Repository tasks: generate, tidy, image.
+
+fn main() {}
