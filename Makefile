@@ -1,0 +1,34 @@
+# What people do with this repository. Every target installs what it needs,
+# says what it does, and reuses what an earlier run left.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench up down generate prepare
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The whole workspace is built at once, so that every target shares one set of features and one cache.
+BOX := cargo build --quiet --workspace --bins && $(TARGET)/debug/aviary-e2e
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: prepare ## Start a Kubernetes in a box, install Aviary, load 336,776 flights, ask three endpoints
+	@$(BOX) demo
+
+test: prepare ## Run every test: unit, property, engine, and end to end in the box
+	@./.ci/test
+
+bench: prepare ## Measure, and print each figure as a ratio beside the figure to reach
+	@$(BOX) bench
+
+up: prepare ## Start the Kubernetes in a box with Aviary installed, and leave it running
+	@$(BOX) prepare
+
+down: ## Stop the box and remove everything it left on this machine
+	@$(BOX) down
+
+generate: ## Write the CRD manifests, the chart's RBAC and the reference pages anew
+	@cargo xtask generate
+
+prepare:
+	@./.ci/prepare
