@@ -1,0 +1,107 @@
+//! What goes into a rendering and what comes out of it.
+
+/// The parameters of a request, as text. A name may come several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParameterValues {
+    /// Requests have few parameters, so a list is searched faster than a map.
+    pairs: Vec<(String, String)>,
+}
+
+impl ParameterValues {
+    /// No values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value; earlier ones of the same name stay.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.pairs.push((name.into(), value.into()));
+    }
+
+    /// The values of a name, in the order in which they came.
+    pub fn get_all<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v str> + Clone {
+        self.pairs
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The names, once for every value.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for ParameterValues {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut values = Self::new();
+        values.extend(pairs);
+        values
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> Extend<(N, V)> for ParameterValues {
+    fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, pairs: I) {
+        for (name, value) in pairs {
+            self.push(name, value);
+        }
+    }
+}
+
+/// A statement for ClickHouse and the values to bind in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// SQL with marks such as `{p_month:Int32}`.
+    pub sql: String,
+    /// The name in the mark (`p_month`) and the text that ClickHouse reads the
+    /// value from, to be sent as `param_p_month`.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Why a request's values cannot be used. Messages never repeat a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// Parameters without a default are not in the request.
+    #[error("missing parameter{} {}", if parameters.len() == 1 { "" } else { "s" }, quoted(parameters))]
+    Missing {
+        /// All that are missing.
+        parameters: Vec<String>,
+    },
+    /// A value is not of the parameter's type or not one that it takes.
+    #[error("parameter `{parameter}`{}: expected {expected}", place(*element))]
+    Invalid {
+        /// The parameter.
+        parameter: String,
+        /// Which element of an array, counted from 1.
+        element: Option<usize>,
+        /// What a good value looks like.
+        expected: String,
+    },
+    /// A parameter that takes one value came several times.
+    #[error("parameter `{parameter}`: expected one value, found several")]
+    Repeated {
+        /// The parameter.
+        parameter: String,
+    },
+}
+
+impl RenderError {
+    /// The names of the parameters at fault.
+    pub fn parameters(&self) -> &[String] {
+        match self {
+            Self::Missing { parameters } => parameters,
+            Self::Invalid { parameter, .. } | Self::Repeated { parameter } => {
+                std::slice::from_ref(parameter)
+            }
+        }
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+fn place(element: Option<usize>) -> String {
+    element.map_or_else(String::new, |index| format!(", element {index}"))
+}
