@@ -1,0 +1,140 @@
+//! The box's cgroup: pods live beneath it, and nothing else does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use super::layout::NODE_NAME;
+use super::{mounts, process, shell};
+
+/// Make the cgroup in every hierarchy: the kubelet wants its root to exist.
+pub(crate) fn create() -> Result<()> {
+    for folder in folders()? {
+        if folder.exists() {
+            continue;
+        }
+        fs::create_dir(&folder).with_context(|| format!("create cgroup {}", folder.display()))?;
+        // In version 1 a new cpuset is empty, and no process may enter it.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let parent = folder.parent().unwrap_or(Path::new("/")).join(file);
+            if let (Ok(value), true) = (fs::read_to_string(parent), folder.join(file).exists()) {
+                fs::write(folder.join(file), value.trim())
+                    .with_context(|| format!("fill {file} of {}", folder.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The box's cgroups that exist.
+pub(crate) fn existing() -> Result<Vec<PathBuf>> {
+    let mut folders = folders()?;
+    folders.retain(|folder| folder.exists());
+    Ok(folders)
+}
+
+/// The processes of pods.
+pub(crate) fn processes() -> Result<BTreeSet<i32>> {
+    let mut pids = BTreeSet::new();
+    for folder in existing()? {
+        collect(&folder, &mut pids);
+    }
+    Ok(pids)
+}
+
+/// End every pod: first the containers' own first processes are asked to, and
+/// after `grace` all are made to.
+pub(crate) async fn end_processes(grace: Duration) -> Result<()> {
+    for pid in processes()?
+        .into_iter()
+        .filter(|pid| is_first_of_container(*pid))
+    {
+        process::signal_pid(pid, Signal::TERM)?;
+    }
+    if wait_until_empty(grace).await.is_ok() {
+        return Ok(());
+    }
+    for pid in processes()? {
+        process::signal_pid(pid, Signal::KILL)?;
+    }
+    wait_until_empty(Duration::from_secs(20)).await
+}
+
+/// Remove the empty cgroups, the innermost first.
+pub(crate) async fn remove() -> Result<()> {
+    for folder in existing()? {
+        // The kernel takes a moment to let go of a cgroup after its last process.
+        shell::wait_for(Duration::from_secs(10), || async {
+            Ok(remove_tree(&folder)
+                .map_err(|error| format!("remove {}: {error}", folder.display())))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn folders() -> Result<Vec<PathBuf>> {
+    let mut roots: Vec<_> = mounts::all()?
+        .into_iter()
+        .filter(|mount| mount.target.starts_with("/sys/fs/cgroup"))
+        .filter(|mount| matches!(mount.kind.as_str(), "cgroup" | "cgroup2"))
+        .map(|mount| mount.target.join(NODE_NAME))
+        .collect();
+    roots.sort();
+    roots.dedup();
+    if roots.is_empty() {
+        bail!("no cgroup hierarchy is mounted under /sys/fs/cgroup");
+    }
+    Ok(roots)
+}
+
+async fn wait_until_empty(deadline: Duration) -> Result<()> {
+    shell::wait_for(deadline, || async {
+        let left = processes()?;
+        Ok(if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("processes of pods to end: {left:?}"))
+        })
+    })
+    .await
+}
+
+fn collect(folder: &Path, pids: &mut BTreeSet<i32>) {
+    let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for child in children(folder) {
+        collect(&child, pids);
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    for child in children(folder) {
+        remove_tree(&child)?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the process is number 1 in a pid namespace of its own.
+fn is_first_of_container(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|pids| pids.split_whitespace().skip(1).last() == Some("1"))
+}

@@ -1,0 +1,319 @@
+//! A real Kubernetes on this machine: etcd, kube-apiserver, controller manager,
+//! scheduler, kubelet, kube-proxy, CoreDNS, containerd, and volumes that grow.
+//!
+//! [`Cluster`] brings it up, takes it down and says how it is. Tests and the demo
+//! use whatever cluster [`Target::from_environment`] names: the box, or the one
+//! that `KUBECONFIG` points to. Images get into the box by [`Cluster::load_image`];
+//! into a cluster of one's own they get by its own means, for instance
+//! `kind load image-archive` with what `aviary-e2e build-image --output` writes.
+//!
+//! `docs/guides/box.md` describes it for those who use it.
+
+use std::fs;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+use self::components::{Components, Programs, STOP_AFTER_PODS, STOP_BEFORE_PODS};
+use self::image::ImageSpec;
+pub use self::layout::{HOST_ADDRESS, Layout, NODE_ADDRESS};
+pub use self::progress::Progress;
+pub use self::runtime::Loaded;
+pub use self::status::Status;
+pub use self::target::Target;
+
+mod addons;
+mod certificates;
+mod cgroups;
+mod components;
+mod configuration;
+pub mod image;
+mod layout;
+mod leftovers;
+mod machine;
+mod mounts;
+mod network;
+mod packages;
+mod process;
+mod progress;
+pub mod provisioner;
+mod quantity;
+mod runtime;
+mod shell;
+mod status;
+pub mod system_images;
+mod target;
+mod tools;
+mod volumes;
+
+/// How long pods have to end by themselves when the box goes down.
+const POD_GRACE: Duration = Duration::from_secs(10);
+const COMPONENT_GRACE: Duration = Duration::from_secs(10);
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The box of this machine, up or not.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    layout: Layout,
+}
+
+/// What `down` does with etcd, volumes, images and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The next box begins empty.
+    Remove,
+    /// The next box goes on where this one ended.
+    Keep,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::from_environment()
+    }
+}
+
+impl Cluster {
+    /// The box in the folders of [`Layout::from_environment`].
+    pub fn from_environment() -> Self {
+        Self {
+            layout: Layout::from_environment(),
+        }
+    }
+
+    /// Where the box keeps its things.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The administrator's kubeconfig; exists while the box is up.
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// The apiserver's audit log: one JSON object a line, metadata only. Each
+    /// answered request has one line of stage `ResponseComplete`; a watch has one
+    /// of stage `ResponseStarted` when it begins and the other when it ends.
+    pub fn audit_log(&self) -> PathBuf {
+        self.layout.audit_log()
+    }
+
+    /// A client with all rights.
+    pub async fn client(&self) -> Result<Client> {
+        client(&self.kubeconfig_path()).await
+    }
+
+    /// The path of `kubectl`, `helm`, `kubeconform` or another tool, built when missing.
+    pub async fn tool(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
+        tools::tool(&self.layout, progress, name).await
+    }
+
+    /// Bring up what is not up. With all healthy that takes a second or two.
+    pub async fn up(&self, progress: &Progress) -> Result<()> {
+        require_root()?;
+        let _lock = self.lock(progress).await?;
+        packages::install(&self.layout, progress).await?;
+        let kubectl = self.tool("kubectl", progress).await?;
+        let coredns = self.tool("coredns", progress).await?;
+        let kubernetes = kubectl.parent().context("kubectl lies in no folder")?;
+
+        progress
+            .step("Preparing folders and network", self.prepare())
+            .await?;
+        let programs = Programs {
+            kubernetes: kubernetes.to_owned(),
+            aviary_e2e: components::own_program()?,
+        };
+        let components = Components::new(&self.layout, &programs)?;
+        let control_plane = [
+            &components.etcd,
+            &components.containerd,
+            &components.apiserver,
+        ];
+        for component in control_plane {
+            self.start(progress, component).await?;
+        }
+        progress
+            .step("Loading system images", self.load_system_images(&coredns))
+            .await?;
+        let client = self.client().await?;
+        let alive = || process::check_alive(&self.layout, &control_plane);
+        progress
+            .step(
+                "Waiting for the apiserver",
+                addons::wait_for_api(&client, READY_DEADLINE, alive),
+            )
+            .await?;
+        for component in &components.clients {
+            self.start(progress, component).await?;
+        }
+        progress
+            .step("Applying addons", addons::apply(&self.layout, &kubectl))
+            .await?;
+        let all = components.all();
+        let alive = || process::check_alive(&self.layout, &all);
+        let whole = addons::wait_until_whole(&client, READY_DEADLINE, alive);
+        progress
+            .step("Waiting for node and name resolution", whole)
+            .await
+    }
+
+    /// Take everything down and check that nothing is left.
+    pub async fn down(&self, data: Data, progress: &Progress) -> Result<()> {
+        require_root()?;
+        let _lock = self.lock(progress).await?;
+        let layout = &self.layout;
+        progress
+            .step("Stopping what starts pods", self.stop(STOP_BEFORE_PODS))
+            .await?;
+        progress
+            .step("Stopping pods", cgroups::end_processes(POD_GRACE))
+            .await?;
+        progress
+            .step("Stopping the control plane", async {
+                self.stop(STOP_AFTER_PODS).await?;
+                // containerd's shims, and whatever else a part of the box has left behind.
+                process::end(layout, &process::running(layout), COMPONENT_GRACE).await
+            })
+            .await?;
+        progress
+            .step("Removing mounts, network and cgroups", self.clean())
+            .await?;
+        if data == Data::Remove {
+            remove_folder(layout.data())?;
+        }
+        let left = self.leftovers().await?;
+        if !left.is_empty() {
+            bail!("left on this machine:\n  {}", left.join("\n  "));
+        }
+        Ok(())
+    }
+
+    /// How the box is.
+    pub async fn status(&self) -> Result<Status> {
+        Status::of(self).await
+    }
+
+    /// What of the box is on this machine besides its data. Nothing, after `down`.
+    pub async fn leftovers(&self) -> Result<Vec<String>> {
+        leftovers::find(&self.layout).await
+    }
+
+    /// Build an image and give it to the box, unless it has that very content.
+    pub async fn load_image(&self, spec: ImageSpec) -> Result<Loaded> {
+        runtime::load(&self.layout, spec).await
+    }
+
+    /// Give the box the images of an archive (OCI, or as `docker save` writes it).
+    pub async fn load_archive(&self, archive: &Path) -> Result<String> {
+        runtime::load_archive(&self.layout, archive).await
+    }
+
+    async fn prepare(&self) -> Result<()> {
+        let layout = &self.layout;
+        for folder in [
+            layout.data(),
+            layout.run(),
+            &layout.logs(),
+            &layout.volumes(),
+        ] {
+            shell::create_folder(folder)?;
+        }
+        machine::note(layout)?;
+        certificates::ensure(layout)?;
+        cgroups::create()?;
+        network::ensure(layout).await
+    }
+
+    async fn start(&self, progress: &Progress, component: &process::Component) -> Result<()> {
+        let what = format!("Starting {}", component.name);
+        progress
+            .step(&what, process::ensure(&self.layout, component))
+            .await?;
+        Ok(())
+    }
+
+    async fn load_system_images(&self, coredns: &Path) -> Result<()> {
+        runtime::wait_until_ready(&self.layout, READY_DEADLINE).await?;
+        self.load_image(system_images::pause()).await?;
+        self.load_image(system_images::coredns(coredns)).await?;
+        Ok(())
+    }
+
+    async fn stop(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let mut processes = process::running(&self.layout);
+            processes.retain(|process| process.component == *name && process.is_component());
+            process::end(&self.layout, &processes, COMPONENT_GRACE).await?;
+        }
+        Ok(())
+    }
+
+    async fn clean(&self) -> Result<()> {
+        let layout = &self.layout;
+        let sockets = machine::shim_sockets(layout);
+        for socket in sockets {
+            fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
+        }
+        network::remove().await?;
+        for folder in [layout.run(), layout.data()] {
+            mounts::unmount_beneath(folder)?;
+        }
+        cgroups::remove().await?;
+        machine::restore(layout)?;
+        // Loop devices go by themselves once the kernel has let go of their mounts.
+        shell::wait_for(Duration::from_secs(20), || async {
+            let devices = volumes::loop_devices_beneath(layout.data()).await?;
+            Ok(match devices.first() {
+                None => Ok(()),
+                Some(device) => Err(format!("{device} to be free")),
+            })
+        })
+        .await?;
+        remove_folder(layout.run())
+    }
+
+    /// Keeps two of `up` and `down` from working at once.
+    async fn lock(&self, progress: &Progress) -> Result<File> {
+        let path = Path::new(layout::LOCK_FILE);
+        let file = File::create(path).with_context(|| format!("open {}", path.display()))?;
+        if file.try_lock().is_ok() {
+            return Ok(file);
+        }
+        let wait = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
+        progress
+            .step("Waiting for another `up` or `down` to end", async {
+                wait.await?.context("lock")
+            })
+            .await
+    }
+}
+
+/// A client for the cluster of a kubeconfig.
+async fn client(kubeconfig: &Path) -> Result<Client> {
+    let config = Kubeconfig::read_from(kubeconfig)
+        .with_context(|| format!("read {} (is the cluster up?)", kubeconfig.display()))?;
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    Client::try_from(config).with_context(|| format!("connect by {}", kubeconfig.display()))
+}
+
+fn require_root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the box needs root: it makes mounts, networks and cgroups");
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,148 @@
+//! `aviary-e2e`: a real Kubernetes on this machine, from one command.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use aviary_e2e::cluster::{Cluster, Data, Progress, Target, provisioner};
+use aviary_e2e::{demo, product};
+use clap::{Parser, Subcommand};
+
+mod build_image;
+
+/// A real single-node Kubernetes on this machine, for tests and the demo.
+///
+/// Needs Debian 12, root, and Go to build Kubernetes the first time. Data is in
+/// /var/lib/aviary-box (AVIARY_BOX_DIR), sockets in /run/aviary-box
+/// (AVIARY_BOX_RUN_DIR), built tools in ~/.cache/aviary (AVIARY_CACHE).
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Bring the cluster up; what runs already is left alone
+    Up,
+    /// Take the cluster down and check that nothing of it is left
+    Down {
+        /// Keep etcd, volumes, images and logs for the next `up`
+        #[arg(long)]
+        keep_data: bool,
+    },
+    /// Say how the cluster is; fails unless it is up
+    Status,
+    /// List what `down` should have removed; fails if there is anything
+    VerifyDown,
+    /// Run kubectl on the cluster
+    Kubectl {
+        /// kubectl's arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Print the path of kubectl, helm, kubeconform, ... built when missing
+    Tool {
+        /// The program's name
+        name: String,
+    },
+    /// Load an image archive (OCI, or from `docker save`) into the cluster
+    LoadImage {
+        /// The archive
+        archive: PathBuf,
+    },
+    /// Build an image from programs of this machine, without Docker, and load it
+    BuildImage(build_image::Arguments),
+    /// Bring the cluster up, and install Aviary from this checkout with the sample engine
+    Prepare,
+    /// Everything from `kubectl apply` to `curl`: prepare, load the flights of 2013, ask three endpoints
+    Demo,
+    /// Print the path of the kubeconfig in use
+    Kubeconfig,
+    /// Provide volumes for claims; `up` runs this
+    #[command(hide = true)]
+    Provisioner {
+        #[arg(long)]
+        kubeconfig: PathBuf,
+        #[arg(long)]
+        volumes: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Subcommands) -> Result<ExitCode> {
+    let cluster = Cluster::from_environment();
+    let progress = Progress::stderr();
+    match command {
+        Subcommands::Up => {
+            cluster.up(&progress).await?;
+            println!("export KUBECONFIG={}", cluster.kubeconfig_path().display());
+        }
+        Subcommands::Down { keep_data } => {
+            let data = if keep_data { Data::Keep } else { Data::Remove };
+            cluster.down(data, &progress).await?;
+        }
+        Subcommands::Status => {
+            let status = cluster.status().await?;
+            print!("{status}");
+            return Ok(exit_code(status.is_up()));
+        }
+        Subcommands::VerifyDown => {
+            let left = cluster.leftovers().await?;
+            left.iter().for_each(|item| println!("{item}"));
+            return Ok(exit_code(left.is_empty()));
+        }
+        Subcommands::Kubectl { arguments } => {
+            let kubectl = cluster.tool("kubectl", &progress).await?;
+            let error = Command::new(kubectl)
+                .args(arguments)
+                .env("KUBECONFIG", cluster.kubeconfig_path())
+                .exec();
+            return Err(error).context("start kubectl");
+        }
+        Subcommands::Tool { name } => {
+            println!("{}", cluster.tool(&name, &progress).await?.display());
+        }
+        Subcommands::LoadImage { archive } => {
+            print!("{}", cluster.load_archive(&archive).await?);
+        }
+        Subcommands::Prepare => {
+            let target = Target::from_environment();
+            target.ensure_up(&progress).await?;
+            product::install(&target, &progress).await?;
+        }
+        Subcommands::Demo => demo::run(&progress).await?,
+        Subcommands::Kubeconfig => {
+            println!("{}", Target::from_environment().kubeconfig().display());
+        }
+        Subcommands::BuildImage(arguments) => build_image::run(&cluster, arguments).await?,
+        Subcommands::Provisioner {
+            kubeconfig,
+            volumes,
+        } => {
+            tracing_subscriber::fmt().with_ansi(false).init();
+            provisioner::run(&kubeconfig, volumes).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
