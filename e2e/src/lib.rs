@@ -1,1 +1,5 @@
 //! A real single-node Kubernetes, the end-to-end tests and the benchmarks.
+//!
+//! It knows the product only from outside: manifests, HTTP, `kubectl`, `helm`.
+
+pub mod cluster;
