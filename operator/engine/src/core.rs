@@ -1,0 +1,288 @@
+//! The engine behind the HTTP interface: open, opened anew when users change, closed.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
+
+use crate::access::Access;
+use crate::access::users_xml;
+use crate::config::EngineConfig;
+use crate::control::Control;
+use crate::error::{EngineError, io_error};
+use crate::exception::{Exception, code};
+use crate::ffi::Api;
+use crate::library;
+use crate::running::Registry;
+use crate::session::OpenEngine;
+
+/// What never changes while the engine runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) version: String,
+    pub(crate) timezone: String,
+    pub(crate) display_name: String,
+    content_types: HashMap<String, String>,
+}
+
+impl Facts {
+    /// The Content-Type of an output format, in any case.
+    pub(crate) fn content_type(&self, format: &str) -> &str {
+        self.content_types
+            .get(&format.to_ascii_lowercase())
+            .map_or("text/plain; charset=UTF-8", String::as_str)
+    }
+}
+
+/// All of a running engine but its listeners.
+pub(crate) struct Core {
+    pub(crate) config: EngineConfig,
+    pub(crate) facts: Facts,
+    pub(crate) access: Access,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) slots: Arc<Semaphore>,
+    api: &'static Api,
+    runtime: Handle,
+    control: Arc<Control>,
+    /// Readers run queries; the writer opens the engine anew. `None` when closed.
+    gate: RwLock<Option<OpenEngine>>,
+    /// The version of the access list that libchdb has read.
+    opened_version: AtomicU64,
+    /// Held as long as the data path is ours.
+    _lock: File,
+}
+
+/// The right to run queries, which keeps the engine open.
+pub(crate) type OpenGuard<'a> = RwLockReadGuard<'a, OpenEngine>;
+
+impl Core {
+    /// Opens libchdb on the data path. Blocks.
+    pub(crate) fn open(config: EngineConfig, runtime: Handle) -> Result<Self, EngineError> {
+        let api = Api::load(&library::locate(config.library.as_deref())?)?;
+        fs::create_dir_all(&config.data_path).map_err(io_error("create", &config.data_path))?;
+        let lock = lock(&config.data_path)?;
+        let access = Access::load(
+            &config.data_path.join("access.json"),
+            config.default_password.as_ref(),
+        )?;
+        write_config(&config.data_path)?;
+
+        let control = Arc::new(Control::default());
+        let mut core = Self {
+            slots: Arc::new(Semaphore::new(config.max_concurrent_queries)),
+            registry: Arc::new(Registry::new(Arc::clone(&control))),
+            facts: Facts::default(),
+            access,
+            api,
+            runtime,
+            control,
+            gate: RwLock::new(None),
+            opened_version: AtomicU64::new(0),
+            config,
+            _lock: lock,
+        };
+        let (version, users) = core.access.users_xml();
+        *core.gate.get_mut() = Some(core.boot(&users)?);
+        core.opened_version.store(version, Ordering::Release);
+        core.facts = core.learn().map_err(|exception| EngineError::Broken {
+            reason: exception.to_string(),
+        })?;
+        Ok(core)
+    }
+
+    /// The open engine, with the users as they are now. Waits while it is
+    /// opened anew. Blocks.
+    pub(crate) fn enter(&self) -> Result<OpenGuard<'_>, Exception> {
+        if self.is_stale() {
+            self.reopen()?;
+        }
+        RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())
+    }
+
+    /// Whether users changed since libchdb read them.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.opened_version.load(Ordering::Acquire) < self.access.version()
+    }
+
+    /// Opens libchdb anew with the current users, once the running queries have
+    /// ended or the deadline has ended them.
+    fn reopen(&self) -> Result<(), Exception> {
+        let mut gate = self
+            .runtime
+            .block_on(self.drained(self.config.drain_deadline));
+        if gate.is_none() {
+            return Err(closed());
+        }
+        // Somebody else may have done it while this thread waited.
+        let (version, users) = self.access.users_xml();
+        if self.opened_version.load(Ordering::Acquire) >= version {
+            return Ok(());
+        }
+        let started = std::time::Instant::now();
+        *gate = None;
+        self.control.close();
+        match self.boot(&users) {
+            Ok(engine) => {
+                *gate = Some(engine);
+                self.opened_version.store(version, Ordering::Release);
+                self.access.confirm(version);
+                tracing::debug!(elapsed = ?started.elapsed(), "opened libchdb anew for changed users");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "libchdb refused the changed users; going back to the last ones it took");
+                let (version, users) = self.access.revert();
+                let engine = self
+                    .boot(&users)
+                    .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
+                *gate = Some(engine);
+                self.opened_version.store(version, Ordering::Release);
+                Err(Exception::new(
+                    code::LOGICAL_ERROR,
+                    "The engine could not take the last changes of users, roles or grants and has undone them.",
+                ))
+            }
+        }
+    }
+
+    /// The gate for writing: no query runs any more, none starts.
+    async fn drained(
+        &self,
+        deadline: std::time::Duration,
+    ) -> RwLockWriteGuard<'_, Option<OpenEngine>> {
+        let write = self.gate.write();
+        tokio::pin!(write);
+        if let Ok(gate) = tokio::time::timeout(deadline, &mut write).await {
+            return gate;
+        }
+        tracing::warn!(?deadline, "queries run past the deadline and are cancelled");
+        self.registry.cancel_all();
+        write.await
+    }
+
+    fn boot(&self, users: &str) -> Result<OpenEngine, EngineError> {
+        let data_path = &self.config.data_path;
+        write_private(&data_path.join("users.xml"), users)?;
+        let arguments = vec![
+            format!("--path={}", data_path.join("clickhouse").display()),
+            format!("--config-file={}", data_path.join("config.xml").display()),
+        ];
+        let connection = self
+            .api
+            .connect(&arguments)
+            .ok_or_else(|| EngineError::Open {
+                path: data_path.clone(),
+            })?;
+        self.control.set(connection);
+        Ok(OpenEngine::new(self.api, arguments))
+    }
+
+    fn learn(&self) -> Result<Facts, Exception> {
+        let basics = self
+            .control
+            .ask("SELECT version(), timezone(), hostName()")?;
+        let mut fields = basics.trim_end().split('\t').map(str::to_owned);
+        let mut next = || fields.next().unwrap_or_default();
+        let (version, timezone, display_name) = (next(), next(), next());
+        let formats = self
+            .control
+            .ask("SELECT lower(name), content_type FROM system.formats WHERE is_output")?;
+        Ok(Facts {
+            version,
+            timezone,
+            display_name,
+            content_types: formats
+                .lines()
+                .filter_map(|line| line.split_once('\t'))
+                .map(|(name, content_type)| (name.to_owned(), content_type.to_owned()))
+                .collect(),
+        })
+    }
+
+    /// Ends all queries, at the deadline by force, and closes libchdb.
+    pub(crate) async fn close(&self) {
+        let mut gate = self.drained(self.config.shutdown_deadline).await;
+        let engine = gate.take();
+        let control = Arc::clone(&self.control);
+        let closing = tokio::task::spawn_blocking(move || {
+            drop(engine);
+            control.close();
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "closing libchdb failed");
+        }
+    }
+
+    /// Joins libchdb's threads, before the process ends.
+    pub(crate) fn shut_down_library(&self) {
+        if !self.api.shutdown() {
+            tracing::warn!("libchdb left threads running");
+        }
+    }
+}
+
+fn closed() -> Exception {
+    Exception {
+        code: 236,
+        name: "ABORTED".to_owned(),
+        message: "The engine is shutting down.".to_owned(),
+    }
+}
+
+fn lock(data_path: &Path) -> Result<File, EngineError> {
+    let path = data_path.join("lock");
+    let file = File::create(&path).map_err(io_error("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(EngineError::InUse {
+            path: data_path.to_owned(),
+        }),
+        Err(fs::TryLockError::Error(source)) => Err(EngineError::Io {
+            action: "lock",
+            path,
+            source,
+        }),
+    }
+}
+
+fn write_config(data_path: &Path) -> Result<(), EngineError> {
+    let escaped = |path: PathBuf| users_xml::escape(&path.display().to_string());
+    // A view without SQL SECURITY runs in its creator's name, as ClickHouse documents it.
+    let config = format!(
+        "<clickhouse>\n\
+         \x20   <path>{}</path>\n\
+         \x20   <users_config>{}</users_config>\n\
+         \x20   <ignore_empty_sql_security_in_create_view_query>0</ignore_empty_sql_security_in_create_view_query>\n\
+         </clickhouse>\n",
+        escaped(data_path.join("clickhouse")),
+        escaped(data_path.join("users.xml")),
+    );
+    write_private(&data_path.join("config.xml"), &config)
+}
+
+/// Replaces a file as a whole, readable by its owner only.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), EngineError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let scratch = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&scratch)
+        .map_err(io_error("create", &scratch))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(io_error("write", &scratch))?;
+    fs::rename(&scratch, path).map_err(io_error("replace", path))?;
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error("sync", folder))
+}

@@ -1,0 +1,206 @@
+//! Connections to the open engine: each set up for one user, database and set of settings, and
+//! used again only for exactly the same.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::access::session::UserSession;
+use crate::control::MARK_SETTING;
+use crate::exception::Exception;
+use crate::ffi::{Api, Connection};
+use crate::sql::quote::{Identifier, Literal};
+
+/// How many idle connections are kept, over all users.
+const MAX_IDLE: usize = 128;
+
+/// What a connection is set up for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionKey {
+    pub(crate) session: Arc<UserSession>,
+    pub(crate) database: String,
+    /// As for GET: nothing may be changed, settings aside.
+    pub(crate) read_only: bool,
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// An open engine.
+pub(crate) struct OpenEngine {
+    api: &'static Api,
+    arguments: Vec<String>,
+    idle: Mutex<Idle>,
+    next_mark: AtomicU64,
+}
+
+#[derive(Default)]
+struct Idle {
+    connections: HashMap<ConnectionKey, Vec<MarkedConnection>>,
+    count: usize,
+}
+
+/// A connection and its mark in `system.processes`.
+pub(crate) struct MarkedConnection {
+    pub(crate) connection: Connection,
+    pub(crate) mark: String,
+}
+
+impl OpenEngine {
+    /// `arguments` are those that boot the engine.
+    pub(crate) fn new(api: &'static Api, arguments: Vec<String>) -> Self {
+        Self {
+            api,
+            arguments,
+            idle: Mutex::default(),
+            next_mark: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes an idle connection or makes a new one.
+    pub(crate) fn checkout(&self, key: &ConnectionKey) -> Result<MarkedConnection, Exception> {
+        if let Some(connection) = self.take_idle(key) {
+            return Ok(connection);
+        }
+        self.connect(key)
+    }
+
+    /// Gives a connection back that ran nothing but a plain query to its end.
+    pub(crate) fn give_back(&self, key: ConnectionKey, connection: MarkedConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.count >= MAX_IDLE {
+            // Somebody's old connections make room; who needs them makes new ones.
+            let victim = idle.connections.keys().next().cloned();
+            if let Some(dropped) = victim.and_then(|key| idle.connections.remove(&key)) {
+                idle.count -= dropped.len();
+            }
+        }
+        idle.count += 1;
+        idle.connections.entry(key).or_default().push(connection);
+    }
+
+    fn take_idle(&self, key: &ConnectionKey) -> Option<MarkedConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.connections.get_mut(key)?;
+        let connection = connections.pop();
+        if connections.is_empty() {
+            idle.connections.remove(key);
+        }
+        if connection.is_some() {
+            idle.count -= 1;
+        }
+        connection
+    }
+
+    fn connect(&self, key: &ConnectionKey) -> Result<MarkedConnection, Exception> {
+        let session = &key.session;
+        let number = self.next_mark.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}:{number}", session.helper_role);
+
+        let mut arguments = self.arguments.clone();
+        let mut set = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
+        // A server's defaults, where libchdb has those of a command line.
+        set("implicit_select", "0");
+        set("allow_introspection_functions", "0");
+        // Each query would start and join threads for it; blocks are formatted
+        // one by one while they stream, so nothing is gained.
+        set("output_format_parallel_formatting", "0");
+        set(MARK_SETTING, &mark);
+        if let Some(definer) = &session.definer {
+            set("default_view_definer", definer);
+        }
+        for (name, value) in &session.values {
+            set(name, value);
+        }
+        let Some(mut connection) = self.api.connect(&arguments) else {
+            return Err(Exception::new(
+                crate::exception::code::LOGICAL_ERROR,
+                "libchdb refused a new connection.",
+            ));
+        };
+        for statement in setup(key) {
+            connection
+                .query(statement.as_bytes(), "Null", &[])
+                .map_err(|text| Exception::parse(&text).for_user(&session.user))?;
+        }
+        Ok(MarkedConnection { connection, mark })
+    }
+}
+
+/// The statements that turn a fresh connection, which may do everything, into
+/// one of the user: the order is from what the user may not do to what he asks.
+fn setup(key: &ConnectionKey) -> Vec<String> {
+    let session = &key.session;
+    let mut statements = Vec::new();
+    if key.database != "default" {
+        statements.push(format!("USE {}", Identifier(&key.database)));
+    }
+    if let Some(profile) = &session.profile {
+        // Brings the constraints. Its values do not stick in libchdb, which
+        // is why they came as arguments.
+        statements.push(format!("SET profile = {}", Literal(profile)));
+    }
+    let roles: Vec<String> = std::iter::once(&session.helper_role)
+        .chain(&session.roles)
+        .map(|role| Identifier(role).to_string())
+        .collect();
+    statements.push(format!("SET ROLE {}", roles.join(", ")));
+
+    let (before, after): (Vec<_>, Vec<_>) = key
+        .settings
+        .iter()
+        .partition(|(name, _)| session.changeable_in_readonly.contains(name));
+    push_settings(&mut statements, before);
+    let read_only = match session.readonly {
+        0 if key.read_only => 2,
+        level => level,
+    };
+    if read_only != 0 {
+        statements.push(format!("SET readonly = {read_only}"));
+    }
+    push_settings(&mut statements, after);
+    statements
+}
+
+fn push_settings(statements: &mut Vec<String>, settings: Vec<&(String, String)>) {
+    if settings.is_empty() {
+        return;
+    }
+    let assignments: Vec<String> = settings
+        .into_iter()
+        .map(|(name, value)| format!("{} = {}", Identifier(name), Literal(value)))
+        .collect();
+    statements.push(format!("SET {}", assignments.join(", ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_come_before_wishes() {
+        let mut session = UserSession::unlimited("alice", "aviary-user-alice");
+        session.profile = Some("limits".to_owned());
+        session.readonly = 1;
+        session.changeable_in_readonly = vec!["max_threads".to_owned()];
+        session.roles = vec!["reader".to_owned()];
+        let key = ConnectionKey {
+            session: Arc::new(session),
+            database: "d".to_owned(),
+            read_only: true,
+            settings: vec![
+                ("max_threads".to_owned(), "2".to_owned()),
+                ("log_comment".to_owned(), "it's".to_owned()),
+            ],
+        };
+        assert_eq!(
+            setup(&key),
+            [
+                "USE `d`",
+                "SET profile = 'limits'",
+                "SET ROLE `aviary-user-alice`, `reader`",
+                "SET `max_threads` = '2'",
+                "SET readonly = 1",
+                r"SET `log_comment` = 'it\'s'",
+            ]
+        );
+    }
+}

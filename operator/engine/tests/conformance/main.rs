@@ -1,0 +1,7 @@
+//! The engine against those who must not tell it from a clickhouse-server: the official client
+//! crate and plain HTTP. All tests of this binary share one engine, since a process can have only
+//! one; each uses a database and users of its own.
+
+mod harness;
+mod http;
+mod official_client;
