@@ -15,6 +15,8 @@ use polyglot_sql::{
 };
 
 mod scan;
+#[cfg(test)]
+mod tests;
 
 /// A table, view or dictionary that a statement names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +56,7 @@ pub struct References {
     pub possible_tables: BTreeSet<TableReference>,
     /// Table functions: `numbers` in `FROM numbers(10)`.
     pub table_functions: BTreeSet<String>,
-    /// The names of subqueries in its outermost WITH.
+    /// The names that its WITH clauses, at any depth, give to subqueries.
     pub(crate) own_names: BTreeSet<String>,
 }
 
@@ -92,18 +94,11 @@ pub fn references(sql: &str) -> References {
     match parse(sql) {
         Some(statement) => {
             let mut visitor = Visitor::default();
-            visitor.visit(&statement, 0);
+            visitor.visit(&statement);
             visitor.found
         }
         None => scan::references(sql),
     }
-}
-
-/// Whether the parser can read a statement. That it cannot does not mean that
-/// ClickHouse cannot.
-#[cfg(test)]
-fn is_understood(sql: &str) -> bool {
-    parse(sql).is_some()
 }
 
 fn parse(sql: &str) -> Option<Expression> {
@@ -121,7 +116,9 @@ fn parse(sql: &str) -> Option<Expression> {
     let options = ParseOptions {
         complexity_guard: Some(guard),
     };
-    parse_one_with_options(sql, DialectType::ClickHouse, &options).ok()
+    let statement = parse_one_with_options(sql, DialectType::ClickHouse, &options).ok()?;
+    let is_unread = |part: &Expression| matches!(part, Expression::Command(_) | Expression::Raw(_));
+    (!statement.contains(is_unread)).then_some(statement)
 }
 
 /// Walks a statement and keeps the names that WITH clauses give.
@@ -134,17 +131,17 @@ struct Visitor {
 }
 
 impl Visitor {
-    fn visit(&mut self, expression: &Expression, depth: usize) {
+    fn visit(&mut self, expression: &Expression) {
         let with = with_of(expression);
         let outer = self.scope.len();
         if let Some(with) = with {
-            self.enter(with, depth);
+            self.enter(with);
         }
         self.note(expression);
         for child in expression.children() {
             let in_with = with.is_some_and(|with| is_body_of(with, child));
             if !in_with {
-                self.visit(child, depth + 1);
+                self.visit(child);
             }
         }
         self.scope.truncate(outer);
@@ -154,7 +151,7 @@ impl Visitor {
     ///
     /// ClickHouse lets a subquery see those before and after it. Its own name
     /// means the table outside of it, except with RECURSIVE.
-    fn enter(&mut self, with: &With, depth: usize) {
+    fn enter(&mut self, with: &With) {
         let names = with
             .ctes
             .iter()
@@ -162,16 +159,15 @@ impl Visitor {
             .map(|cte| cte.alias.name.clone());
         let first = self.scope.len();
         self.scope.extend(names);
-        if depth == 0 {
-            self.found.own_names = self.scope[first..].iter().cloned().collect();
-        }
+        let given = self.scope[first..].iter().cloned();
+        self.found.own_names.extend(given);
         for cte in &with.ctes {
             let own = self.scope[first..]
                 .iter()
                 .position(|name| *name == cte.alias.name)
                 .filter(|_| !with.recursive && names_a_query(cte));
             let hidden = own.map(|index| std::mem::take(&mut self.scope[first + index]));
-            self.visit(&cte.this, depth + 1);
+            self.visit(&cte.this);
             if let (Some(index), Some(name)) = (own, hidden) {
                 self.scope[first + index] = name;
             }

@@ -45,12 +45,6 @@ impl Display for Identifier {
     }
 }
 
-impl AsRef<str> for Identifier {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
 impl TryFrom<&str> for Identifier {
     type Error = IdentifierError;
 

@@ -79,23 +79,45 @@ impl Token {
 pub(crate) struct Lexer<'a> {
     sql: &'a str,
     position: usize,
+    /// How many dollar signs looked like a heredoc and were none. Each costs a
+    /// search through the rest of the text, so there is an end to it.
+    false_heredocs: u8,
 }
+
+/// No honest text has so many dollar signs that only look like a heredoc.
+const MAX_FALSE_HEREDOCS: u8 = 100;
 
 impl<'a> Lexer<'a> {
     /// Starts at the beginning of the text.
     pub(crate) fn new(sql: &'a str) -> Self {
-        Self { sql, position: 0 }
+        Self {
+            sql,
+            position: 0,
+            false_heredocs: 0,
+        }
     }
 
-    /// Starts at a byte position, which must be a character boundary outside of
-    /// any string or comment.
-    pub(crate) fn at(sql: &'a str, position: usize) -> Self {
-        Self { sql, position }
+    /// Goes on at another place, which must be a character boundary outside of any
+    /// string or comment.
+    pub(crate) fn seek(&mut self, position: usize) {
+        self.position = position;
     }
 
     /// The next token that is neither white space nor a comment.
     pub(crate) fn next_significant(&mut self) -> Option<Token> {
         self.find(|token| !token.is_trivia())
+    }
+}
+
+impl Lexer<'_> {
+    fn heredoc_or_word(&mut self, rest: &str) -> (TokenKind, usize) {
+        if self.false_heredocs < MAX_FALSE_HEREDOCS {
+            if let Some(token) = heredoc(rest) {
+                return token;
+            }
+            self.false_heredocs += 1;
+        }
+        word(rest)
     }
 }
 
@@ -105,7 +127,11 @@ impl Iterator for Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
         let rest = &self.sql[self.position..];
         let first = rest.chars().next()?;
-        let (kind, length) = token_at(rest, first);
+        let (kind, length) = if first == '$' {
+            self.heredoc_or_word(rest)
+        } else {
+            token_at(rest, first)
+        };
         let start = self.position;
         self.position += length;
         Some(Token {
@@ -147,7 +173,6 @@ fn token_at(rest: &str, first: char) -> (TokenKind, usize) {
             None => (TokenKind::Unterminated(Unterminated::Comment), rest.len()),
         },
         '0'..='9' => (TokenKind::Word, prefix_length(rest, is_word_byte)),
-        '$' => heredoc(rest).unwrap_or_else(|| word(rest)),
         'a'..='z' | 'A'..='Z' | '_' => word(rest),
         space if space.is_whitespace() => {
             let length = rest
@@ -254,8 +279,8 @@ fn unescape(character: char) -> char {
 
 /// The inside of a heredoc or of typographic quotes.
 fn strip_marks(quoted: &str) -> &str {
-    if quoted.starts_with('$') {
-        let tag_length = prefix_length(&quoted[1..], is_word_byte) + 2;
+    if let Some(rest) = quoted.strip_prefix('$') {
+        let tag_length = prefix_length(rest, is_word_byte) + 2;
         return &quoted[tag_length..quoted.len() - tag_length];
     }
     quoted.trim_matches(['\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}'])

@@ -5,8 +5,6 @@
 //! subquery in its WITH clause. Everything happens on template text, before any
 //! request: the composed text is one template.
 
-use std::fmt::Write;
-
 use crate::{Identifier, Template, TemplateError, is_plain_name};
 
 mod statement;
@@ -119,13 +117,19 @@ pub enum ComposeError {
         /// The names, the first repeated at the end.
         path: Vec<String>,
     },
-    /// A pipe that is read reads a table that has the name of a node here.
-    #[error("pipe `{pipe}` reads `{name}`, which is also the name of a node here: rename the node")]
+    /// ClickHouse resolves the names in a subquery where it is used. So a name that
+    /// one node gives, in a WITH of its own or by being a node, would be found in
+    /// place of the table that another, read from there, means by it.
+    #[error(
+        "`{reader}` reads `{name}`, but where `{giver}` reads `{reader}`, `{name}` has another meaning: rename `{name}` in `{giver}`"
+    )]
     Captured {
-        /// The pipe.
-        pipe: String,
+        /// The node or pipe that reads the name.
+        reader: String,
         /// The name.
         name: String,
+        /// The node or pipe in which it means something else.
+        giver: String,
     },
 }
 
@@ -138,21 +142,14 @@ pub fn compose(nodes: &[Node<'_>], endpoint: &str) -> Result<String, ComposeErro
     })
 }
 
-/// Composes the nodes of one pipe and the other pipes that they read.
+/// Composes the nodes of one pipe and the other pipes that they read. Pipes that
+/// are not read are not looked at.
 pub fn compose_with_pipes(input: ComposeInput<'_>) -> Result<String, ComposeError> {
     let sources = Sources::read(input)?;
-    let endpoint = sources
-        .nodes
-        .iter()
-        .position(|source| source.name == input.endpoint)
-        .ok_or_else(|| ComposeError::UnknownEndpoint {
-            endpoint: input.endpoint.to_owned(),
-        })?;
     let mut order = Order::default();
-    order.add(&sources, SourceId::Node(endpoint))?;
-    order.done.pop();
+    order.add(&sources, sources.endpoint)?;
     sources.check_capture(&order.done)?;
-    let composed = sources.write(&order.done, endpoint);
+    let composed = sources.write(&order.done);
     match Template::parse(&composed) {
         Ok(_) => Ok(composed),
         Err(error) => Err(ComposeError::Together { error }),
@@ -166,78 +163,147 @@ fn hint(error: &TemplateError) -> String {
         .map_or_else(String::new, |hint| format!(" ({hint})"))
 }
 
-/// All that may be needed, read once.
+/// The nodes and the pipes that the endpoint needs, by their index.
 struct Sources<'a> {
-    nodes: Vec<Source<'a>>,
-    pipes: Vec<Source<'a>>,
+    all: Vec<Source<'a>>,
+    endpoint: usize,
 }
 
 struct Source<'a> {
     name: &'a str,
+    kind: Kind,
     statement: Statement<'a>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SourceId {
-    Node(usize),
-    Pipe(usize),
+enum Kind {
+    /// A node of this pipe.
+    Node,
+    /// Another pipe, which does not see our nodes.
+    Pipe,
 }
 
 impl<'a> Sources<'a> {
     fn read(input: ComposeInput<'a>) -> Result<Self, ComposeError> {
-        let misnamed = input.nodes.iter().find(|node| !is_plain_name(node.name));
-        if let Some(node) = misnamed {
-            return Err(ComposeError::BadName {
-                node: node.name.to_owned(),
-            });
-        }
-        Ok(Self {
-            nodes: read_all(input.nodes)?,
-            pipes: read_all(input.pipes)?,
-        })
-    }
-
-    fn get(&self, id: SourceId) -> &Source<'a> {
-        match id {
-            SourceId::Node(index) => &self.nodes[index],
-            SourceId::Pipe(index) => &self.pipes[index],
-        }
-    }
-
-    /// What a name means where it is read: a pipe does not see our nodes.
-    fn find(&self, reader: SourceId, name: &str) -> Option<SourceId> {
-        let position = |sources: &[Source<'_>]| sources.iter().position(|it| it.name == name);
-        let node = match reader {
-            SourceId::Node(_) => position(&self.nodes).map(SourceId::Node),
-            SourceId::Pipe(_) => None,
-        };
-        node.or_else(|| position(&self.pipes).map(SourceId::Pipe))
-    }
-
-    /// ClickHouse lets every subquery of a WITH clause see all of its names, so a
-    /// node could take the place of a table that another pipe means.
-    fn check_capture(&self, needed: &[SourceId]) -> Result<(), ComposeError> {
-        let node_names: Vec<&str> = needed
-            .iter()
-            .filter(|id| matches!(id, SourceId::Node(_)))
-            .map(|id| self.get(*id).name)
-            .collect();
-        for id in needed {
-            let source = self.get(*id);
-            let mut names = source.statement.references.unqualified_names();
-            let captured = names.find(|name| node_names.contains(name));
-            if let (SourceId::Pipe(_), Some(name)) = (id, captured) {
-                return Err(ComposeError::Captured {
-                    pipe: source.name.to_owned(),
-                    name: name.to_owned(),
-                });
+        let mut all: Vec<Source<'a>> = Vec::with_capacity(input.nodes.len());
+        for node in input.nodes {
+            let name = node.name.to_owned();
+            if !is_plain_name(node.name) {
+                return Err(ComposeError::BadName { node: name });
             }
+            if all.iter().any(|source| source.name == node.name) {
+                return Err(ComposeError::DuplicateName { node: name });
+            }
+            all.push(Source::read(*node, Kind::Node)?);
+        }
+        let endpoint = all
+            .iter()
+            .position(|source| source.name == input.endpoint)
+            .ok_or_else(|| ComposeError::UnknownEndpoint {
+                endpoint: input.endpoint.to_owned(),
+            })?;
+        let mut sources = Self { all, endpoint };
+        sources.read_pipes(input.pipes)?;
+        Ok(sources)
+    }
+
+    /// Reads those of the pipes that the endpoint needs.
+    fn read_pipes(&mut self, pipes: &[Node<'a>]) -> Result<(), ComposeError> {
+        let mut reached = vec![self.endpoint];
+        let mut next = 0;
+        while let Some(reader) = reached.get(next).copied() {
+            let needed: Vec<Node<'a>> = self
+                .names_read_by(reader)
+                .filter(|name| self.find(reader, name).is_none())
+                .filter_map(|name| pipes.iter().find(|pipe| pipe.name == name).copied())
+                .collect();
+            for pipe in needed {
+                if self.find(reader, pipe.name).is_none() {
+                    self.all.push(Source::read(pipe, Kind::Pipe)?);
+                }
+            }
+            for read in self.read_by(reader) {
+                if !reached.contains(&read) {
+                    reached.push(read);
+                }
+            }
+            next += 1;
         }
         Ok(())
     }
 
-    fn write(&self, needed: &[SourceId], endpoint: usize) -> String {
-        let main = &self.nodes[endpoint].statement;
+    fn names_read_by(&self, reader: usize) -> impl Iterator<Item = &str> {
+        self.all[reader].statement.references.unqualified_names()
+    }
+
+    /// What a name means where it is read, unless it is a table.
+    fn find(&self, reader: usize, name: &str) -> Option<usize> {
+        let position = |kind| {
+            let mut all = self.all.iter();
+            all.position(|source| source.kind == kind && source.name == name)
+        };
+        let node = match self.all[reader].kind {
+            Kind::Node => position(Kind::Node),
+            Kind::Pipe => None,
+        };
+        node.or_else(|| position(Kind::Pipe))
+    }
+
+    /// The nodes and pipes that a source reads itself.
+    fn read_by(&self, reader: usize) -> impl Iterator<Item = usize> {
+        self.names_read_by(reader)
+            .filter_map(move |name| self.find(reader, name))
+    }
+
+    /// Refuses names that would be found in place of what their reader means.
+    fn check_capture(&self, needed: &[usize]) -> Result<(), ComposeError> {
+        for giver in needed {
+            let given = &self.all[*giver].statement.references.own_names;
+            if !given.is_empty() {
+                self.check_readers(*giver, |_, name| given.contains(name))?;
+            }
+        }
+        let is_node = |name: &str| {
+            let mut needed = needed.iter().map(|index| &self.all[*index]);
+            needed.any(|source| source.kind == Kind::Node && source.name == name)
+        };
+        self.check_readers(self.endpoint, |reader, name| {
+            reader.kind == Kind::Pipe && is_node(name)
+        })
+    }
+
+    /// Looks at all that a source reads, directly or not.
+    fn check_readers(
+        &self,
+        giver: usize,
+        has_another_meaning: impl Fn(&Source<'_>, &str) -> bool,
+    ) -> Result<(), ComposeError> {
+        let mut readers: Vec<usize> = self.read_by(giver).collect();
+        let mut next = 0;
+        while let Some(index) = readers.get(next).copied() {
+            let reader = &self.all[index];
+            let mut names = self.names_read_by(index);
+            if let Some(name) = names.find(|name| has_another_meaning(reader, name)) {
+                return Err(ComposeError::Captured {
+                    reader: reader.name.to_owned(),
+                    name: name.to_owned(),
+                    giver: self.all[giver].name.to_owned(),
+                });
+            }
+            for read in self.read_by(index) {
+                if !readers.contains(&read) {
+                    readers.push(read);
+                }
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the composed text; the endpoint is the last of what is needed.
+    fn write(&self, needed: &[usize]) -> String {
+        let main = &self.all[self.endpoint].statement;
+        let (_, needed) = needed.split_last().unwrap_or((&self.endpoint, &[]));
         if needed.is_empty() {
             return main.text.to_owned();
         }
@@ -247,58 +313,39 @@ impl<'a> Sources<'a> {
             Head::With {
                 list_start,
                 recursive,
-            } if !self.own_names_clash(needed, main) => {
+            } => {
                 let recursive = if recursive { "RECURSIVE " } else { "" };
                 let own_list = main.text[list_start..].trim_start();
                 format!("WITH {recursive}{list},\n{own_list}")
             }
             // Without an ORDER BY of its own the outer query keeps the inner order.
-            Head::With { .. } | Head::Other => {
-                format!("WITH {list}\nSELECT * FROM (\n{}\n)", main.text)
-            }
+            Head::Other => format!("WITH {list}\nSELECT * FROM (\n{}\n)", main.text),
         }
     }
 
     /// `a AS (...), b AS (...)`.
-    fn write_list(&self, needed: &[SourceId]) -> String {
-        let mut list = String::new();
-        for id in needed {
-            let Source { name, statement } = self.get(*id);
-            let separator = if list.is_empty() { "" } else { ",\n" };
-            let quoted = quote(name);
-            // Writing to a String does not fail.
-            let _ = write!(list, "{separator}{quoted} AS (\n{}\n)", statement.text);
-        }
-        list
-    }
-
-    /// Whether a name in the endpoint's own WITH clause would, in one list with the
-    /// others, exist twice or take the place of a table that one of them reads.
-    fn own_names_clash(&self, needed: &[SourceId], main: &Statement<'_>) -> bool {
-        needed.iter().map(|id| self.get(*id)).any(|source| {
-            let references = &source.statement.references;
-            main.references.own_names.contains(source.name)
-                || references
-                    .unqualified_names()
-                    .any(|name| main.references.own_names.contains(name))
-        })
+    fn write_list(&self, needed: &[usize]) -> String {
+        let items: Vec<String> = needed
+            .iter()
+            .map(|index| {
+                let Source {
+                    name, statement, ..
+                } = &self.all[*index];
+                format!("{} AS (\n{}\n)", quote(name), statement.text)
+            })
+            .collect();
+        items.join(",\n")
     }
 }
 
-fn read_all<'a>(nodes: &[Node<'a>]) -> Result<Vec<Source<'a>>, ComposeError> {
-    let mut sources: Vec<Source<'a>> = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        if sources.iter().any(|source| source.name == node.name) {
-            return Err(ComposeError::DuplicateName {
-                node: node.name.to_owned(),
-            });
-        }
-        sources.push(Source {
+impl<'a> Source<'a> {
+    fn read(node: Node<'a>, kind: Kind) -> Result<Self, ComposeError> {
+        Ok(Self {
             name: node.name,
-            statement: Statement::read(*node)?,
-        });
+            kind,
+            statement: Statement::read(node)?,
+        })
     }
-    Ok(sources)
 }
 
 /// Names in a WITH clause are quoted: a node may be called `final` or `left`.
@@ -309,29 +356,29 @@ fn quote(name: &str) -> String {
 /// Finds what is needed, each after all that it reads itself.
 #[derive(Default)]
 struct Order {
-    done: Vec<SourceId>,
-    path: Vec<SourceId>,
+    done: Vec<usize>,
+    path: Vec<usize>,
 }
 
 impl Order {
-    fn add(&mut self, sources: &Sources<'_>, id: SourceId) -> Result<(), ComposeError> {
-        if self.done.contains(&id) {
+    fn add(&mut self, sources: &Sources<'_>, index: usize) -> Result<(), ComposeError> {
+        if self.done.contains(&index) {
             return Ok(());
         }
-        if let Some(start) = self.path.iter().position(|known| *known == id) {
-            let circle = self.path[start..].iter().chain([&id]);
+        if let Some(start) = self.path.iter().position(|known| *known == index) {
+            let circle = self.path[start..].iter().chain([&index]);
             return Err(ComposeError::Cycle {
-                path: circle.map(|id| sources.get(*id).name.to_owned()).collect(),
+                path: circle
+                    .map(|index| sources.all[*index].name.to_owned())
+                    .collect(),
             });
         }
-        self.path.push(id);
-        for name in sources.get(id).statement.references.unqualified_names() {
-            if let Some(read) = sources.find(id, name) {
-                self.add(sources, read)?;
-            }
+        self.path.push(index);
+        for read in sources.read_by(index) {
+            self.add(sources, read)?;
         }
         self.path.pop();
-        self.done.push(id);
+        self.done.push(index);
         Ok(())
     }
 }

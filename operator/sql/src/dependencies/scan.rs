@@ -95,14 +95,53 @@ impl Scanner<'_> {
         found.tables.extend(text.as_deref().map(named));
     }
 
+    /// What is read from after FROM or JOIN, and after the commas that follow.
     fn source(&self, index: usize, found: &mut References) {
-        let Some((name, next)) = self.name_at(index) else {
-            return;
-        };
-        if self.is_symbol(next, '(') {
-            found.table_functions.insert(name.name);
-        } else {
+        let mut start = Some(index);
+        while let Some((name, next)) = start.and_then(|start| self.name_at(start)) {
+            if self.is_symbol(next, '(') {
+                found.table_functions.insert(name.name);
+                return;
+            }
             found.tables.insert(name);
+            let comma = self.after_alias(next);
+            start = self.is_symbol(comma, ',').then_some(comma + 1);
         }
+    }
+
+    /// The index behind `[AS] alias` and `FINAL`, where these follow a table.
+    fn after_alias(&self, index: usize) -> usize {
+        const NO_ALIAS: [&str; 22] = [
+            "ANY",
+            "ARRAY",
+            "ASOF",
+            "CROSS",
+            "EXCEPT",
+            "FULL",
+            "GLOBAL",
+            "GROUP",
+            "HAVING",
+            "INNER",
+            "INTERSECT",
+            "JOIN",
+            "LEFT",
+            "LIMIT",
+            "OFFSET",
+            "ORDER",
+            "PREWHERE",
+            "RIGHT",
+            "SELECT",
+            "SETTINGS",
+            "UNION",
+            "WHERE",
+        ];
+        let alias = index + usize::from(self.is_keyword(index, "AS"));
+        let is_alias = self
+            .tokens
+            .get(alias)
+            .is_some_and(|token| token.name(self.sql).is_some())
+            && !NO_ALIAS.iter().any(|word| self.is_keyword(alias, word));
+        let next = alias + usize::from(is_alias);
+        next + usize::from(self.is_keyword(next, "FINAL"))
     }
 }

@@ -88,9 +88,10 @@ fn empty(node: Node<'_>) -> ComposeError {
 fn head_of_text(sql: &str, items: &[OutlineItem], start: usize) -> Head {
     let keyword = |index: usize, word: &str| matches!(items.get(index), Some(OutlineItem::Sql(token)) if token.is_keyword(sql, word));
     if !keyword(0, "WITH") {
-        return match keyword(0, "SELECT") || keyword(0, "FROM") {
-            true => Head::Select,
-            false => Head::Other,
+        return if keyword(0, "SELECT") || keyword(0, "FROM") {
+            Head::Select
+        } else {
+            Head::Other
         };
     }
     // A name in the list may be `recursive`: then AS or a column list follows.

@@ -2,7 +2,7 @@
 //! request comes: each is one that some request can cause, and together they take
 //! every branch, as far as eight renderings can.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use super::{
     ParameterValues, Rendered,
@@ -18,6 +18,9 @@ const MAX_RENDERINGS: usize = 8;
 /// Most arms that one rendering is steered towards.
 const MAX_GOALS: usize = 256;
 
+/// Most conditions looked at in search of requests, whatever a template asks.
+const MAX_STEPS: usize = 50_000;
+
 /// Renders with nothing given, with everything given, and then for the arms that
 /// were not taken yet.
 pub(super) fn renderings(program: &Program) -> Vec<Rendered> {
@@ -25,6 +28,7 @@ pub(super) fn renderings(program: &Program) -> Vec<Rendered> {
         program,
         taken: vec![false; program.arm_count],
         renderings: Vec::new(),
+        steps_left: Cell::new(MAX_STEPS),
     };
     checker.add(&World::new());
     if program.arm_count > 0 {
@@ -52,6 +56,7 @@ struct Checker<'a> {
     program: &'a Program,
     taken: Vec<bool>,
     renderings: Vec<Rendered>,
+    steps_left: Cell<usize>,
 }
 
 impl Checker<'_> {
@@ -84,8 +89,11 @@ impl Checker<'_> {
         let mut reached = 0;
         for goal in goals {
             let mut attempt = world.clone();
-            let holds = goal
+            // What must hold leaves less choice than what must not.
+            let (hold, fail): (Vec<_>, Vec<_>) = goal.iter().partition(|(_, wanted)| *wanted);
+            let holds = hold
                 .iter()
+                .chain(&fail)
                 .all(|(condition, wanted)| self.settle(condition, *wanted, &mut attempt));
             if holds {
                 world = attempt;
@@ -141,6 +149,10 @@ impl Checker<'_> {
 
     /// Decides what is still open so that the condition comes out as wanted.
     fn settle(&self, condition: &Condition, wanted: bool, world: &mut World) -> bool {
+        let Some(steps_left) = self.steps_left.get().checked_sub(1) else {
+            return false;
+        };
+        self.steps_left.set(steps_left);
         match (condition, wanted) {
             (Condition::Not(negated), _) => self.settle(negated, !wanted, world),
             (Condition::All(parts), true) | (Condition::Any(parts), false) => {
@@ -171,7 +183,7 @@ impl Checker<'_> {
         let slot = &self.program.slots[operand.slot];
         let comes_out = |value: Option<&str>| {
             let value = match value {
-                None if operand.typed => Some(slot.absent_value()),
+                None if operand.typed => Some(slot.sample()),
                 given => given,
             };
             test.passes(slot, operand.typed, value) == wanted
@@ -223,16 +235,11 @@ impl Slot {
     pub(super) fn sample(&self) -> &str {
         self.default
             .iter()
-            .flat_map(|default| default.canonical.first())
+            .filter_map(|default| default.canonical.first())
             .chain(self.allowed.first())
             .map(String::as_str)
             .next()
             .unwrap_or_else(|| value::sample(self.parameter.kind.element()))
-    }
-
-    /// What a typed use sees when the request has no value.
-    fn absent_value(&self) -> &str {
-        self.sample()
     }
 
     fn takes(&self, raw: &str) -> bool {

@@ -115,7 +115,7 @@ fn tokenize(inner: Inner<'_>) -> Result<Vec<(usize, Token)>, Fault> {
         };
         let (token, length) = match first {
             'a'..='z' | 'A'..='Z' | '_' => name(rest),
-            '0'..='9' | '.' => number(rest, at)?,
+            '0'..='9' => number(rest, at)?,
             '\'' | '"' => text(rest, first, at)?,
             _ => symbol(rest, first, at)?,
         };

@@ -155,6 +155,14 @@ impl ScalarType {
             .find_map(|(known, scalar)| (known == name).then_some(scalar))
     }
 
+    /// The type that someone may have meant who wrote a name in the wrong case.
+    pub(super) fn likely(name: &str) -> Option<&'static str> {
+        TYPE_NAMES
+            .into_iter()
+            .map(|(known, _)| known)
+            .find(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// The name in templates.
     pub fn name(self) -> &'static str {
         TYPE_NAMES

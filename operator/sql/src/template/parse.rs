@@ -13,7 +13,7 @@ use super::{
 /// Deepest nesting of `{% if %}`.
 const MAX_NESTING: usize = 32;
 
-/// Longest template, in bytes.
+/// Longest template, in bytes. Kubernetes objects are not larger than 1.5 MiB.
 const MAX_LENGTH: usize = 1 << 20;
 
 /// A parsed template.
@@ -318,9 +318,10 @@ impl Parser<'_> {
         let Expression { at, kind } = literal;
         match kind {
             ExpressionKind::Literal(value) => {
-                let kind = match operand.typed {
-                    true => self.slots.kind(operand.slot).element(),
-                    false => ScalarType::String,
+                let kind = if operand.typed {
+                    self.slots.kind(operand.slot).element()
+                } else {
+                    ScalarType::String
                 };
                 let is_text = matches!(value, super::Value::Text(_));
                 if !operand.typed && !is_text {
@@ -345,15 +346,15 @@ fn check_function(call: &Call, at: usize) -> Result<(), Fault> {
     if function == "Array" || ScalarType::named(function).is_some() {
         return Ok(());
     }
-    let fault = Fault::new(at, format!("unknown function `{function}`"));
-    Err(if function == "defined" {
-        Fault::new(at, "`defined` is a condition and has no value")
-            .hint("use it in `{% if defined(name) %}`")
-    } else {
-        fault.hint(format!(
-            "there are {SUPPORTED_TYPES}, and in conditions defined"
-        ))
-    })
+    if function == "defined" {
+        return Err(Fault::new(at, "`defined` is a condition and has no value")
+            .hint("use it in `{% if defined(name) %}`"));
+    }
+    let hint = match ScalarType::likely(function) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("there are {SUPPORTED_TYPES}, and in conditions defined"),
+    };
+    Err(Fault::new(at, format!("unknown function `{function}`")).hint(hint))
 }
 
 fn unknown_statement(keyword: &str) -> String {

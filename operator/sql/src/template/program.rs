@@ -2,7 +2,11 @@
 //! choices between parts. Names are resolved to slots, literals are validated, so
 //! rendering has nothing left to look up or to refuse but the request's values.
 
-use super::{expression::Comparison, parameter::Parameter, value};
+use super::{
+    expression::Comparison,
+    parameter::{Parameter, ScalarType},
+    value,
+};
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,11 +91,11 @@ pub(super) struct DefaultValue {
 impl Test {
     /// Whether the value passes; nothing is never equal and never ordered.
     pub(super) fn passes(&self, slot: &Slot, typed: bool, value: Option<&str>) -> bool {
-        use super::parameter::ScalarType;
         use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
-        let kind = match typed {
-            true => slot.parameter.kind.element(),
-            false => ScalarType::String,
+        let kind = if typed {
+            slot.parameter.kind.element()
+        } else {
+            ScalarType::String
         };
         match (self, value) {
             (Self::Truthy, value) => value.is_some_and(|value| is_truthy(kind, value)),
@@ -115,8 +119,7 @@ impl Test {
     }
 }
 
-fn is_truthy(kind: super::parameter::ScalarType, value: &str) -> bool {
-    use super::parameter::ScalarType;
+fn is_truthy(kind: ScalarType, value: &str) -> bool {
     match kind {
         ScalarType::Integer { .. } | ScalarType::Boolean => value != "0",
         ScalarType::Float32 | ScalarType::Float64 => {

@@ -118,7 +118,7 @@ impl<'a> Renderer<'a> {
             }
             (ParameterType::Array(kind), None, None) => Ok(self.stand_in(slot).map(|sample| {
                 let mut text = String::new();
-                value::write_element(kind, &sample, &mut text);
+                value::write_element(kind, sample, &mut text);
                 value::finish_array(&mut text);
                 text
             })),

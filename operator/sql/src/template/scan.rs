@@ -5,7 +5,7 @@
 //! inside strings and quoted names they are refused, because a value is bound as
 //! a parameter of its own and cannot be a part of a literal.
 
-use super::error::Fault;
+use super::{error::Fault, parameter::ScalarType};
 use crate::lexer::{Lexer, Token, TokenKind, Unterminated};
 
 /// A piece of a template.
@@ -68,6 +68,7 @@ pub(super) fn scan(source: &str) -> Result<Scanned<'_>, Fault> {
     }
     let mut scanner = Scanner {
         source,
+        lexer: Lexer::new(source),
         position: 0,
         sql: String::new(),
         scanned: Scanned {
@@ -85,6 +86,7 @@ pub(super) fn scan(source: &str) -> Result<Scanned<'_>, Fault> {
 
 struct Scanner<'a> {
     source: &'a str,
+    lexer: Lexer<'a>,
     position: usize,
     sql: String,
     scanned: Scanned<'a>,
@@ -159,8 +161,16 @@ impl<'a> Scanner<'a> {
     fn inner(&mut self, closing: &str) -> Result<Inner<'a>, Fault> {
         let opening = &self.rest()[..2];
         let at = self.position + 2;
-        let length = closing_mark(&self.source[at..], closing)
-            .ok_or_else(|| Fault::new(self.position, format!("`{opening}` without `{closing}`")))?;
+        let length = match closing_mark(&self.source[at..], closing) {
+            Closing::At(length) => length,
+            Closing::Missing => {
+                let message = format!("`{opening}` without `{closing}`");
+                return Err(Fault::new(self.position, message));
+            }
+            Closing::OpenText(quote) => {
+                return Err(Fault::new(at + quote, "this text does not end"));
+            }
+        };
         self.position = at + length + 2;
         Ok(Inner {
             text: &self.source[at..at + length],
@@ -169,7 +179,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn sql_token(&mut self) -> Result<(), Fault> {
-        let Some(token) = Lexer::at(self.source, self.position).next() else {
+        self.lexer.seek(self.position);
+        let Some(token) = self.lexer.next() else {
             return Ok(());
         };
         match token.kind {
@@ -181,7 +192,7 @@ impl<'a> Scanner<'a> {
                 self.sql.push('{');
             }
             TokenKind::Space | TokenKind::Comment | TokenKind::Word | TokenKind::Symbol(_) => {
-                self.sql.push_str(token.text(self.source))
+                self.sql.push_str(token.text(self.source));
             }
         }
         if !token.is_trivia() {
@@ -221,7 +232,7 @@ impl<'a> Scanner<'a> {
     /// `{name:Type}` is ClickHouse's own mark for a bound value. Nothing would
     /// bind it, so it is refused here rather than by every query later.
     fn refuse_placeholder(&self, brace: &Token) -> Result<(), Fault> {
-        let mut ahead = Lexer::at(self.source, brace.end);
+        let mut ahead = self.lexer.clone();
         let Some(name) = ahead
             .next_significant()
             .and_then(|token| token.name(self.source))
@@ -234,13 +245,19 @@ impl<'a> Scanner<'a> {
         }
         let declared = ahead
             .next_significant()
-            .and_then(|token| token.name(self.source))
-            .unwrap_or_else(|| "String".to_owned());
+            .and_then(|token| token.name(self.source));
+        let replacement = match declared.as_deref() {
+            Some("Array") => format!("Array({name}, 'String')"),
+            Some(scalar) if ScalarType::named(scalar).is_some() => format!("{scalar}({name})"),
+            _ => format!("String({name})"),
+        };
         Err(Fault::new(
             brace.start,
             format!("`{{{name}:...}}` would never get a value"),
         )
-        .hint(format!("write `{{{{ {declared}({name}) }}}}`")))
+        .hint(format!(
+            "write `{{{{ {replacement} }}}}`, or another type in its place"
+        )))
     }
 }
 
@@ -253,29 +270,41 @@ fn unterminated(token: &Token, open: Unterminated) -> Fault {
     Fault::new(token.start, what)
 }
 
-/// Where the closing mark stands, outside of the expression's own strings and
-/// braces.
-fn closing_mark(text: &str, closing: &str) -> Option<usize> {
+/// How a pair of marks ends.
+enum Closing {
+    /// At this byte.
+    At(usize),
+    /// Not at all.
+    Missing,
+    /// Not, since the text that begins at this byte has no closing quote.
+    OpenText(usize),
+}
+
+/// Looks for the closing mark outside of the expression's own texts and braces.
+fn closing_mark(text: &str, closing: &str) -> Closing {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut index = 0;
     while index < bytes.len() {
         if depth == 0 && bytes[index..].starts_with(closing.as_bytes()) {
-            return Some(index);
+            return Closing::At(index);
         }
         match bytes[index] {
-            quote @ (b'\'' | b'"') => index = string_end(bytes, index, quote)?,
+            quote @ (b'\'' | b'"') => match text_end(bytes, index, quote) {
+                Some(end) => index = end,
+                None => return Closing::OpenText(index),
+            },
             b'{' => depth += 1,
             b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         index += 1;
     }
-    None
+    Closing::Missing
 }
 
-/// The position of the quote that ends a string of the expression language.
-fn string_end(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
+/// The position of the quote that ends a text of the expression language.
+fn text_end(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
     let mut index = start + 1;
     while index < bytes.len() {
         match bytes[index] {

@@ -26,9 +26,10 @@ pub(super) fn expectation(kind: ScalarType) -> String {
     match kind {
         ScalarType::Integer { signed, bits } => {
             let maximum = maximum(signed, bits);
-            match signed {
-                true => format!("a whole number from -{} to {maximum}", minimum(bits)),
-                false => format!("a whole number from 0 to {maximum}"),
+            if signed {
+                format!("a whole number from -{} to {maximum}", minimum(bits))
+            } else {
+                format!("a whole number from 0 to {maximum}")
             }
         }
         ScalarType::Float32 | ScalarType::Float64 => "a finite number such as 1.5".to_owned(),
@@ -238,9 +239,10 @@ fn uuid(raw: &str) -> Option<Cow<'_, str>> {
     if !well_formed {
         return None;
     }
-    Some(match raw.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(raw.to_ascii_lowercase()),
-        false => Cow::Borrowed(raw),
+    Some(if raw.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(raw.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(raw)
     })
 }
 
