@@ -46,22 +46,29 @@ pub(crate) fn processes() -> Result<BTreeSet<i32>> {
     Ok(pids)
 }
 
-/// End every pod: first the containers' own first processes are asked to, and
-/// after `grace` all are made to.
-pub(crate) async fn end_processes(grace: Duration) -> Result<()> {
-    for pid in processes()?
-        .into_iter()
-        .filter(|pid| is_first_of_container(*pid))
-    {
-        process::signal_pid(pid, Signal::TERM)?;
-    }
-    if wait_until_empty(grace).await.is_ok() {
-        return Ok(());
-    }
+/// End every pod at once.
+pub(crate) async fn kill_processes() -> Result<()> {
     for pid in processes()? {
         process::signal_pid(pid, Signal::KILL)?;
     }
     wait_until_empty(Duration::from_secs(20)).await
+}
+
+/// End every pod as a kubelet does: the first process of each container is asked
+/// to end, and after `grace` all are made to.
+pub(crate) async fn end_processes(grace: Duration) -> Result<()> {
+    for pid in processes()? {
+        match Standing::of(pid) {
+            Standing::First { heeds_term: true } => process::signal_pid(pid, Signal::TERM)?,
+            // The kernel keeps a signal without a handler from a first process.
+            Standing::First { heeds_term: false } => process::signal_pid(pid, Signal::KILL)?,
+            Standing::Other => {}
+        }
+    }
+    if wait_until_empty(grace).await.is_err() {
+        kill_processes().await?;
+    }
+    Ok(())
 }
 
 /// Remove the empty cgroups, the innermost first.
@@ -130,11 +137,49 @@ fn remove_tree(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Whether the process is number 1 in a pid namespace of its own.
-fn is_first_of_container(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))
-        .is_some_and(|pids| pids.split_whitespace().skip(1).last() == Some("1"))
+/// A process's place in its container.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// Number 1 in a pid namespace of its own.
+    First {
+        heeds_term: bool,
+    },
+    Other,
+}
+
+impl Standing {
+    fn of(pid: i32) -> Self {
+        Self::read(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+    }
+
+    fn read(status: &str) -> Self {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let pids = field("NSpid:").unwrap_or_default();
+        if pids.split_whitespace().skip(1).last() != Some("1") {
+            return Self::Other;
+        }
+        let caught = field("SigCgt:").map(str::trim).unwrap_or_default();
+        let caught = u64::from_str_radix(caught, 16).unwrap_or_default();
+        Self::First {
+            heeds_term: caught & (1 << (Signal::TERM.as_raw() - 1)) != 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing;
+
+    #[test]
+    fn the_first_process_of_a_container_is_told_by_its_status() {
+        let read = |pids: &str, caught: &str| {
+            Standing::read(&format!("Name:\tx\nNSpid:\t{pids}\nSigCgt:\t{caught}\n"))
+        };
+        let first = |heeds_term| Standing::First { heeds_term };
+        assert_eq!(read("7001\t1", "0000000000004000"), first(true));
+        assert_eq!(read("7001\t1", "0000000000000002"), first(false));
+        assert_eq!(read("7001\t12", "0000000000004000"), Standing::Other);
+        assert_eq!(read("1", "0000000000004000"), Standing::Other);
+        assert_eq!(Standing::read(""), Standing::Other);
+    }
 }

@@ -118,6 +118,7 @@ pub(crate) fn proxy(layout: &Layout) -> String {
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "nodePortAddresses": ["primary"],
         "iptables": {"minSyncPeriod": "100ms", "localhostNodePorts": false},
         "oomScoreAdj": 0,
         "clientConnection": {"kubeconfig": layout.kubeconfig_of("proxy")},

@@ -37,7 +37,7 @@ mod leftovers;
 mod machine;
 mod mounts;
 mod network;
-mod packages;
+pub(crate) mod packages;
 mod process;
 mod progress;
 pub mod provisioner;
@@ -170,7 +170,13 @@ impl Cluster {
             .step("Stopping what starts pods", self.stop(STOP_BEFORE_PODS))
             .await?;
         progress
-            .step("Stopping pods", cgroups::end_processes(POD_GRACE))
+            .step("Stopping pods", async {
+                match data {
+                    // What pods would write on their way out is removed anyway.
+                    Data::Remove => cgroups::kill_processes().await,
+                    Data::Keep => cgroups::end_processes(POD_GRACE).await,
+                }
+            })
             .await?;
         progress
             .step("Stopping the control plane", async {
@@ -238,7 +244,7 @@ impl Cluster {
 
     async fn load_system_images(&self, coredns: &Path) -> Result<()> {
         runtime::wait_until_ready(&self.layout, READY_DEADLINE).await?;
-        self.load_image(system_images::pause()).await?;
+        self.load_image(system_images::pause()?).await?;
         self.load_image(system_images::coredns(coredns)).await?;
         Ok(())
     }

@@ -13,22 +13,31 @@ use super::shell;
 
 /// Each package and a file that shows it is there.
 const PACKAGES: &[(&str, &str)] = &[
-    ("busybox-static", "/bin/busybox"),
+    ("busybox", "/bin/busybox"),
     ("containerd", "/usr/bin/containerd"),
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
-    ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("etcd-server", "/usr/bin/etcd"),
     ("iproute2", "/bin/ip"),
     ("iptables", "/usr/sbin/iptables"),
     ("runc", "/usr/sbin/runc"),
+    ("xfsprogs", "/sbin/mkfs.xfs"),
 ];
 
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 const OUR_POLICY: &str = "#!/bin/sh\n# Made by aviary-e2e while it installs packages.\nexit 101\n";
 
-/// Install what is missing of [`PACKAGES`].
+/// Install what the box needs and the machine lacks.
 pub(crate) async fn install(layout: &Layout, progress: &Progress) -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    install_these(layout, progress, PACKAGES).await
+}
+
+/// Install what is missing of packages, each with a file that shows it is there.
+pub(crate) async fn install_these(
+    layout: &Layout,
+    progress: &Progress,
+    packages: &[(&str, &str)],
+) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)

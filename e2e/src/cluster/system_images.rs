@@ -1,6 +1,9 @@
 //! The images that the box itself needs.
 
 use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 
 use super::image::{ImageSpec, Layer};
 
@@ -13,10 +16,11 @@ pub const BUSYBOX_IMAGE: &str = "aviary.dev/box/busybox:1";
 
 const BUSYBOX: &str = "/bin/busybox";
 
-pub(crate) fn pause() -> ImageSpec {
-    ImageSpec::new(PAUSE_IMAGE)
-        .layer(Layer::new().file("/busybox", 0o755, BUSYBOX))
-        .entrypoint(["/busybox", "sleep", "infinity"])
+pub(crate) fn pause() -> Result<ImageSpec> {
+    let program = Layer::new().file(BUSYBOX, 0o755, BUSYBOX);
+    Ok(ImageSpec::new(PAUSE_IMAGE)
+        .layer(program.libraries_of(Path::new(BUSYBOX))?)
+        .entrypoint([BUSYBOX, "sleep", "infinity"]))
 }
 
 pub(crate) fn coredns(program: &Path) -> ImageSpec {
@@ -25,21 +29,26 @@ pub(crate) fn coredns(program: &Path) -> ImageSpec {
         .entrypoint(["/coredns"])
 }
 
-/// A shell and the usual small programs, from Debian's static busybox.
-pub fn busybox() -> ImageSpec {
-    let commands = [
-        "cat", "dd", "df", "echo", "env", "grep", "head", "httpd", "id", "ls", "mkdir", "mv", "nc",
-        "nslookup", "ps", "rm", "seq", "sh", "sleep", "stat", "sync", "tail", "test", "touch",
-        "true", "wget",
-    ];
-    let programs = Layer::base().file(BUSYBOX, 0o755, BUSYBOX);
-    let programs = commands.iter().fold(programs, |layer, command| {
-        layer.link(format!("/bin/{command}"), BUSYBOX)
-    });
+/// A shell and the usual small programs, from Debian's busybox.
+pub fn busybox() -> Result<ImageSpec> {
+    let listed = Command::new(BUSYBOX)
+        .arg("--list")
+        .output()
+        .with_context(|| format!("ask {BUSYBOX} for its commands"))?;
+    let names = String::from_utf8(listed.stdout).context("read busybox's commands")?;
+    let programs = Layer::base()
+        .file(BUSYBOX, 0o755, BUSYBOX)
+        .libraries_of(Path::new(BUSYBOX))?;
+    let programs = names
+        .lines()
+        .filter(|name| *name != "busybox")
+        .fold(programs, |layer, name| {
+            layer.link(format!("/bin/{name}"), BUSYBOX)
+        });
     let mut spec = ImageSpec::new(BUSYBOX_IMAGE)
         .layer(programs)
         .entrypoint(["/bin/sh"]);
     spec.user = 0;
     spec.env = vec![("PATH".to_owned(), "/bin".to_owned())];
-    spec
+    Ok(spec)
 }

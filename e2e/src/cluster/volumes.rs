@@ -1,5 +1,8 @@
-//! Volumes: ext4 on loop devices over sparse files, so that they have a size of
+//! Volumes: XFS on loop devices over sparse files, so that they have a size of
 //! their own, fill up like disks, and grow while in use.
+//!
+//! XFS and not ext4: to grow ext4 while mounted takes CAP_SYS_RESOURCE, which
+//! root does not have everywhere.
 //!
 //! What pods see is the folder `data` *inside* the filesystem. While a volume is
 //! not mounted that path does not exist, so a pod waits rather than write beneath
@@ -14,8 +17,10 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::{mounts, shell};
 
-/// The smallest filesystem worth making; ext4 has no room for its journal below.
-const SMALLEST: u64 = 8 << 20;
+/// The smallest filesystem that has room for its journal and some data.
+const SMALLEST: u64 = 16 << 20;
+/// Below this XFS wants to be told that small is meant.
+const SMALLEST_SUPPORTED: u64 = 300 << 20;
 
 /// The folder that holds every volume.
 #[derive(Clone, Debug)]
@@ -50,12 +55,12 @@ impl Volumes {
             File::create(&unfinished)
                 .and_then(|file| file.set_len(bytes.max(SMALLEST)))
                 .with_context(|| format!("create {}", unfinished.display()))?;
-            let options = ["-q", "-F", "-m", "0", "-E", "nodiscard"].map(Path::new);
-            shell::run(
-                "mkfs.ext4",
-                options.into_iter().chain([unfinished.as_path()]),
-            )
-            .await?;
+            let mut options = vec!["-q", "-f"];
+            if bytes < SMALLEST_SUPPORTED {
+                options.push("--unsupported");
+            }
+            let options = options.into_iter().map(Path::new);
+            shell::run("mkfs.xfs", options.chain([unfinished.as_path()])).await?;
             fs::rename(&unfinished, &image).context("put the new volume in place")?;
         }
         self.mount(name).await?;
@@ -70,7 +75,7 @@ impl Volumes {
         }
         shell::create_folder(&target)?;
         // mount makes the loop device such that it goes away with its last mount.
-        let options = ["-t", "ext4", "-o", "loop"].map(Path::new);
+        let options = ["-t", "xfs", "-o", "loop"].map(Path::new);
         let image = self.image(name);
         shell::run(
             "mount",
@@ -93,8 +98,9 @@ impl Volumes {
         }
         for device in loop_devices(&image).await? {
             shell::run("losetup", ["--set-capacity", &device]).await?;
-            shell::run("resize2fs", [&device]).await?;
         }
+        let target = self.mount_point(name);
+        shell::run("xfs_growfs", [Path::new("-d"), &target]).await?;
         Ok(())
     }
 
