@@ -1,1 +1,22 @@
-//! Workspace model to desired catalog; desired and observed catalog to plan.
+//! From the objects of a workspace to the steps that make ClickHouse agree with
+//! them: objects -> [`model`] -> [`desired`] catalog -> [`mod@plan`] -> statements.
+//!
+//! Everything here is pure. This crate does not know Kubernetes' API server, the
+//! network, the clock or a ClickHouse client; it is given objects and an observed
+//! catalog, and gives back data.
+
+pub mod catalog;
+pub mod column_type;
+pub mod comment;
+pub mod conversion;
+pub mod desired;
+pub mod expression;
+pub mod model;
+pub mod plan;
+pub mod statement;
+
+pub use catalog::Catalog;
+pub use desired::{CredentialHashes, ServerFeatures, desired};
+pub use model::{ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model};
+pub use plan::{Plan, Step, Why, plan};
+pub use statement::Statement;

@@ -1,0 +1,130 @@
+//! How the text of a field becomes a typed value: an SQL expression per type.
+//!
+//! Strict: a value that would be wrapped, clamped, rounded off or guessed is no
+//! value. ClickHouse's own conversions are almost that; where they are not, the
+//! comment at the type says what they let through. No expression throws, whatever
+//! the bytes: a dirty field must not fail the rows beside it.
+
+mod composite;
+
+use crate::column_type::{ColumnType, FloatWidth};
+use aviary_sql::StringLiteral;
+
+/// Texts that are a point in time: ISO 8601 with `T` or a space, with or without
+/// seconds, fraction and offset, or seconds, milli-, micro- or nanoseconds since
+/// 1970. Without this, ClickHouse's best-effort parser reads `5` as the fifth of
+/// this month, `10:00` as a time in January, and carries `25:61` over.
+const POINT_IN_TIME: &str = concat!(
+    "^(?:19|2[0-2])[0-9]{2}-[0-9]{2}-[0-9]{2}",
+    "(?:[ T](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?",
+    "(?: ?(?:Z|UTC|[+-](?:0[0-9]|1[0-4]):?(?:[0-5][0-9])?))?)?$",
+    "|^[0-9]{9,10}$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
+);
+
+/// How values of a column are made from the field's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conversion {
+    /// The text is the value.
+    Text,
+    /// One expression, NULL where the text is not of the type.
+    Nullable(String),
+    /// Arrays, maps and tuples cannot be NULL: whether the text is of the type is
+    /// an expression of its own. It is 0 for NULL.
+    Checked {
+        /// Whether the text is of the type.
+        valid: String,
+        /// The value; anything where the text is not of the type.
+        value: String,
+    },
+}
+
+/// The conversion of `text`, an expression of type `Nullable(String)`, into the
+/// values of a column.
+pub fn conversion(column_type: &ColumnType, text: &str) -> Conversion {
+    let value_type = column_type.value_type();
+    match value_type {
+        ColumnType::String => Conversion::Text,
+        ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => {
+            let raw = format!("ifNull({text}, '')");
+            Conversion::Checked {
+                valid: composite::valid(value_type, &raw, 0),
+                value: composite::value(value_type, &raw, 0),
+            }
+        }
+        scalar => Conversion::Nullable(nullable(scalar, text)),
+    }
+}
+
+/// An expression of the type `Nullable(value_type)` that is NULL where `text` is
+/// NULL or not of the type.
+fn nullable(value_type: &ColumnType, text: &str) -> String {
+    let type_name = value_type.to_string();
+    let cast = format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
+    match value_type {
+        ColumnType::String => text.to_owned(),
+        // Up to 64 bits out-of-range values are NULL. Wider ones wrap around, which
+        // the digits that come back tell.
+        ColumnType::Integer { bits: ..=64, .. } => cast,
+        ColumnType::Integer { bits, .. } => {
+            let always_fits = if *bits == 128 { 38 } else { 76 };
+            format!(
+                "if(length({text}) <= {always_fits} OR toString({cast}) = {text}, {cast}, NULL)"
+            )
+        }
+        // Overflow gives an infinity: it is a value only where the text says so.
+        ColumnType::Float(FloatWidth::Brain16 | FloatWidth::Single | FloatWidth::Double) => {
+            format!("if(isFinite({cast}) OR match({text}, '[fFyYnN]$'), {cast}, NULL)")
+        }
+        // Digits beyond the scale are cut off: only zeros may stand there.
+        ColumnType::Decimal { scale, .. } => {
+            let plain = format!("^[+-]?[0-9]*[.]?[0-9]{{0,{scale}}}0*$");
+            format!(
+                "if(match({text}, '{plain}') OR (match({text}, '[eE]') \
+                 AND toFloat64OrNull({text}) = toFloat64({cast})), {cast}, NULL)"
+            )
+        }
+        // The thirtieth of February becomes the first of March, and days out of
+        // range the nearest one in it: the text that comes back tells.
+        ColumnType::Date | ColumnType::Date32 => {
+            format!("if(toString({cast}) = {text}, {cast}, NULL)")
+        }
+        ColumnType::DateTime { zone } => {
+            let zone = StringLiteral(zone.as_deref().unwrap_or("UTC")).to_string();
+            let parsed = format!("parseDateTime64BestEffortOrNull({text}, 0, {zone})");
+            format!(
+                "if(match({text}, '{POINT_IN_TIME}') AND toInt64({parsed}) BETWEEN 0 AND \
+                 4294967295, toDateTime({parsed}, {zone}), NULL)"
+            )
+        }
+        ColumnType::DateTime64 { precision, zone } => {
+            let zone = StringLiteral(zone.as_deref().unwrap_or("UTC")).to_string();
+            let parsed = format!("parseDateTime64BestEffortOrNull({text}, {precision}, {zone})");
+            format!("if(match({text}, '{POINT_IN_TIME}'), {parsed}, NULL)")
+        }
+        // A name that the Enum does not have is an exception, `OrNull` or not.
+        ColumnType::Enum { values, .. } => {
+            let names: Vec<String> = values
+                .iter()
+                .map(|(name, _)| StringLiteral(name).to_string())
+                .collect();
+            let nullable_type = format!("Nullable({type_name})");
+            format!(
+                "CAST(if({text} IN ({}), {text}, NULL), {})",
+                names.join(", "),
+                StringLiteral(&nullable_type)
+            )
+        }
+        ColumnType::FixedString(_)
+        | ColumnType::Bool
+        | ColumnType::Uuid
+        | ColumnType::Ipv4
+        | ColumnType::Ipv6
+        | ColumnType::Json => cast,
+        ColumnType::Nullable(inner)
+        | ColumnType::LowCardinality(inner)
+        | ColumnType::SimpleAggregate { stored: inner, .. } => nullable(inner, text),
+        ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => {
+            unreachable!("composites are converted by `composite`")
+        }
+    }
+}

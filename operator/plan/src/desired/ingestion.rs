@@ -1,0 +1,285 @@
+//! What feeds a table: `<name>__landing` takes raw fields, `<name>__ingest` writes
+//! the rows that convert to the table, `<name>__reject` all others to
+//! `<name>_quarantine` with the reasons.
+//!
+//! Both views decide by one predicate, the second by its negation, so every row of
+//! the landing ends in exactly one of the two tables. Conversions stand in a
+//! subquery under names with `c__`; above it only the columns' own names are
+//! given, so that a default such as `a + 1` means the converted column `a`, and
+//! messages are computed only for the rows that are left by the filter.
+
+use super::{quoted, replication_path};
+use crate::catalog::{Catalog, Column, Table, TableEngine, View};
+use crate::comment::Comment;
+use crate::conversion::{Conversion, conversion};
+use crate::desired::ServerFeatures;
+use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel, names};
+use aviary_sql::StringLiteral;
+
+/// Bytes of a value that a message shows; the whole value stands in its column.
+const SHOWN_BYTES: usize = 200;
+
+/// When a row came into quarantine, unless the data source has such a column itself.
+const INSERTION_DATE: &str = "insertion_date";
+
+pub(super) fn add(
+    catalog: &mut Catalog,
+    model: &WorkspaceModel,
+    source: &ValidDataSource,
+    server: &ServerFeatures,
+    comment: &dyn Fn(&str) -> Comment,
+) {
+    let landing = names::landing(&source.name);
+    let quarantine = names::quarantine(&source.name);
+    let from = catalog.qualified(&landing).to_string();
+    let definer = server.sql_security.then(|| model.writer.clone());
+    let view = |target: &str, query: String, what: &str| View {
+        target: target.to_owned(),
+        query,
+        definer: definer.clone(),
+        comment: comment(what),
+    };
+    let ingest = view(&source.name, ingest_query(&source.columns, &from), "ingest");
+    let reject = view(&quarantine, reject_query(&source.columns, &from), "reject");
+    catalog.views.insert(names::ingest(&source.name), ingest);
+    catalog.views.insert(names::reject(&source.name), reject);
+    let path = replication_path(model, source, server, "_quarantine");
+    let table = quarantine_table(&source.columns, path, comment("quarantine"));
+    catalog.tables.insert(quarantine, table);
+    let table = landing_table(&source.columns, comment("landing"));
+    catalog.tables.insert(landing, table);
+}
+
+fn landing_table(columns: &[ValidColumn], comment: Comment) -> Table {
+    let mut raw = raw_columns(columns);
+    raw.extend(["c__row", "c__error", "c__import_id"].map(|name| plain(name, "String")));
+    Table {
+        columns: raw,
+        engine: TableEngine {
+            family: "Null".to_owned(),
+            arguments: Vec::new(),
+            replication_path: None,
+        },
+        partition_key: String::new(),
+        sorting_key: Vec::new(),
+        ttl: None,
+        comment,
+    }
+}
+
+fn quarantine_table(
+    columns: &[ValidColumn],
+    replication_path: Option<String>,
+    comment: Comment,
+) -> Table {
+    let mut raw = raw_columns(columns);
+    raw.extend([
+        plain("c__row", "String"),
+        plain("c__error_column", "Array(String)"),
+        plain("c__error", "Array(String)"),
+        plain("c__import_id", "String"),
+    ]);
+    if !columns.iter().any(|column| column.name == INSERTION_DATE) {
+        raw.push(Column {
+            default: "now()".to_owned(),
+            ..plain(INSERTION_DATE, "DateTime")
+        });
+    }
+    Table {
+        columns: raw,
+        engine: TableEngine {
+            family: "MergeTree".to_owned(),
+            arguments: Vec::new(),
+            replication_path,
+        },
+        partition_key: String::new(),
+        sorting_key: vec!["c__import_id".to_owned()],
+        ttl: None,
+        comment,
+    }
+}
+
+fn raw_columns(columns: &[ValidColumn]) -> Vec<Column> {
+    columns
+        .iter()
+        .map(|column| plain(&column.name, "Nullable(String)"))
+        .collect()
+}
+
+fn plain(name: &str, column_type: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        column_type: column_type.to_owned(),
+        default: String::new(),
+        codec: String::new(),
+        comment: String::new(),
+    }
+}
+
+/// A column in the queries: what it is called there and what it does.
+struct Field<'a> {
+    column: &'a ValidColumn,
+    /// The text of the field, below.
+    text: String,
+    /// The converted value, below.
+    value: String,
+    /// Whether a composite value is one, below.
+    valid: String,
+    conversion: Conversion,
+}
+
+impl<'a> Field<'a> {
+    fn of(column: &'a ValidColumn) -> Self {
+        let named = |what: &str| quoted(&format!("c__{what}_{}", column.name));
+        Self {
+            text: named("text"),
+            value: named("value"),
+            valid: named("valid"),
+            conversion: conversion(&column.column_type, &quoted(&column.name)),
+            column,
+        }
+    }
+
+    fn may_be_missing(&self) -> bool {
+        self.column.column_type.is_nullable() || self.column.default.is_some()
+    }
+
+    /// What the subquery gives for the column besides its text.
+    fn below(&self) -> Vec<String> {
+        match &self.conversion {
+            Conversion::Text => Vec::new(),
+            Conversion::Nullable(value) => vec![format!("{value} AS {}", self.value)],
+            Conversion::Checked { valid, value } => vec![
+                format!("{valid} AS {}", self.valid),
+                format!("{value} AS {}", self.value),
+            ],
+        }
+    }
+
+    /// Whether the field is in order; none if it always is.
+    fn accepted(&self) -> Option<String> {
+        let there = match &self.conversion {
+            Conversion::Text if self.may_be_missing() => return None,
+            Conversion::Text => return Some(format!("isNotNull({})", self.text)),
+            Conversion::Nullable(_) => format!("isNotNull({})", self.value),
+            Conversion::Checked { .. } => self.valid.clone(),
+        };
+        if self.may_be_missing() {
+            return Some(format!("({there} OR isNull({}))", self.text));
+        }
+        Some(there)
+    }
+
+    /// The typed column, in rows that are accepted.
+    fn typed(&self) -> String {
+        let value = match &self.conversion {
+            Conversion::Text => &self.text,
+            Conversion::Nullable(_) | Conversion::Checked { .. } => &self.value,
+        };
+        let name = quoted(&self.column.name);
+        if self.column.column_type.is_nullable() {
+            return format!("{value} AS {name}");
+        }
+        let value = match &self.conversion {
+            Conversion::Checked { .. } => value.clone(),
+            Conversion::Text | Conversion::Nullable(_) => format!("assumeNotNull({value})"),
+        };
+        let Some(default) = &self.column.default else {
+            return format!("{value} AS {name}");
+        };
+        let value_type = self.column.column_type.value_type().to_string();
+        let value_type = StringLiteral(&value_type);
+        let value = match &self.conversion {
+            Conversion::Checked { .. } => format!("CAST({value}, {value_type})"),
+            Conversion::Text | Conversion::Nullable(_) => value,
+        };
+        format!(
+            "if(isNull({}), CAST(({default}), {value_type}), {value}) AS {name}",
+            self.text
+        )
+    }
+
+    /// What is wrong with the field; empty if nothing is.
+    fn message(&self) -> Option<String> {
+        let accepted = self.accepted()?;
+        let text = &self.text;
+        let name = &self.column.name;
+        let missing = format!("no value on column '{name}'");
+        let wrong = format!("' on column '{name}' is not {}", self.column.column_type);
+        Some(format!(
+            "multiIf({accepted}, '', isNull({text}), {}, \
+             concat('value \\'', substring(assumeNotNull({text}), 1, {SHOWN_BYTES}), {}))",
+            StringLiteral(&missing),
+            StringLiteral(&wrong)
+        ))
+    }
+}
+
+fn accepted(fields: &[Field<'_>]) -> String {
+    let each = fields.iter().filter_map(Field::accepted);
+    let all: Vec<String> = std::iter::once("c__failure = ''".to_owned())
+        .chain(each)
+        .collect();
+    all.join(" AND ")
+}
+
+fn ingest_query(columns: &[ValidColumn], from: &str) -> String {
+    let fields: Vec<Field<'_>> = columns.iter().map(Field::of).collect();
+    let typed: Vec<String> = fields.iter().map(Field::typed).collect();
+    let mut below = Vec::new();
+    for field in &fields {
+        let text_needed = field.may_be_missing() || field.conversion == Conversion::Text;
+        if text_needed {
+            below.push(format!("{} AS {}", quoted(&field.column.name), field.text));
+        }
+        below.extend(field.below());
+    }
+    below.push("c__error AS c__failure".to_owned());
+    format!(
+        "SELECT {} FROM (SELECT {} FROM {from}) WHERE {}",
+        typed.join(", "),
+        below.join(", "),
+        accepted(&fields)
+    )
+}
+
+fn reject_query(columns: &[ValidColumn], from: &str) -> String {
+    let fields: Vec<Field<'_>> = columns.iter().map(Field::of).collect();
+    let raw: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{} AS {}", field.text, quoted(&field.column.name)))
+        .collect();
+    let mut below = Vec::new();
+    for field in &fields {
+        below.push(format!("{} AS {}", quoted(&field.column.name), field.text));
+        below.extend(field.below());
+    }
+    let checked = fields.iter().filter_map(|field| {
+        let name = StringLiteral(&field.column.name).to_string();
+        Some((name, field.message()?))
+    });
+    let (names, messages): (Vec<String>, Vec<String>) = checked.unzip();
+    let names = string_array(&names);
+    let messages = string_array(&messages);
+    format!(
+        "SELECT {}, c__row, \
+         if(c__failure = '', arrayFilter((c__name, c__message) -> c__message != '', {names}, {messages}), \
+         {none}) AS c__error_column, \
+         if(c__failure = '', arrayFilter(c__message -> c__message != '', {messages}), \
+         [c__failure]) AS c__error, \
+         c__import_id \
+         FROM (SELECT {}, c__row, c__error AS c__failure, c__import_id FROM {from}) WHERE NOT ({})",
+        raw.join(", "),
+        below.join(", "),
+        accepted(&fields),
+        none = string_array(&[]),
+    )
+}
+
+/// An array of strings that is one even if it is empty.
+fn string_array(items: &[String]) -> String {
+    if items.is_empty() {
+        return "emptyArrayString()".to_owned();
+    }
+    format!("[{}]", items.join(", "))
+}

@@ -1,0 +1,344 @@
+//! A data source, checked: types parsed, expressions guarded, the TTL policy
+//! turned into an expression.
+
+use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
+use crate::column_type::ColumnType;
+use crate::expression::{check_scalar, check_ttl};
+use aviary_crds::DeletionPolicy;
+use aviary_crds::conditions::Reason;
+use aviary_crds::data_source::{Column, CsvDialect, DataSource, DataSourceSpec, EngineType, Ttl};
+use aviary_crds::published::{PublishedColumn, PublishedDataSource};
+use std::sync::Arc;
+
+/// Longer than this and `DateTime`, which ends in 2106, would overflow: rows
+/// would be deleted at once.
+const LONGEST_KEEP_DAYS: u64 = 25_000;
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// A data source whose spec is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidDataSource {
+    /// Its Kubernetes name.
+    pub object: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its name in SQL.
+    pub name: String,
+    /// What the data is.
+    pub description: Option<String>,
+    /// Its columns in order.
+    pub columns: Vec<ValidColumn>,
+    /// Its engine.
+    pub engine: EngineType,
+    /// The engine's arguments as SQL.
+    pub engine_arguments: Vec<String>,
+    /// Parts of the sorting key as SQL.
+    pub sorting_key: Vec<String>,
+    /// The partition key as SQL.
+    pub partition_key: Option<String>,
+    /// The TTL clause.
+    pub ttl: Option<String>,
+    /// How CSV files are written.
+    pub csv: CsvDialect,
+    /// What becomes of the table when the object is deleted.
+    pub deletion: DeletionPolicy,
+}
+
+/// A column whose type is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub column_type: ColumnType,
+    /// Where its value stands in a JSON row.
+    pub json_path: String,
+    /// SQL expression for rows that do not give a value.
+    pub default: Option<String>,
+    /// Codecs as ClickHouse writes them.
+    pub codec: Option<String>,
+    /// What the column is.
+    pub comment: Option<String>,
+}
+
+impl ValidDataSource {
+    /// Everything that the ClickHouse table is made from, as one text to hash.
+    pub(crate) fn definition(&self) -> String {
+        let Self {
+            object: _,
+            uid: _,
+            name,
+            description,
+            columns,
+            engine,
+            engine_arguments,
+            sorting_key,
+            partition_key,
+            ttl,
+            csv: _,
+            deletion,
+        } = self;
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| {
+                let ValidColumn {
+                    name,
+                    column_type,
+                    json_path: _,
+                    default,
+                    codec,
+                    comment,
+                } = column;
+                (name, column_type.to_string(), default, codec, comment)
+            })
+            .collect();
+        format!(
+            "{:?}",
+            (
+                name,
+                description,
+                columns,
+                engine.as_str(),
+                engine_arguments,
+                sorting_key,
+                partition_key,
+                ttl,
+                deletion
+            )
+        )
+    }
+
+    /// What gateways need to ingest, once ClickHouse has this shape.
+    pub fn published(&self) -> PublishedDataSource {
+        let columns = self.columns.iter().map(|column| PublishedColumn {
+            name: column.name.clone(),
+            column_type: column.column_type.to_string(),
+            json_path: column.json_path.clone(),
+            has_default: column.default.is_some(),
+        });
+        PublishedDataSource {
+            name: self.name.clone(),
+            columns: columns.collect(),
+            csv: self.csv.clone(),
+        }
+    }
+}
+
+pub(super) fn add(model: &mut WorkspaceModel, data_sources: &[Arc<DataSource>], claims: &Claims) {
+    for source in data_sources {
+        let object = ObjectKey::DataSource(object_name(&source.metadata));
+        let name = names::sql_name(source.spec.name.as_deref(), &source.metadata);
+        if !claims.holds(&object, &name) {
+            continue;
+        }
+        match check(source, name) {
+            Ok(valid) => model.data_sources.push(valid),
+            Err(faults) => model.rejections.push(Rejection {
+                object,
+                reason: Reason::Invalid,
+                message: faults.join("; "),
+            }),
+        }
+    }
+}
+
+fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<String>> {
+    let spec = &source.spec;
+    let mut faults: Vec<String> = names::refusal(&name).into_iter().collect();
+    let columns = check_columns(&spec.columns, &mut faults);
+    let engine_arguments = check_engine(spec, &mut faults);
+    for (index, part) in spec.sorting_key.iter().enumerate() {
+        if let Err(error) = check_scalar(part) {
+            faults.push(format!("sortingKey[{index}]: {error}"));
+        }
+    }
+    if let Some(Err(error)) = spec.partition_key.as_deref().map(check_scalar) {
+        faults.push(format!("partitionKey: {error}"));
+    }
+    let ttl = match spec.ttl.as_ref().map(|ttl| check_policy(ttl, &columns)) {
+        None => None,
+        Some(Ok(clause)) => Some(clause),
+        Some(Err(fault)) => {
+            faults.push(format!("ttl{fault}"));
+            None
+        }
+    };
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(ValidDataSource {
+        object: object_name(&source.metadata),
+        uid: uid(&source.metadata),
+        name,
+        description: spec.description.clone(),
+        columns,
+        engine: spec.engine.engine_type,
+        engine_arguments,
+        sorting_key: spec.sorting_key.clone(),
+        partition_key: spec.partition_key.clone(),
+        ttl,
+        csv: spec.csv.clone(),
+        deletion: spec.deletion_policy,
+    })
+}
+
+fn check_columns(columns: &[Column], faults: &mut Vec<String>) -> Vec<ValidColumn> {
+    let mut valid: Vec<ValidColumn> = Vec::with_capacity(columns.len());
+    for column in columns {
+        let name = &column.name;
+        if valid.iter().any(|other| other.name == *name) {
+            faults.push(format!("columns: `{name}` stands twice"));
+            continue;
+        }
+        if name.starts_with("c__") || !aviary_sql::is_plain_name(name) {
+            faults.push(format!(
+                "columns: `{name}` cannot be a name here: use letters, digits and underscores, not beginning with `c__`"
+            ));
+        }
+        if let Some(Err(error)) = column.default.as_deref().map(check_scalar) {
+            faults.push(format!("columns[{name}].default: {error}"));
+        }
+        let codec = match column.codec.as_deref().map(canonical_codec) {
+            None => None,
+            Some(Ok(codec)) => Some(codec),
+            Some(Err(fault)) => {
+                faults.push(format!("columns[{name}].codec: {fault}"));
+                None
+            }
+        };
+        match ColumnType::parse(&column.column_type) {
+            Ok(column_type) => valid.push(ValidColumn {
+                name: name.clone(),
+                column_type,
+                json_path: column
+                    .json_path
+                    .clone()
+                    .unwrap_or_else(|| format!("$.{name}")),
+                default: column.default.clone(),
+                codec,
+                comment: column.comment.clone().filter(|text| !text.is_empty()),
+            }),
+            Err(error) => faults.push(format!("columns[{name}].type: {error}")),
+        }
+    }
+    valid
+}
+
+/// The arguments of the engine, each a column of the table.
+fn check_engine(spec: &DataSourceSpec, faults: &mut Vec<String>) -> Vec<String> {
+    let engine = &spec.engine;
+    let mut known = |field: &str, name: &str| {
+        if !spec.columns.iter().any(|column| column.name == name) {
+            faults.push(format!("engine.{field}: there is no column `{name}`"));
+        }
+        name.to_owned()
+    };
+    let mut arguments = Vec::new();
+    if let Some(sign) = &engine.sign {
+        arguments.push(known("sign", sign));
+    }
+    if let Some(version) = &engine.version {
+        arguments.push(known("version", version));
+    }
+    if let Some(is_deleted) = &engine.is_deleted {
+        arguments.push(known("isDeleted", is_deleted));
+    }
+    if let Some(columns) = &engine.columns {
+        let columns: Vec<String> = columns.iter().map(|name| known("columns", name)).collect();
+        arguments.push(format!("({})", columns.join(", ")));
+    }
+    arguments
+}
+
+fn check_policy(ttl: &Ttl, columns: &[ValidColumn]) -> Result<String, String> {
+    if let Some(expression) = &ttl.expression {
+        return match check_ttl(expression) {
+            Ok(()) => Ok(expression.clone()),
+            Err(error) => Err(format!(".expression: {error}")),
+        };
+    }
+    let (Some(name), Some(keep)) = (&ttl.column, &ttl.keep) else {
+        return Err(": give column and keep, or expression".to_owned());
+    };
+    let Some(column) = columns.iter().find(|column| column.name == *name) else {
+        return Err(format!(
+            ".column: there is no column `{name}` of a valid type"
+        ));
+    };
+    let moment = match &column.column_type {
+        ColumnType::Date | ColumnType::DateTime { .. } => name.clone(),
+        ColumnType::Date32 => format!("toDate({name})"),
+        ColumnType::DateTime64 { .. } => format!("toDateTime({name})"),
+        other => {
+            return Err(format!(
+                ".column: `{name}` is {other}, and must be Date, Date32, DateTime or DateTime64 without Nullable"
+            ));
+        }
+    };
+    let seconds = keep.get().as_secs();
+    if seconds == 0 {
+        return Err(".keep: must be at least 1s: shorter would delete rows at once".to_owned());
+    }
+    if seconds > LONGEST_KEEP_DAYS * SECONDS_PER_DAY {
+        return Err(format!(
+            ".keep: must not exceed {LONGEST_KEEP_DAYS}d: later dates overflow ClickHouse's type and rows would be deleted at once; leave ttl out to keep rows"
+        ));
+    }
+    Ok(if seconds.is_multiple_of(SECONDS_PER_DAY) {
+        format!("{moment} + toIntervalDay({})", seconds / SECONDS_PER_DAY)
+    } else {
+        format!("{moment} + toIntervalSecond({seconds})")
+    })
+}
+
+/// A list of codecs, spaced as ClickHouse does it.
+fn canonical_codec(text: &str) -> Result<String, String> {
+    const KNOWN: [&str; 10] = [
+        "NONE",
+        "LZ4",
+        "LZ4HC",
+        "ZSTD",
+        "T64",
+        "Delta",
+        "DoubleDelta",
+        "Gorilla",
+        "FPC",
+        "GCD",
+    ];
+    let mut codecs = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let name_end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(rest.len());
+        let (name, after) = rest.split_at(name_end);
+        let Some(known) = KNOWN.iter().find(|known| known.eq_ignore_ascii_case(name)) else {
+            return Err(format!("`{name}` is not one of {}", KNOWN.join(", ")));
+        };
+        let mut codec = (*known).to_owned();
+        let mut after = after.trim_start();
+        if let Some(inner) = after.strip_prefix('(') {
+            let Some((arguments, tail)) = inner.split_once(')') else {
+                return Err("a bracket is not closed".to_owned());
+            };
+            let arguments: Vec<&str> = arguments.split(',').map(str::trim).collect();
+            let plain = |argument: &&str| {
+                argument.parse::<u16>().is_ok() || matches!(*argument, "'bit'" | "'byte'")
+            };
+            if !arguments.iter().all(plain) {
+                return Err(format!("the arguments of {known} must be numbers"));
+            }
+            codec = format!("{codec}({})", arguments.join(", "));
+            after = tail.trim_start();
+        }
+        codecs.push(codec);
+        if after.is_empty() {
+            return Ok(codecs.join(", "));
+        }
+        rest = after
+            .strip_prefix(',')
+            .ok_or_else(|| format!("expected a comma before `{after}`"))?
+            .trim_start();
+    }
+}

@@ -1,0 +1,221 @@
+//! The objects of a workspace, checked: what is right becomes a `Valid*`, what is
+//! not a [`Rejection`] to report on the object. Total: no object can keep another
+//! from being looked at.
+
+mod access_token;
+mod data_source;
+pub mod names;
+mod pipe;
+
+use crate::catalog::identifier;
+use aviary_crds::conditions::Reason;
+use aviary_crds::names::default_database;
+use aviary_crds::{AccessToken, DataSource, DeletionPolicy, Pipe, Workspace};
+use aviary_sql::Identifier;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use access_token::ValidAccessToken;
+pub use data_source::{ValidColumn, ValidDataSource};
+pub use pipe::ValidPipe;
+
+/// A workspace and everything in its namespace that names it.
+#[derive(Clone, Debug)]
+pub struct WorkspaceObjects {
+    /// The workspace.
+    pub workspace: Arc<Workspace>,
+    /// Its data sources.
+    pub data_sources: Vec<Arc<DataSource>>,
+    /// Its pipes.
+    pub pipes: Vec<Arc<Pipe>>,
+    /// Its tokens.
+    pub access_tokens: Vec<Arc<AccessToken>>,
+}
+
+/// An object of a workspace, by its Kubernetes name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    /// The workspace itself.
+    Workspace,
+    /// A `DataSource`.
+    DataSource(String),
+    /// A `Pipe`.
+    Pipe(String),
+    /// An `AccessToken`.
+    AccessToken(String),
+}
+
+/// Something that will not be done until somebody changes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The object to report on.
+    pub object: ObjectKey,
+    /// Why, as a condition's reason.
+    pub reason: Reason,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+/// What a workspace asks for, as far as it is valid.
+#[derive(Clone, Debug)]
+pub struct WorkspaceModel {
+    /// Namespace of all its objects.
+    pub namespace: String,
+    /// Name of the `Workspace`.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its database.
+    pub database: Identifier,
+    /// The user that runs endpoint queries.
+    pub reader: String,
+    /// The user that writes rows.
+    pub writer: String,
+    /// What becomes of the database when the workspace is deleted.
+    pub deletion: DeletionPolicy,
+    /// How long an endpoint query may run.
+    pub query_timeout: Duration,
+    /// How much memory an endpoint query may use.
+    pub query_memory_bytes: u64,
+    /// Valid data sources, by Kubernetes name.
+    pub data_sources: Vec<ValidDataSource>,
+    /// Valid pipes, each after the pipes it uses.
+    pub pipes: Vec<ValidPipe>,
+    /// Valid tokens, by Kubernetes name.
+    pub access_tokens: Vec<ValidAccessToken>,
+    /// Every data source that exists, valid or not: uid to Kubernetes name. What
+    /// is owned by another uid has lost its owner.
+    pub existing_data_sources: BTreeMap<String, String>,
+    /// What is not valid.
+    pub rejections: Vec<Rejection>,
+}
+
+/// Checks the objects of a workspace. Objects that are being deleted count as gone.
+pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
+    let workspace = &objects.workspace;
+    let namespace = workspace.metadata.namespace.clone().unwrap_or_default();
+    let name = workspace.metadata.name.clone().unwrap_or_default();
+    let database = workspace
+        .spec
+        .database
+        .clone()
+        .unwrap_or_else(|| default_database(&namespace, &name));
+    let mut model = WorkspaceModel {
+        reader: names::reader(&database),
+        writer: names::writer(&database),
+        database: identifier(&database),
+        uid: workspace.metadata.uid.clone().unwrap_or_default(),
+        deletion: workspace.spec.deletion_policy,
+        query_timeout: workspace.spec.limits.query_timeout.get(),
+        query_memory_bytes: workspace.spec.limits.query_memory.get(),
+        namespace,
+        name,
+        data_sources: Vec::new(),
+        pipes: Vec::new(),
+        access_tokens: Vec::new(),
+        existing_data_sources: BTreeMap::new(),
+        rejections: Vec::new(),
+    };
+    let data_sources = existing(&objects.data_sources, |source| &source.metadata);
+    let pipes = existing(&objects.pipes, |pipe| &pipe.metadata);
+    let access_tokens = existing(&objects.access_tokens, |token| &token.metadata);
+    model.existing_data_sources = data_sources
+        .iter()
+        .map(|source| (uid(&source.metadata), object_name(&source.metadata)))
+        .collect();
+
+    let claims = Claims::of(&data_sources, &pipes, &mut model.rejections);
+    data_source::add(&mut model, &data_sources, &claims);
+    pipe::add(&mut model, &pipes, &claims);
+    access_token::add(&mut model, &access_tokens, &claims);
+    model
+}
+
+/// Objects that are not being deleted, by name.
+fn existing<T>(objects: &[Arc<T>], metadata: fn(&T) -> &ObjectMeta) -> Vec<Arc<T>> {
+    let mut kept: Vec<Arc<T>> = objects
+        .iter()
+        .filter(|object| metadata(object).deletion_timestamp.is_none())
+        .cloned()
+        .collect();
+    kept.sort_by_key(|object| object_name(metadata(object)));
+    kept
+}
+
+fn object_name(metadata: &ObjectMeta) -> String {
+    metadata.name.clone().unwrap_or_default()
+}
+
+fn uid(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().unwrap_or_default()
+}
+
+/// Who has which name in SQL. Data sources and pipes share one name space; of two
+/// objects that want a name the older has it.
+struct Claims {
+    holders: BTreeMap<String, ObjectKey>,
+}
+
+impl Claims {
+    fn of(
+        data_sources: &[Arc<DataSource>],
+        pipes: &[Arc<Pipe>],
+        rejections: &mut Vec<Rejection>,
+    ) -> Self {
+        let sources = data_sources.iter().map(|source| {
+            let object = ObjectKey::DataSource(object_name(&source.metadata));
+            let name = names::sql_name(source.spec.name.as_deref(), &source.metadata);
+            (name, &source.metadata, object)
+        });
+        let pipes = pipes.iter().map(|pipe| {
+            let object = ObjectKey::Pipe(object_name(&pipe.metadata));
+            let name = names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
+            (name, &pipe.metadata, object)
+        });
+        let mut wanted: Vec<_> = sources.chain(pipes).collect();
+        wanted.sort_by_key(|(_, metadata, _)| {
+            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created, uid(metadata))
+        });
+        let mut holders: BTreeMap<String, ObjectKey> = BTreeMap::new();
+        for (name, _, object) in wanted {
+            if let Some(holder) = holders.get(&name) {
+                rejections.push(Rejection {
+                    message: format!(
+                        "the name `{name}` is taken by {holder} in this workspace: give this one another spec.name"
+                    ),
+                    object,
+                    reason: Reason::NameConflict,
+                });
+            } else {
+                holders.insert(name, object);
+            }
+        }
+        Self { holders }
+    }
+
+    fn holds(&self, object: &ObjectKey, name: &str) -> bool {
+        self.holders.get(name) == Some(object)
+    }
+
+    fn holder(&self, name: &str) -> Option<&ObjectKey> {
+        self.holders.get(name)
+    }
+
+    fn names(&self) -> BTreeSet<&str> {
+        self.holders.keys().map(String::as_str).collect()
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Workspace => formatter.write_str("the Workspace"),
+            Self::DataSource(name) => write!(formatter, "DataSource {name}"),
+            Self::Pipe(name) => write!(formatter, "Pipe {name}"),
+            Self::AccessToken(name) => write!(formatter, "AccessToken {name}"),
+        }
+    }
+}

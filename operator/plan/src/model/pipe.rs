@@ -1,0 +1,326 @@
+//! Pipes, checked: each becomes one template with the pipes it uses inside, in an
+//! order in which every pipe comes after those it uses.
+
+use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
+use crate::desired::short_hash;
+use aviary_crds::Pipe;
+use aviary_crds::conditions::Reason;
+use aviary_sql::{ComposeInput, Node, TableReference, Template, compose, compose_with_pipes};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A pipe whose nodes make one template. ClickHouse has not seen it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidPipe {
+    /// Its Kubernetes name.
+    pub object: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its name in SQL and URLs.
+    pub name: String,
+    /// What it answers.
+    pub description: Option<String>,
+    /// Whether it is published over HTTP.
+    pub has_endpoint: bool,
+    /// One statement in the template language, with all that it uses.
+    pub template: String,
+    /// Changes when the answer may.
+    pub revision: String,
+    /// The data sources it reads, itself or through other pipes, by name in SQL.
+    pub data_sources: BTreeSet<String>,
+}
+
+/// A pipe on its own, before the others are put into it.
+struct Draft<'a> {
+    pipe: &'a Pipe,
+    name: String,
+    endpoint: &'a str,
+    /// Its nodes as one template that names other pipes as tables.
+    own_template: String,
+    /// Pipes it names.
+    pipes: BTreeSet<String>,
+    /// Data sources it names.
+    data_sources: BTreeSet<String>,
+}
+
+/// What is wrong with a pipe.
+struct Fault {
+    reason: Reason,
+    message: String,
+}
+
+pub(super) fn add(model: &mut WorkspaceModel, pipes: &[Arc<Pipe>], claims: &Claims) {
+    let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
+    let mut faults: BTreeMap<String, (String, Fault)> = BTreeMap::new();
+    for pipe in pipes {
+        let object = object_name(&pipe.metadata);
+        let name = names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
+        if !claims.holds(&ObjectKey::Pipe(object.clone()), &name) {
+            continue;
+        }
+        match draft(model, pipe, name.clone(), claims) {
+            Ok(draft) => {
+                drafts.insert(name, draft);
+            }
+            Err(fault) => {
+                faults.insert(name, (object, fault));
+            }
+        }
+    }
+    let mut remaining: BTreeSet<String> = drafts.keys().cloned().collect();
+    while let Some(name) = next_ready(&drafts, &remaining) {
+        remaining.remove(&name);
+        let draft = &drafts[&name];
+        match finish(model, draft, &drafts, &faults) {
+            Ok(valid) => model.pipes.push(valid),
+            Err(fault) => {
+                faults.insert(name, (object_name(&draft.pipe.metadata), fault));
+            }
+        }
+    }
+    for name in &remaining {
+        let fault = circle_fault(name, &drafts, &remaining);
+        let object = object_name(&drafts[name].pipe.metadata);
+        faults.insert(name.clone(), (object, fault));
+    }
+    let rejections = faults.into_values().map(|(object, fault)| Rejection {
+        object: ObjectKey::Pipe(object),
+        reason: fault.reason,
+        message: fault.message,
+    });
+    model.rejections.extend(rejections);
+}
+
+fn draft<'a>(
+    model: &WorkspaceModel,
+    pipe: &'a Pipe,
+    name: String,
+    claims: &Claims,
+) -> Result<Draft<'a>, Fault> {
+    let invalid = |message: String| Fault {
+        reason: Reason::Invalid,
+        message,
+    };
+    if let Some(refusal) = names::refusal(&name) {
+        return Err(invalid(refusal));
+    }
+    let taken = claims.names();
+    let clash = pipe
+        .spec
+        .nodes
+        .iter()
+        .find(|node| node.name != name && taken.contains(node.name.as_str()));
+    if let Some(node) = clash {
+        return Err(invalid(format!(
+            "nodes[{}]: the name is that of a data source or pipe of this workspace, which the node would hide: rename the node",
+            node.name
+        )));
+    }
+    let nodes = nodes(pipe);
+    let last = nodes.last().map_or("", |node| node.name);
+    let endpoint = pipe
+        .spec
+        .endpoint
+        .as_ref()
+        .map_or(last, |endpoint| endpoint.node.as_str());
+    let own_template = compose(&nodes, endpoint).map_err(|error| invalid(error.to_string()))?;
+    let mut draft = Draft {
+        pipe,
+        name,
+        endpoint,
+        pipes: BTreeSet::new(),
+        data_sources: BTreeSet::new(),
+        own_template,
+    };
+    let mut missing = BTreeSet::new();
+    for (table, certain) in tables_of(&draft.own_template).map_err(invalid)? {
+        let here = table
+            .database
+            .as_deref()
+            .is_none_or(|database| database == model.database.as_str());
+        if !here {
+            continue;
+        }
+        match claims.holder(&table.name) {
+            Some(ObjectKey::Pipe(_)) if table.database.is_none() => {
+                draft.pipes.insert(table.name);
+            }
+            Some(ObjectKey::DataSource(_)) => {
+                draft.data_sources.insert(table.name);
+            }
+            _ => match table.name.strip_suffix("_quarantine") {
+                Some(source) if matches!(claims.holder(source), Some(ObjectKey::DataSource(_))) => {
+                    draft.data_sources.insert(source.to_owned());
+                }
+                _ if certain => {
+                    missing.insert(table.name);
+                }
+                _ => {}
+            },
+        }
+    }
+    if missing.is_empty() {
+        return Ok(draft);
+    }
+    let missing: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+    Err(Fault {
+        reason: Reason::ReferenceNotFound,
+        message: format!(
+            "there is no data source, pipe or node named {} in this workspace",
+            missing.join(", ")
+        ),
+    })
+}
+
+fn nodes(pipe: &Pipe) -> Vec<Node<'_>> {
+    let nodes = pipe.spec.nodes.iter().map(|node| Node {
+        name: &node.name,
+        sql: &node.sql,
+    });
+    nodes.collect()
+}
+
+/// The tables that any rendering of the template reads, and whether each is
+/// certainly a table: what stands after IN may be a column.
+fn tables_of(template: &str) -> Result<BTreeMap<TableReference, bool>, String> {
+    let template = Template::parse(template).map_err(|error| error.to_string())?;
+    let mut tables = BTreeMap::new();
+    for rendered in template.render_for_check() {
+        let references = aviary_sql::references(&rendered.sql);
+        for table in references.possible_tables {
+            tables.entry(table).or_insert(false);
+        }
+        tables.extend(references.tables.into_iter().map(|table| (table, true)));
+    }
+    Ok(tables)
+}
+
+/// A pipe that uses none of those that still wait.
+fn next_ready(
+    drafts: &BTreeMap<String, Draft<'_>>,
+    remaining: &BTreeSet<String>,
+) -> Option<String> {
+    remaining
+        .iter()
+        .find(|name| drafts[*name].pipes.is_disjoint(remaining))
+        .cloned()
+}
+
+fn finish(
+    model: &WorkspaceModel,
+    draft: &Draft<'_>,
+    drafts: &BTreeMap<String, Draft<'_>>,
+    faults: &BTreeMap<String, (String, Fault)>,
+) -> Result<ValidPipe, Fault> {
+    if let Some(broken) = draft.pipes.iter().find(|used| faults.contains_key(*used)) {
+        return Err(Fault {
+            reason: Reason::DependencyNotReady,
+            message: format!("it uses the pipe `{broken}`, which is not valid: see there"),
+        });
+    }
+    let used = transitive(draft, drafts);
+    let data_sources: BTreeSet<String> = used
+        .iter()
+        .map(|name| &drafts[name])
+        .chain([draft])
+        .flat_map(|pipe| pipe.data_sources.iter().cloned())
+        .collect();
+    let pipes: Vec<Node<'_>> = used
+        .iter()
+        .map(|name| Node {
+            name,
+            sql: &drafts[name].own_template,
+        })
+        .collect();
+    let nodes = nodes(draft.pipe);
+    let template = compose_with_pipes(ComposeInput {
+        nodes: &nodes,
+        pipes: &pipes,
+        endpoint: draft.endpoint,
+    })
+    .map_err(|error| Fault {
+        reason: Reason::Invalid,
+        message: error.to_string(),
+    })?;
+    let revision = revision(model, &draft.name, &template, &data_sources);
+    Ok(ValidPipe {
+        object: object_name(&draft.pipe.metadata),
+        uid: uid(&draft.pipe.metadata),
+        name: draft.name.clone(),
+        description: draft.pipe.spec.description.clone(),
+        has_endpoint: draft.pipe.spec.endpoint.is_some(),
+        template,
+        revision,
+        data_sources,
+    })
+}
+
+/// The shapes of the tables belong to it: a new column changes `SELECT *`.
+fn revision(
+    model: &WorkspaceModel,
+    name: &str,
+    template: &str,
+    data_sources: &BTreeSet<String>,
+) -> String {
+    let shapes = model
+        .data_sources
+        .iter()
+        .filter(|source| data_sources.contains(&source.name))
+        .flat_map(|source| &source.columns)
+        .map(|column| format!("{} {}", column.name, column.column_type));
+    let shapes: Vec<String> = shapes.collect();
+    let parts = [name, template].into_iter();
+    short_hash(parts.chain(shapes.iter().map(String::as_str)))
+}
+
+/// All pipes that a pipe uses, directly or not.
+fn transitive(draft: &Draft<'_>, drafts: &BTreeMap<String, Draft<'_>>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&String> = draft.pipes.iter().collect();
+    while let Some(name) = open.pop() {
+        if found.insert(name.clone()) {
+            open.extend(&drafts[name].pipes);
+        }
+    }
+    found
+}
+
+/// A pipe is left over because it is in a circle or uses one that is.
+fn circle_fault(
+    name: &str,
+    drafts: &BTreeMap<String, Draft<'_>>,
+    remaining: &BTreeSet<String>,
+) -> Fault {
+    let mut path: Vec<&str> = vec![name];
+    loop {
+        let current = path[path.len() - 1];
+        let next = drafts[current]
+            .pipes
+            .iter()
+            .find(|used| remaining.contains(*used));
+        let Some(next) = next else {
+            // Cannot be: what waits for nothing is not left over.
+            return Fault {
+                reason: Reason::DependencyCycle,
+                message: format!("pipes use each other in a circle around `{current}`"),
+            };
+        };
+        if let Some(start) = path.iter().position(|seen| seen == next) {
+            let in_circle = start == 0;
+            path.push(next);
+            let circle = path[start..].join(" -> ");
+            return if in_circle {
+                Fault {
+                    reason: Reason::DependencyCycle,
+                    message: format!("pipes use each other in a circle: {circle}"),
+                }
+            } else {
+                Fault {
+                    reason: Reason::DependencyNotReady,
+                    message: format!("it uses pipes that use each other in a circle: {circle}"),
+                }
+            };
+        }
+        path.push(next);
+    }
+}

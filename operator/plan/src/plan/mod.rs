@@ -1,0 +1,73 @@
+//! The steps from the catalog that is there to the catalog that should be, in the
+//! order in which they must run, each with its reason.
+//!
+//! Order: database, users and their rights (the views run as a user), tables,
+//! views, and last what is dropped. Nothing is planned for what Aviary does not own.
+
+mod access;
+mod database;
+mod orphans;
+mod source;
+pub mod step;
+
+use crate::catalog::Catalog;
+use crate::model::{Rejection, WorkspaceModel};
+use std::collections::BTreeMap;
+
+pub use orphans::retire;
+pub use step::{Action, Step, Why};
+
+/// What to do, and what will not be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they must run. A step that fails stops the later
+    /// steps of its object, or all if its object is the workspace.
+    pub steps: Vec<Step>,
+    /// What Aviary refuses to do.
+    pub refusals: Vec<Rejection>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// What the planner must know besides the two catalogs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Every data source that exists, valid or not: uid to Kubernetes name.
+    pub existing_data_sources: BTreeMap<String, String>,
+    /// Whether ClickHouse refused a password that it should know: it is set again.
+    pub credentials_refused: bool,
+}
+
+impl WorkspaceModel {
+    /// The circumstances as the model knows them.
+    pub fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            existing_data_sources: self.existing_data_sources.clone(),
+            credentials_refused: false,
+        }
+    }
+}
+
+/// Compares the two catalogs. `desired` should be canonicalised by the server
+/// that `observed` is of, or spelling counts as a difference.
+pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(refusal) = database::refusal(desired, observed) {
+        plan.refusals.push(refusal);
+        return plan;
+    }
+    let password_step = database::needs_passwords(desired, observed, circumstances);
+    database::plan(&mut plan, desired, observed);
+    access::plan(&mut plan, desired, observed, password_step);
+    database::plan_comment(&mut plan, desired, observed);
+    for group in source::groups(desired) {
+        source::plan(&mut plan, desired, observed, &group);
+    }
+    orphans::plan(&mut plan, observed, desired, circumstances);
+    plan
+}

@@ -1,0 +1,113 @@
+//! What has lost its owner. Views and landings hold no data and are dropped; a
+//! table is dropped if its comment says so, and otherwise released: it stays, and
+//! a data source of the same name may take it over.
+
+use super::{Circumstances, Plan, Step, Why};
+use crate::catalog::Catalog;
+use crate::comment::{Comment, OwnerKind};
+use crate::model::ObjectKey;
+use crate::plan::step::Action;
+use aviary_crds::DeletionPolicy;
+
+pub(super) fn plan(
+    plan: &mut Plan,
+    observed: &Catalog,
+    desired: &Catalog,
+    circumstances: &Circumstances,
+) {
+    let is_orphan = |comment: &Comment| {
+        comment.ownership().is_some_and(|ownership| {
+            ownership.kind == OwnerKind::DataSource
+                && !ownership.owner.is_empty()
+                && !circumstances
+                    .existing_data_sources
+                    .contains_key(&ownership.owner)
+        })
+    };
+    let wanted =
+        |name: &String| desired.tables.contains_key(name) || desired.views.contains_key(name);
+    let mut push = |action| plan.steps.push(step(observed, action));
+    for (name, view) in &observed.views {
+        if is_orphan(&view.comment) && !wanted(name) {
+            push(Action::DropView { name: name.clone() });
+        }
+    }
+    for (name, table) in &observed.tables {
+        if !is_orphan(&table.comment) || wanted(name) {
+            continue;
+        }
+        let name = name.clone();
+        if holds_no_data(&table.engine.family) || is_to_be_deleted(&table.comment) {
+            push(Action::DropTable { name });
+        } else {
+            let comment = table.comment.released();
+            push(Action::ReleaseTable { name, comment });
+        }
+    }
+}
+
+/// The steps when the workspace itself is deleted. Plans nothing for a database
+/// that is not this workspace's.
+pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
+    let mut plan = Plan::default();
+    let Some(database) = &observed.database else {
+        return plan;
+    };
+    let Some(ownership) = database.comment.ownership() else {
+        return plan;
+    };
+    if ownership.kind != OwnerKind::Workspace || ownership.owner != workspace_uid {
+        return plan;
+    }
+    let mut push = |action| plan.steps.push(step(observed, action));
+    if ownership.deletion == DeletionPolicy::Delete {
+        push(Action::DropDatabase);
+    } else {
+        // Views run as a user that goes away.
+        for (name, view) in &observed.views {
+            if view.comment.ownership().is_some() {
+                push(Action::DropView { name: name.clone() });
+            }
+        }
+        for (name, table) in &observed.tables {
+            let Some(owned) = table.comment.ownership() else {
+                continue;
+            };
+            let name = name.clone();
+            if holds_no_data(&table.engine.family) {
+                push(Action::DropTable { name });
+            } else if !owned.owner.is_empty() {
+                let comment = table.comment.released();
+                push(Action::ReleaseTable { name, comment });
+            }
+        }
+        let mut comment = database.comment.released();
+        if let Comment::Owned { ownership, .. } = &mut comment {
+            ownership.credentials.clear();
+        }
+        push(Action::ReleaseDatabase { comment });
+    }
+    for name in observed.users.keys() {
+        push(Action::DropUser { name: name.clone() });
+    }
+    plan
+}
+
+fn holds_no_data(engine: &str) -> bool {
+    engine == "Null"
+}
+
+fn is_to_be_deleted(comment: &Comment) -> bool {
+    comment
+        .ownership()
+        .is_some_and(|ownership| ownership.deletion == DeletionPolicy::Delete)
+}
+
+fn step(observed: &Catalog, action: Action) -> Step {
+    Step {
+        database: observed.name.clone(),
+        object: ObjectKey::Workspace,
+        action,
+        why: Why::Orphaned,
+    }
+}

@@ -1,0 +1,136 @@
+//! The tables and views of one data source.
+//!
+//! A live table is only ever extended: columns are added, and what can be altered
+//! in place (TTL, defaults, codecs, comments) is. Every other difference is
+//! refused as a whole, and the data source goes on with its old shape.
+
+mod shape;
+mod views;
+
+use super::{Plan, Step, Why};
+use crate::catalog::{Catalog, Table};
+use crate::comment::{Comment, OwnerKind, Ownership};
+use crate::model::{ObjectKey, Rejection, names};
+use crate::plan::step::Action;
+use aviary_crds::conditions::Reason;
+
+/// The name in SQL of a data source's table.
+pub(super) fn groups(desired: &Catalog) -> Vec<String> {
+    let live = |(name, table): (&String, &Table)| {
+        let ownership = table.comment.ownership()?;
+        let has_landing = desired.tables.contains_key(&names::landing(name));
+        (ownership.kind == OwnerKind::DataSource && has_landing).then(|| name.clone())
+    };
+    desired.tables.iter().filter_map(live).collect()
+}
+
+/// Collects the steps of one data source.
+struct Draft<'a> {
+    desired: &'a Catalog,
+    observed: &'a Catalog,
+    object: ObjectKey,
+    steps: Vec<Step>,
+}
+
+impl Draft<'_> {
+    fn push(&mut self, action: Action, why: Why) {
+        self.steps.push(Step {
+            database: self.desired.name.clone(),
+            object: self.object.clone(),
+            action,
+            why,
+        });
+    }
+
+    fn refusal(&self, reason: Reason, message: String) -> Rejection {
+        Rejection {
+            object: self.object.clone(),
+            reason,
+            message,
+        }
+    }
+}
+
+pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, name: &str) {
+    let Some(ownership) = desired.tables[name].comment.ownership() else {
+        return;
+    };
+    let mut draft = Draft {
+        desired,
+        observed,
+        object: ownership.object(),
+        steps: Vec::new(),
+    };
+    match plan_all(&mut draft, ownership, name) {
+        Ok(()) => plan.steps.append(&mut draft.steps),
+        Err(refusal) => plan.refusals.push(refusal),
+    }
+}
+
+fn plan_all(draft: &mut Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
+    check_ownership(draft, ownership, name)?;
+    let quarantine = names::quarantine(name);
+    let landing = names::landing(name);
+    shape::plan_table(draft, name)?;
+    shape::plan_table(draft, &quarantine)?;
+    shape::plan_landing(draft, &landing);
+    views::plan(draft, name);
+    // The live table's comment says that all of this is done, so it comes last.
+    shape::plan_comments(draft, &[&quarantine, &landing, name]);
+    Ok(())
+}
+
+/// Everything that has a name of ours must be ours, or released by a namesake.
+fn check_ownership(draft: &Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
+    let all = [
+        name.to_owned(),
+        names::quarantine(name),
+        names::landing(name),
+        names::ingest(name),
+        names::reject(name),
+    ];
+    for name in &all {
+        let Some(comment) = comment_of(draft.observed, name) else {
+            continue;
+        };
+        match &comment {
+            Comment::Owned {
+                ownership: found, ..
+            } if found.admits(ownership) => {}
+            Comment::Owned {
+                ownership: found, ..
+            } => {
+                let whose = format!("belongs to {:?} {}", found.kind, found.name);
+                return Err(owned_by_another(draft, name, &whose));
+            }
+            Comment::Foreign(_) => {
+                return Err(owned_by_another(draft, name, "was not made by Aviary"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn comment_of(catalog: &Catalog, name: &str) -> Option<Comment> {
+    let table = catalog.tables.get(name).map(|table| &table.comment);
+    let view = catalog.views.get(name).map(|view| &view.comment);
+    table.or(view).cloned()
+}
+
+fn owned_by_another(draft: &Draft<'_>, name: &str, whose: &str) -> Rejection {
+    draft.refusal(
+        Reason::OwnedByAnother,
+        format!(
+            "`{name}` exists in the database and {whose}: give the data source another name, or rename what is there"
+        ),
+    )
+}
+
+/// Why an object that is there differs: its comment remembers the definition it
+/// was made from.
+fn why(found: &Comment, wanted: &Comment) -> Why {
+    match (found.ownership(), wanted.ownership()) {
+        (Some(found), Some(wanted)) if found.spec == wanted.spec => Why::Drifted,
+        _ => Why::SpecChanged,
+    }
+}

@@ -1,0 +1,220 @@
+//! Tables: made, extended, altered in place, or refused.
+
+use super::{Draft, why};
+use crate::catalog::{Column, Table};
+use crate::model::Rejection;
+use crate::plan::Why;
+use crate::plan::step::{Action, ColumnPart};
+use aviary_crds::conditions::Reason;
+
+/// A table with data: everything but an extension is refused.
+pub(super) fn plan_table(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
+    let wanted = &draft.desired.tables[name];
+    let Some(found) = draft.observed.tables.get(name) else {
+        let table = wanted.clone();
+        let name = name.to_owned();
+        draft.push(Action::CreateTable { name, table }, Why::Missing);
+        return Ok(());
+    };
+    let differences = shape_differences(wanted, found);
+    if !differences.is_empty() {
+        return Err(draft.refusal(
+            Reason::ShapeChangeRefused,
+            format!(
+                "`{name}` is live and keeps its shape, which cannot be changed yet: {}; it goes on as it was: undo the change, or make another data source",
+                differences.join("; ")
+            ),
+        ));
+    }
+    let why = why(&found.comment, &wanted.comment);
+    plan_new_columns(draft, name, wanted, found, why);
+    plan_alterations(draft, name, wanted, found, why);
+    Ok(())
+}
+
+/// The landing holds nothing, so whatever is wrong with it, it can be made anew.
+pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) {
+    let wanted = &draft.desired.tables[name];
+    let Some(found) = draft.observed.tables.get(name) else {
+        let table = wanted.clone();
+        let name = name.to_owned();
+        draft.push(Action::CreateTable { name, table }, Why::Missing);
+        return;
+    };
+    let why = why(&found.comment, &wanted.comment);
+    let only_adds = shape_differences(wanted, found).is_empty()
+        && found
+            .columns
+            .iter()
+            .all(|column| column.default.is_empty() && column.codec.is_empty());
+    if only_adds {
+        plan_new_columns(draft, name, wanted, found, why);
+        return;
+    }
+    let table = wanted.clone();
+    let name = name.to_owned();
+    draft.push(Action::ReplaceTable { name, table }, why);
+}
+
+/// Comments last: they vouch for what came before.
+pub(super) fn plan_comments(draft: &mut Draft<'_>, names: &[&str]) {
+    for name in names {
+        let wanted = &draft.desired.tables[*name];
+        let replaced = draft.steps.iter().any(|step| {
+            matches!(&step.action, Action::ReplaceTable { name: replaced, .. } if replaced == name)
+        });
+        let Some(found) = draft.observed.tables.get(*name).filter(|_| !replaced) else {
+            continue;
+        };
+        if found.comment != wanted.comment {
+            let why = why(&found.comment, &wanted.comment);
+            let comment = wanted.comment.clone();
+            let name = (*name).to_owned();
+            draft.push(Action::CommentTable { name, comment }, why);
+        }
+    }
+}
+
+fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table, why: Why) {
+    let mut columns: Vec<(Column, Option<String>)> = Vec::new();
+    let mut previous: Option<&str> = None;
+    for column in &wanted.columns {
+        if find(found, &column.name).is_none() {
+            columns.push((column.clone(), previous.map(str::to_owned)));
+        }
+        previous = Some(&column.name);
+    }
+    if !columns.is_empty() {
+        let table = name.to_owned();
+        draft.push(Action::AddColumns { table, columns }, why);
+    }
+}
+
+fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table, why: Why) {
+    for column in &wanted.columns {
+        let Some(there) = find(found, &column.name) else {
+            continue;
+        };
+        let parts = [
+            (column.default != there.default, ColumnPart::Default),
+            (!same_codec(&column.codec, &there.codec), ColumnPart::Codec),
+            (column.comment != there.comment, ColumnPart::Comment),
+        ];
+        for (_, part) in parts.into_iter().filter(|(differs, _)| *differs) {
+            let action = Action::AlterColumn {
+                table: name.to_owned(),
+                column: column.clone(),
+                part,
+            };
+            draft.push(action, why);
+        }
+    }
+    if wanted.ttl != found.ttl {
+        let table = name.to_owned();
+        let ttl = wanted.ttl.clone();
+        draft.push(Action::ModifyTtl { table, ttl }, why);
+    }
+}
+
+/// What would need a rewrite of the table. A column that somebody added by hand
+/// to an unchanged data source is nobody's business.
+fn shape_differences(wanted: &Table, found: &Table) -> Vec<String> {
+    let mut differences = Vec::new();
+    for column in &wanted.columns {
+        let Some(there) = find(found, &column.name) else {
+            continue;
+        };
+        if there.column_type != column.column_type {
+            differences.push(format!(
+                "column `{}` is {} and would become {}",
+                column.name, there.column_type, column.column_type
+            ));
+        }
+    }
+    if why(&found.comment, &wanted.comment) == Why::SpecChanged {
+        for there in &found.columns {
+            if find(wanted, &there.name).is_none() {
+                differences.push(format!(
+                    "column `{}` {} would be dropped",
+                    there.name, there.column_type
+                ));
+            }
+        }
+    }
+    let engine = |table: &Table| {
+        let arguments = table.engine.arguments.join(", ");
+        if arguments.is_empty() {
+            table.engine.family.clone()
+        } else {
+            format!("{}({arguments})", table.engine.family)
+        }
+    };
+    let facets = [
+        ("the engine", engine(found), engine(wanted)),
+        (
+            "the sorting key",
+            found.sorting_key.join(", "),
+            wanted.sorting_key.join(", "),
+        ),
+        (
+            "the partition key",
+            found.partition_key.clone(),
+            wanted.partition_key.clone(),
+        ),
+    ];
+    for (what, there, wished) in facets {
+        if there != wished {
+            let shown = |text: String| {
+                if text.is_empty() {
+                    "none".to_owned()
+                } else {
+                    text
+                }
+            };
+            differences.push(format!(
+                "{what} is {} and would become {}",
+                shown(there),
+                shown(wished)
+            ));
+        }
+    }
+    differences
+}
+
+fn find<'a>(table: &'a Table, name: &str) -> Option<&'a Column> {
+    table.columns.iter().find(|column| column.name == name)
+}
+
+/// ClickHouse writes out the arguments that were left to it: `Delta` becomes
+/// `Delta(4)`. What the spec leaves open, any value agrees with.
+fn same_codec(wanted: &str, found: &str) -> bool {
+    let (wanted, found) = (codec_parts(wanted), codec_parts(found));
+    wanted.len() == found.len()
+        && wanted.iter().zip(&found).all(|(wanted, found)| {
+            wanted == found
+                || (!wanted.contains('(') && found.split('(').next() == Some(wanted.as_str()))
+        })
+}
+
+/// `LZ4, Delta(4)` into its parts; commas inside parentheses do not count.
+fn codec_parts(codecs: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut depth = 0;
+    let mut part = String::new();
+    for character in codecs.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(std::mem::take(&mut part).trim().to_owned());
+                continue;
+            }
+            _ => {}
+        }
+        part.push(character);
+    }
+    if !part.trim().is_empty() {
+        parts.push(part.trim().to_owned());
+    }
+    parts
+}

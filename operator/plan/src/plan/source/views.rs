@@ -1,0 +1,77 @@
+//! The two views between landing and tables.
+//!
+//! By now the tables have every column that the new queries name, and rows still
+//! come in. `MODIFY QUERY` exchanges a view's query at once, but there are two
+//! views, and between their changes one decides by the old rule and one by the
+//! new. A row must then end in both tables rather than in none. Rows that the new
+//! rule refuses and the old one took go to both if the rejecting view changes
+//! first; rows that it takes and the old one refused, if the ingesting view does.
+//! Only a column that must have a value makes the rule stricter.
+
+use super::{Draft, why};
+use crate::catalog::{Table, View};
+use crate::model::names;
+use crate::plan::Why;
+use crate::plan::step::Action;
+
+pub(super) fn plan(draft: &mut Draft<'_>, name: &str) {
+    let (ingest, reject) = (names::ingest(name), names::reject(name));
+    let stricter = draft
+        .observed
+        .tables
+        .get(name)
+        .is_some_and(|found| is_stricter(&draft.desired.tables[name], found));
+    let order = if stricter {
+        [reject, ingest]
+    } else {
+        [ingest, reject]
+    };
+    for view in order {
+        plan_view(draft, &view);
+    }
+}
+
+fn plan_view(draft: &mut Draft<'_>, name: &str) {
+    let wanted = &draft.desired.views[name];
+    let view = wanted.clone();
+    let name = name.to_owned();
+    let Some(found) = draft.observed.views.get(&name) else {
+        draft.push(Action::CreateView { name, view }, Why::Missing);
+        return;
+    };
+    let why = why(&found.comment, &wanted.comment);
+    if found.target != wanted.target || found.definer != wanted.definer {
+        draft.push(Action::ReplaceView { name, view }, why);
+        return;
+    }
+    if found.query != wanted.query {
+        let name = name.clone();
+        draft.push(
+            Action::ModifyView {
+                name,
+                view: view.clone(),
+            },
+            why,
+        );
+    }
+    if found.comment != wanted.comment {
+        let View { comment, .. } = view;
+        draft.push(Action::CommentTable { name, comment }, why);
+    }
+}
+
+/// Whether some rows that were taken so far are not any more.
+fn is_stricter(wanted: &Table, found: &Table) -> bool {
+    let optional = |default: &str, column_type: &str| {
+        !default.is_empty()
+            || column_type.starts_with("Nullable(")
+            || column_type.starts_with("LowCardinality(Nullable(")
+    };
+    wanted.columns.iter().any(|column| {
+        if optional(&column.default, &column.column_type) {
+            return false;
+        }
+        let before = found.columns.iter().find(|it| it.name == column.name);
+        before.is_none_or(|before| optional(&before.default, &before.column_type))
+    })
+}

@@ -1,0 +1,251 @@
+//! One step of a plan: what is done, to what, and why. Its `Display` is for
+//! events and says nothing that a tenant wrote; its statements are for ClickHouse.
+
+mod statements;
+
+use crate::catalog::{Column, Database, Grant, Table, User, View};
+use crate::comment::Comment;
+use crate::model::ObjectKey;
+use crate::statement::Statement;
+use aviary_crds::conditions::Reason;
+use aviary_sql::Identifier;
+use std::fmt;
+
+/// What is done, for which object, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The workspace's database.
+    pub database: Identifier,
+    /// The object to report on. If it is the workspace, the rest of the plan
+    /// depends on the step, unless it only takes something away.
+    pub object: ObjectKey,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is not there.
+    Missing,
+    /// The spec says something else than when it was made.
+    SpecChanged,
+    /// It is not what it was made as.
+    Drifted,
+    /// What it belonged to is gone.
+    Orphaned,
+}
+
+/// What can be done to a catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each variant is a statement, and its fields are the statement's"
+)]
+pub enum Action {
+    CreateDatabase {
+        database: Database,
+    },
+    CommentDatabase {
+        comment: Comment,
+    },
+    CreateUser {
+        name: String,
+        user: User,
+    },
+    AlterUser {
+        name: String,
+        user: User,
+    },
+    Grant {
+        user: String,
+        grant: Grant,
+    },
+    Revoke {
+        user: String,
+        grant: Grant,
+    },
+    RevokeRole {
+        user: String,
+        role: String,
+    },
+    CreateTable {
+        name: String,
+        table: Table,
+    },
+    ReplaceTable {
+        name: String,
+        table: Table,
+    },
+    AddColumns {
+        table: String,
+        columns: Vec<(Column, Option<String>)>,
+    },
+    AlterColumn {
+        table: String,
+        column: Column,
+        part: ColumnPart,
+    },
+    ModifyTtl {
+        table: String,
+        ttl: Option<String>,
+    },
+    CommentTable {
+        name: String,
+        comment: Comment,
+    },
+    CreateView {
+        name: String,
+        view: View,
+    },
+    ReplaceView {
+        name: String,
+        view: View,
+    },
+    ModifyView {
+        name: String,
+        view: View,
+    },
+    DropView {
+        name: String,
+    },
+    DropTable {
+        name: String,
+    },
+    ReleaseTable {
+        name: String,
+        comment: Comment,
+    },
+    ReleaseDatabase {
+        comment: Comment,
+    },
+    DropDatabase,
+    DropUser {
+        name: String,
+    },
+}
+
+/// What of a column is altered in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnPart {
+    /// Its default.
+    Default,
+    /// Its codec.
+    Codec,
+    /// Its comment.
+    Comment,
+}
+
+impl Step {
+    /// The statements, in order.
+    pub fn statements(&self) -> Vec<Statement> {
+        statements::of(self)
+    }
+
+    /// Whether data is lost by it.
+    pub fn is_destructive(&self) -> bool {
+        match &self.action {
+            Action::DropTable { .. } | Action::DropDatabase => true,
+            Action::CreateDatabase { .. }
+            | Action::CommentDatabase { .. }
+            | Action::CreateUser { .. }
+            | Action::AlterUser { .. }
+            | Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::RevokeRole { .. }
+            | Action::CreateTable { .. }
+            | Action::ReplaceTable { .. }
+            | Action::AddColumns { .. }
+            | Action::AlterColumn { .. }
+            | Action::ModifyTtl { .. }
+            | Action::CommentTable { .. }
+            | Action::CreateView { .. }
+            | Action::ReplaceView { .. }
+            | Action::ModifyView { .. }
+            | Action::DropView { .. }
+            | Action::ReleaseTable { .. }
+            | Action::ReleaseDatabase { .. }
+            | Action::DropUser { .. } => false,
+        }
+    }
+
+    /// The reason of the event that tells of it.
+    pub fn event_reason(&self) -> Reason {
+        match (self.why, &self.action) {
+            (Why::Drifted, _) => Reason::DriftRepaired,
+            (_, Action::ReleaseTable { .. } | Action::ReleaseDatabase { .. }) => Reason::Released,
+            (Why::Orphaned, _) => Reason::Dropped,
+            (Why::Missing, _) => Reason::Created,
+            (Why::SpecChanged, _) => Reason::Updated,
+        }
+    }
+
+    /// Whether it only says who owns something: not worth an event of its own.
+    pub fn is_bookkeeping(&self) -> bool {
+        matches!(
+            self.action,
+            Action::CommentDatabase { .. } | Action::CommentTable { .. }
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.action {
+            Action::CreateDatabase { .. } => write!(formatter, "create the database"),
+            Action::CommentDatabase { .. } => write!(formatter, "note the owner of the database"),
+            Action::CreateUser { name, .. } => write!(formatter, "create the user {name}"),
+            Action::AlterUser { name, .. } => {
+                write!(
+                    formatter,
+                    "set the password and settings of the user {name}"
+                )
+            }
+            Action::Grant { user, grant } => write!(formatter, "grant {} to {user}", grant.access),
+            Action::Revoke { user, grant } => {
+                write!(formatter, "revoke {} from {user}", grant.access)
+            }
+            Action::RevokeRole { user, role } => {
+                write!(formatter, "revoke the role {role} from {user}")
+            }
+            Action::CreateTable { name, .. } => write!(formatter, "create the table {name}"),
+            Action::ReplaceTable { name, .. } => write!(formatter, "make the table {name} anew"),
+            Action::AddColumns { table, columns } => {
+                let names: Vec<&str> = columns.iter().map(|(c, _)| c.name.as_str()).collect();
+                write!(formatter, "add to {table}: {}", names.join(", "))
+            }
+            Action::AlterColumn {
+                table,
+                column,
+                part,
+            } => {
+                let part = match part {
+                    ColumnPart::Default => "default",
+                    ColumnPart::Codec => "codec",
+                    ColumnPart::Comment => "comment",
+                };
+                write!(formatter, "set the {part} of {table}.{}", column.name)
+            }
+            Action::ModifyTtl { table, ttl: None } => {
+                write!(formatter, "remove the TTL of {table}")
+            }
+            Action::ModifyTtl { table, .. } => write!(formatter, "set the TTL of {table}"),
+            Action::CommentTable { name, .. } => write!(formatter, "set the comment of {name}"),
+            Action::CreateView { name, .. } => write!(formatter, "create the view {name}"),
+            Action::ReplaceView { name, .. } => write!(formatter, "make the view {name} anew"),
+            Action::ModifyView { name, .. } => write!(formatter, "set the query of {name}"),
+            Action::DropView { name } => write!(formatter, "drop the view {name}"),
+            Action::DropTable { name } => write!(formatter, "drop the table {name}"),
+            Action::ReleaseTable { name, .. } => {
+                write!(formatter, "keep the table {name}, no longer managed")
+            }
+            Action::ReleaseDatabase { .. } => {
+                write!(formatter, "keep the database, no longer managed")
+            }
+            Action::DropDatabase => write!(formatter, "drop the database"),
+            Action::DropUser { name } => write!(formatter, "drop the user {name}"),
+        }
+    }
+}
