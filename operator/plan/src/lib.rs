@@ -15,6 +15,7 @@ pub mod model;
 pub mod plan;
 pub mod statement;
 
+pub use aviary_crds::conditions::Reason;
 pub use catalog::Catalog;
 pub use desired::{CredentialHashes, ServerFeatures, desired};
 pub use model::{ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model};

@@ -144,6 +144,12 @@ impl Step {
         statements::of(self)
     }
 
+    /// Whether all later steps need it: what is made in the workspace's name. What
+    /// is dropped or released stands alone.
+    pub fn is_foundation(&self) -> bool {
+        self.object == ObjectKey::Workspace && self.why != Why::Orphaned
+    }
+
     /// Whether data is lost by it.
     pub fn is_destructive(&self) -> bool {
         match &self.action {

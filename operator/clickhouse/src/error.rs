@@ -1,0 +1,269 @@
+//! What can go wrong between here and a replica, in words for people: without
+//! stack traces, server versions, secrets or the statement itself.
+
+use aviary_plan::Reason;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+/// Why a replica did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClickHouseError {
+    /// Nobody answers.
+    #[error("replica {replica} cannot be reached: {cause}")]
+    Unreachable {
+        /// The replica's name.
+        replica: String,
+        /// What the network says.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("replica {replica} did not answer within {} s", deadline.as_secs_f64())]
+    TimedOut {
+        /// The replica's name.
+        replica: String,
+        /// How long it had.
+        deadline: Duration,
+    },
+    /// It does not know the user or the password.
+    #[error("replica {replica} refuses the user name or the password")]
+    Authentication {
+        /// The replica's name.
+        replica: String,
+    },
+    /// ClickHouse answered with an exception.
+    #[error("ClickHouse: {message}")]
+    Refused {
+        /// ClickHouse's code of the exception; 0 if it gave none.
+        code: u32,
+        /// Its message, cleaned.
+        message: String,
+    },
+    /// An answer that makes no sense.
+    #[error("replica {replica} gave an answer that is not understood: {what}")]
+    Malformed {
+        /// The replica's name.
+        replica: String,
+        /// What was expected.
+        what: String,
+    },
+    /// The configuration cannot work.
+    #[error("replica {replica}: {what}")]
+    Misconfigured {
+        /// The replica's name.
+        replica: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Codes that say "not now" rather than "not like this".
+const TRANSIENT_CODES: [u32; 16] = [
+    159, // TIMEOUT_EXCEEDED
+    164, // READONLY: a server that is starting or shutting down
+    202, // TOO_MANY_SIMULTANEOUS_QUERIES
+    209, // SOCKET_TIMEOUT
+    210, // NETWORK_ERROR
+    225, // NO_ZOOKEEPER
+    236, // ABORTED
+    241, // MEMORY_LIMIT_EXCEEDED
+    242, // TABLE_IS_READ_ONLY
+    243, // NOT_ENOUGH_SPACE
+    319, // UNKNOWN_STATUS_OF_INSERT
+    341, // UNFINISHED
+    394, // QUERY_WAS_CANCELLED
+    473, // DEADLOCK_AVOIDED
+    517, // CANNOT_ASSIGN_ALTER
+    999, // KEEPER_EXCEPTION
+];
+
+/// Wrong password, unknown user, and the one code for both.
+const AUTHENTICATION_CODES: [u32; 4] = [192, 193, 194, 516];
+
+const LONGEST_MESSAGE: usize = 600;
+
+impl ClickHouseError {
+    /// The reason for a condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => Reason::ClickHouseUnreachable,
+            Self::Authentication { .. } => Reason::CredentialsInvalid,
+            Self::Refused { .. } | Self::Malformed { .. } => Reason::ClickHouseRefused,
+            Self::Misconfigured { .. } => Reason::Invalid,
+        }
+    }
+
+    /// Whether the same call may work later with nothing changed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Malformed { .. } => true,
+            Self::Refused { code, .. } => *code == 0 || TRANSIENT_CODES.contains(code),
+            Self::Authentication { .. } | Self::Misconfigured { .. } => false,
+        }
+    }
+
+    /// Whether it speaks of the replica rather than of the statement: then the
+    /// next statement will not fare better.
+    pub fn is_about_the_replica(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Authentication { .. }
+            | Self::Misconfigured { .. } => true,
+            Self::Refused { .. } | Self::Malformed { .. } => false,
+        }
+    }
+
+    /// The same error without anything of the statement's text.
+    pub(crate) fn without_statement(self) -> Self {
+        match self {
+            Self::Refused { code, .. } => Self::Refused {
+                code,
+                message: format!("exception {code} for a statement that is not shown"),
+            },
+            other => other,
+        }
+    }
+
+    pub(crate) fn from_client(replica: &str, error: &clickhouse::error::Error) -> Self {
+        use clickhouse::error::Error;
+        match error {
+            Error::BadResponse(text) => Self::from_exception(replica, text),
+            Error::Network(source) => Self::Unreachable {
+                replica: replica.to_owned(),
+                cause: deepest(source.as_ref()),
+            },
+            Error::InvalidParams(source) => Self::Misconfigured {
+                replica: replica.to_owned(),
+                what: deepest(source.as_ref()),
+            },
+            Error::Unsupported(what) => Self::Misconfigured {
+                replica: replica.to_owned(),
+                what: what.clone(),
+            },
+            other => Self::Malformed {
+                replica: replica.to_owned(),
+                what: first_line(&other.to_string()),
+            },
+        }
+    }
+
+    /// Reads `Code: 60. DB::Exception: ... (UNKNOWN_TABLE) (version ...)`.
+    fn from_exception(replica: &str, text: &str) -> Self {
+        let code = text
+            .find("Code: ")
+            .map(|start| &text[start + "Code: ".len()..])
+            .and_then(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_digit())?;
+                rest[..end].parse().ok()
+            });
+        match code {
+            Some(code) if AUTHENTICATION_CODES.contains(&code) => Self::Authentication {
+                replica: replica.to_owned(),
+            },
+            Some(code) => Self::Refused {
+                code,
+                message: clean(text),
+            },
+            None if text.starts_with("401") || text.starts_with("403") => Self::Authentication {
+                replica: replica.to_owned(),
+            },
+            // A proxy, or something that is no ClickHouse at all.
+            None => Self::Unreachable {
+                replica: replica.to_owned(),
+                cause: format!("it answers `{}`, not as ClickHouse does", first_line(text)),
+            },
+        }
+    }
+}
+
+/// The message itself: what comes before and after is for ClickHouse's developers.
+fn clean(text: &str) -> String {
+    let message = text
+        .rfind("DB::Exception: ")
+        .map_or(text, |start| &text[start + "DB::Exception: ".len()..]);
+    let ends = [
+        "Stack trace:",
+        " (version ",
+        ": While processing",
+        ": while executing",
+        ": In scope",
+        ", Stack trace",
+    ];
+    let end = ends
+        .iter()
+        .filter_map(|end| message.find(end))
+        .min()
+        .unwrap_or(message.len());
+    let mut message = message[..end]
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    if message.len() > LONGEST_MESSAGE {
+        let cut = (0..=LONGEST_MESSAGE)
+            .rev()
+            .find(|index| message.is_char_boundary(*index))
+            .unwrap_or(0);
+        message.truncate(cut);
+        message.push_str(" ...");
+    }
+    message
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(200).collect()
+}
+
+/// The innermost cause: `connection refused` rather than `error sending request`.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    first_line(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cleaned() {
+        let text = "Code: 60. DB::Exception: Unknown table expression identifier 'x.y' in scope SELECT * FROM x.y. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))";
+        let error = ClickHouseError::from_exception("r", text);
+        assert_eq!(
+            error,
+            ClickHouseError::Refused {
+                code: 60,
+                message: "Unknown table expression identifier 'x.y' in scope SELECT * FROM x.y. (UNKNOWN_TABLE)".to_owned()
+            }
+        );
+        assert_eq!(error.reason(), Reason::ClickHouseRefused);
+        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn stack_traces_go() {
+        let text = "Code: 210. DB::NetException: x. DB::Exception: Connection refused,\n\nStack trace:\n\n0. foo\n1. bar";
+        let ClickHouseError::Refused { code, message } = ClickHouseError::from_exception("r", text)
+        else {
+            panic!("not refused");
+        };
+        assert_eq!((code, message.as_str()), (210, "Connection refused,"));
+    }
+
+    #[test]
+    fn wrong_passwords_are_told_from_the_rest() {
+        let text = "Code: 516. DB::Exception: operator: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)";
+        let error = ClickHouseError::from_exception("r", text);
+        assert_eq!(error.reason(), Reason::CredentialsInvalid);
+        assert!(!error.to_string().contains("operator:"));
+    }
+
+    #[test]
+    fn what_is_no_clickhouse_is_unreachable() {
+        let error = ClickHouseError::from_exception("r", "502 Bad Gateway");
+        assert_eq!(error.reason(), Reason::ClickHouseUnreachable);
+        assert!(error.is_transient());
+    }
+}

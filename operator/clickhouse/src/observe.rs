@@ -1,0 +1,299 @@
+//! Reads all that a workspace has in ClickHouse, and what the server can do, in
+//! one query. Each part of it gives rows of the same shape: what it is about, and
+//! its fields as texts.
+
+mod parse;
+
+use crate::error::ClickHouseError;
+use crate::replica::Replica;
+use aviary_plan::ServerFeatures;
+use aviary_plan::catalog::{Catalog, Column, Database, Grant, Setting, Table, User, View};
+use aviary_plan::comment::Comment;
+use aviary_plan::model::names;
+use aviary_sql::{Identifier, StringLiteral};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was found on a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The workspace's objects.
+    pub catalog: Catalog,
+    /// What the server can do.
+    pub server: ServerFeatures,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    kind: String,
+    fields: Vec<Option<String>>,
+}
+
+impl Line {
+    fn text(&self, index: usize) -> &str {
+        self.optional(index).unwrap_or_default()
+    }
+
+    fn optional(&self, index: usize) -> Option<&str> {
+        self.fields.get(index)?.as_deref()
+    }
+
+    fn flag(&self, index: usize) -> bool {
+        self.text(index) == "1"
+    }
+}
+
+impl Replica {
+    /// Reads the database and the users that belong to it.
+    pub async fn observe(&self, database: &Identifier) -> Result<Observed, ClickHouseError> {
+        let mut lines: Vec<Line> = self.rows(self.query(&query(database))).await?;
+        // ClickHouse gives the parts of a UNION ALL in any order.
+        lines.sort_by_cached_key(|line| {
+            let position = line.text(1).parse::<u64>().unwrap_or_default();
+            (rank(&line.kind), line.text(0).to_owned(), position)
+        });
+        let mut observed = Observed {
+            catalog: Catalog::empty(database.clone()),
+            server: ServerFeatures::default(),
+        };
+        for line in &lines {
+            self.take(&mut observed, line)?;
+        }
+        Ok(observed)
+    }
+
+    fn take(&self, observed: &mut Observed, line: &Line) -> Result<(), ClickHouseError> {
+        let Observed { catalog, server } = observed;
+        match line.kind.as_str() {
+            "server" => {
+                *server = ServerFeatures {
+                    version: line.text(0).to_owned(),
+                    sql_security: line.flag(2),
+                    replication: line.flag(3),
+                };
+            }
+            "database" => {
+                catalog.database = Some(Database {
+                    comment: Comment::parse(line.text(2)),
+                });
+            }
+            "table" => self.take_table(catalog, line)?,
+            "column" => take_column(catalog, line),
+            "user" => {
+                let user = User {
+                    password_sha256: None,
+                    by_password_hash: matches!(
+                        line.text(2),
+                        "sha256_password" | "['sha256_password']"
+                    ),
+                    settings: BTreeMap::new(),
+                    grants: BTreeSet::new(),
+                    roles: BTreeSet::new(),
+                };
+                catalog.users.insert(line.text(0).to_owned(), user);
+            }
+            "setting" | "grant" | "role" => take_right(catalog, line),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_table(&self, catalog: &mut Catalog, line: &Line) -> Result<(), ClickHouseError> {
+        let name = line.text(0).to_owned();
+        let malformed = |what: &str| ClickHouseError::Malformed {
+            replica: self.name().to_owned(),
+            what: format!("the definition of {name}: {what}"),
+        };
+        let comment = Comment::parse(line.text(7));
+        if line.text(2) == "MaterializedView" {
+            let head = parse::view_head(line.text(6)).unwrap_or_default();
+            let view = View {
+                target: head.target_in(catalog.name.as_str()),
+                query: line.text(5).to_owned(),
+                definer: head.definer,
+                comment,
+            };
+            catalog.views.insert(name, view);
+            return Ok(());
+        }
+        let clauses = parse::engine(line.text(8)).ok_or_else(|| malformed("its engine"))?;
+        let table = Table {
+            columns: Vec::new(),
+            engine: clauses.engine,
+            partition_key: line.text(3).to_owned(),
+            sorting_key: parse::list(line.text(4)),
+            ttl: clauses.ttl,
+            comment,
+        };
+        catalog.tables.insert(name, table);
+        Ok(())
+    }
+}
+
+fn take_column(catalog: &mut Catalog, line: &Line) {
+    let Some(table) = catalog.tables.get_mut(line.text(0)) else {
+        return;
+    };
+    let default = match line.text(4) {
+        "" => String::new(),
+        "DEFAULT" => line.text(5).to_owned(),
+        kind => format!("{kind} {}", line.text(5)),
+    };
+    table.columns.push(Column {
+        name: line.text(2).to_owned(),
+        column_type: line.text(3).to_owned(),
+        default,
+        codec: parse::codec(line.text(6)),
+        comment: line.text(7).to_owned(),
+    });
+}
+
+fn take_right(catalog: &mut Catalog, line: &Line) {
+    let Some(user) = catalog.users.get_mut(line.text(0)) else {
+        return;
+    };
+    let owned = |index: usize| line.optional(index).map(str::to_owned);
+    match line.kind.as_str() {
+        "setting" => {
+            let setting = Setting {
+                value: owned(3),
+                minimum: owned(4),
+                maximum: owned(5),
+                constant: matches!(line.text(6), "CONST" | "1"),
+            };
+            user.settings.insert(line.text(2).to_owned(), setting);
+        }
+        "grant" => {
+            user.grants.insert(Grant {
+                access: line.text(2).to_owned(),
+                database: owned(3),
+                table: owned(4),
+                column: owned(5),
+                with_grant_option: line.flag(6),
+                is_partial_revoke: line.flag(7),
+            });
+        }
+        _ => {
+            user.roles.insert(line.text(2).to_owned());
+        }
+    }
+}
+
+/// Tables before their columns, users before their rights.
+fn rank(kind: &str) -> u8 {
+    match kind {
+        "server" | "database" => 0,
+        "table" | "user" => 1,
+        _ => 2,
+    }
+}
+
+/// In every part the first field is the name, and the second a position or nothing.
+fn query(database: &Identifier) -> String {
+    let literal = StringLiteral(database.as_str()).to_string();
+    let (reader, writer) = (
+        names::reader(database.as_str()),
+        names::writer(database.as_str()),
+    );
+    let users = format!("({}, {})", StringLiteral(&reader), StringLiteral(&writer));
+    let part = |kind: &str, fields: &[&str], from: &str| {
+        format!(
+            "SELECT '{kind}' AS kind, CAST([{}], 'Array(Nullable(String))') AS fields {from}",
+            fields.join(", ")
+        )
+    };
+    let has_setting = |name: &str| {
+        format!(
+            "toString(toUInt8((SELECT count() FROM system.settings WHERE name = '{name}') > 0))"
+        )
+    };
+    let replication = "toString(toUInt8(\
+        (SELECT uniqExact(macro) FROM system.macros WHERE macro IN ('shard', 'replica')) = 2 AND \
+        (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'zookeeper') > 0))";
+    [
+        part(
+            "server",
+            &[
+                "version()",
+                "''",
+                &has_setting("default_materialized_view_sql_security"),
+                replication,
+            ],
+            "",
+        ),
+        part(
+            "database",
+            &["name", "''", "comment"],
+            &format!("FROM system.databases WHERE name = {literal}"),
+        ),
+        part(
+            "table",
+            &[
+                "name",
+                "''",
+                "engine",
+                "partition_key",
+                "sorting_key",
+                "as_select",
+                "create_table_query",
+                "comment",
+                "engine_full",
+            ],
+            &format!("FROM system.tables WHERE database = {literal}"),
+        ),
+        part(
+            "column",
+            &[
+                "table",
+                "toString(position)",
+                "name",
+                "type",
+                "default_kind",
+                "default_expression",
+                "compression_codec",
+                "comment",
+            ],
+            &format!("FROM system.columns WHERE database = {literal}"),
+        ),
+        part(
+            "user",
+            &["name", "''", "toString(auth_type)"],
+            &format!("FROM system.users WHERE name IN {users}"),
+        ),
+        part(
+            "setting",
+            &[
+                "user_name",
+                "''",
+                "setting_name",
+                "value",
+                "min",
+                "max",
+                "toString(writability)",
+            ],
+            &format!(
+                "FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"
+            ),
+        ),
+        part(
+            "grant",
+            &[
+                "user_name",
+                "''",
+                "toString(access_type)",
+                "database",
+                "table",
+                "column",
+                "toString(grant_option)",
+                "toString(is_partial_revoke)",
+            ],
+            &format!("FROM system.grants WHERE user_name IN {users}"),
+        ),
+        part(
+            "role",
+            &["user_name", "''", "granted_role_name"],
+            &format!("FROM system.role_grants WHERE user_name IN {users}"),
+        ),
+    ]
+    .join(" UNION ALL ")
+}

@@ -1,0 +1,123 @@
+//! The health of a replica in its own words: version, disks, replication. Works
+//! on servers far older than those that workspaces can be placed on.
+
+use crate::error::ClickHouseError;
+use crate::replica::Replica;
+use serde::Deserialize;
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Its version.
+    pub version: String,
+    /// Its disks; none on servers that do not tell.
+    pub disks: Vec<Disk>,
+    /// Its replication, where it has replicated tables.
+    pub replication: Option<Replication>,
+}
+
+/// A disk of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Its name in ClickHouse.
+    pub name: String,
+    /// Its size in bytes.
+    pub total_bytes: u64,
+    /// Its free bytes.
+    pub free_bytes: u64,
+}
+
+/// The replicated tables of a replica, together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// How many there are.
+    pub tables: u64,
+    /// How many of them are read-only.
+    pub read_only: u64,
+    /// The largest delay.
+    pub max_delay_seconds: u64,
+    /// Entries in all queues.
+    pub queue: u64,
+}
+
+/// Numbers come as texts: servers differ in whether they quote them.
+#[derive(Deserialize)]
+struct Line {
+    kind: String,
+    name: String,
+    first: String,
+    second: String,
+    third: String,
+}
+
+impl Replica {
+    /// Asks the replica for its health: one query to learn what the server can
+    /// tell, one to have it told.
+    pub async fn probe(&self) -> Result<Health, ClickHouseError> {
+        let known: Vec<Line> = self.rows(self.query(CAPABILITIES)).await?;
+        let can = |name: &str| known.iter().any(|line| line.name == name);
+        let mut parts = vec![
+            "SELECT 'version' AS kind, version() AS name, '' AS first, '' AS second, '' AS third"
+                .to_owned(),
+        ];
+        if can("disks.free_space") {
+            parts.push(
+                "SELECT 'disk', name, toString(total_space), toString(free_space), '' FROM system.disks"
+                    .to_owned(),
+            );
+        }
+        if can("replicas.queue_size") {
+            let delay = if can("replicas.absolute_delay") {
+                "max(absolute_delay)"
+            } else {
+                "0"
+            };
+            parts.push(format!(
+                "SELECT 'replication', toString(count()), toString(sum(is_readonly)), \
+                 toString({delay}), toString(sum(queue_size)) FROM system.replicas"
+            ));
+        }
+        let lines: Vec<Line> = self.rows(self.query(&parts.join(" UNION ALL "))).await?;
+        self.health(&lines)
+    }
+
+    fn health(&self, lines: &[Line]) -> Result<Health, ClickHouseError> {
+        let number = |text: &str| {
+            text.parse::<u64>().map_err(|_| ClickHouseError::Malformed {
+                replica: self.name().to_owned(),
+                what: format!("expected a number, found `{text}`"),
+            })
+        };
+        let mut health = Health {
+            version: String::new(),
+            disks: Vec::new(),
+            replication: None,
+        };
+        for line in lines {
+            match line.kind.as_str() {
+                "version" => health.version.clone_from(&line.name),
+                "disk" => health.disks.push(Disk {
+                    name: line.name.clone(),
+                    total_bytes: number(&line.first)?,
+                    free_bytes: number(&line.second)?,
+                }),
+                "replication" if line.name != "0" => {
+                    health.replication = Some(Replication {
+                        tables: number(&line.name)?,
+                        read_only: number(&line.first)?,
+                        max_delay_seconds: number(&line.second)?,
+                        queue: number(&line.third)?,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(health)
+    }
+}
+
+/// Which of the columns we would ask for there are.
+const CAPABILITIES: &str = "\
+SELECT 'can' AS kind, concat(table, '.', name) AS name, '' AS first, '' AS second, '' AS third \
+FROM system.columns WHERE database = 'system' AND ((table = 'disks' AND name = 'free_space') \
+OR (table = 'replicas' AND name IN ('queue_size', 'absolute_delay')))";
