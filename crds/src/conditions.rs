@@ -42,10 +42,10 @@ impl ConditionType {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
         /// Why a condition has its status; also the reason of events and a metric label.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $name),+ }
+        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
 
         impl Reason {
             /// Every reason, in the order of the reference.
@@ -54,6 +54,11 @@ macro_rules! reasons {
             /// The text in the status.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name)),+ }
+            }
+
+            /// What it means, for the reference.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii()),+ }
             }
         }
     };

@@ -2,4 +2,8 @@
 //!
 //! It knows the product only from outside: manifests, HTTP, `kubectl`, `helm`.
 
+pub mod bench;
 pub mod cluster;
+pub mod demo;
+pub mod product;
+pub mod support;

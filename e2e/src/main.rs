@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use aviary_e2e::cluster::{Cluster, Data, Progress, Target, provisioner};
-use aviary_e2e::{demo, product};
+use aviary_e2e::{bench, demo, product};
 use clap::{Parser, Subcommand};
 
 mod build_image;
@@ -59,6 +59,8 @@ enum Subcommands {
     Prepare,
     /// Everything from `kubectl apply` to `curl`: prepare, load the flights of 2013, ask three endpoints
     Demo,
+    /// Measure, and print each figure as a ratio beside the figure to reach
+    Bench(bench::Options),
     /// Print the path of the kubeconfig in use
     Kubeconfig,
     /// Provide volumes for claims; `up` runs this
@@ -124,6 +126,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
             product::install(&target, &progress).await?;
         }
         Subcommands::Demo => demo::run(&progress).await?,
+        Subcommands::Bench(options) => bench::run(&progress, options).await?,
         Subcommands::Kubeconfig => {
             println!("{}", Target::from_environment().kubeconfig().display());
         }

@@ -1,0 +1,279 @@
+//! What checking every row costs: the same file through the gateway and by a direct INSERT.
+
+use super::report::{Figure, Report};
+use super::stage::Stage;
+use super::statistics::median;
+use crate::cluster::{Layout, Progress};
+use crate::demo::dataset;
+use crate::product;
+use crate::support::{self, Scene};
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use url::Url;
+
+const ROUNDS: usize = 4;
+/// The flights this many times over, for a steadier figure.
+const COPIES: usize = 3;
+/// Of the rows per second of an INSERT by hand, what is left through the landing views.
+const RATE: f64 = 0.45;
+/// The workspace's name and that of the table that is filled directly.
+const WORKSPACE: &str = "bench";
+const DIRECT: &str = "filled_directly";
+
+/// The two ways in, and where each leads.
+struct Ways {
+    through_gateway: Upload,
+    directly: Upload,
+    /// Every table that a round fills.
+    tables: Vec<String>,
+}
+
+/// A request that sends the file.
+struct Upload {
+    url: String,
+    headers: Vec<String>,
+}
+
+/// Runs the rounds in a namespace of their own.
+pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
+    let flights = dataset::folder(Layout::from_environment().cache())?.join("flights.csv");
+    let folder = tempfile::tempdir().context("make a folder for the file")?;
+    let file = folder.path().join("flights.csv");
+    let rows = repeat(&flights, &file)?;
+    let mut report = None;
+    let slot = &mut report;
+    support::run("bench-ingestion", async move |scene: Scene| {
+        let measured = compare(stage, progress, &scene, &file, rows).await;
+        *slot = Some(measured?);
+        Ok(())
+    })
+    .await?;
+    report.context("nothing was measured")
+}
+
+async fn compare(
+    stage: &Stage,
+    progress: &Progress,
+    scene: &Scene,
+    file: &Path,
+    rows: u64,
+) -> Result<Report> {
+    let ways = ways(stage, scene).await?;
+    let (mut through_gateway, mut directly) = (Vec::new(), Vec::new());
+    let what = format!("Sending {rows} rows directly and through the gateway, {ROUNDS} rounds");
+    progress
+        .step(&what, async {
+            for round in 0..ROUNDS {
+                // Every other round begins with the other way.
+                for turn in 0..2 {
+                    if (turn + round) % 2 == 0 {
+                        directly.push(insert(scene, &ways, file, rows).await?);
+                    } else {
+                        through_gateway.push(append(scene, &ways, file, rows).await?);
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    let rate = |seconds: &[f64]| rows as f64 / median(seconds);
+    let (published, direct) = (rate(&through_gateway), rate(&directly));
+    Ok(
+        Report::new(format!("CSV of {rows} rows: medians of {ROUNDS} rounds"))
+            .with(
+                Figure::new("rows/s, gateway / direct INSERT", published / direct, "")
+                    .at_least(RATE),
+            )
+            .with(Figure::new("rows/s, direct INSERT", direct, "/s"))
+            .with(Figure::new("rows/s, gateway", published, "/s")),
+    )
+}
+
+/// The data source of the demo, and a plain table of the same shape beside it.
+async fn ways(stage: &Stage, scene: &Scene) -> Result<Ways> {
+    scene.workspace(WORKSPACE).await?;
+    scene.apply(&flights_manifest()?).await?;
+    let token = scene.token(WORKSPACE, "bench").await?;
+    scene.ready("DataSource", "flights").await?;
+    let database = scene.database(WORKSPACE);
+    let direct = format!("`{database}`.`{DIRECT}`");
+    scene
+        .clickhouse
+        .query(&format!("CREATE TABLE {direct} AS `{database}`.`flights`"))
+        .await?;
+    let insert = Url::parse_with_params(
+        &format!("http://{}/", stage.engine),
+        [
+            ("query", format!("INSERT INTO {direct} FORMAT CSVWithNames")),
+            ("format_csv_null_representation", "NA".to_owned()),
+        ],
+    )
+    .context("the engine's address")?;
+    let namespace = product::ENGINE_NAMESPACE;
+    let user = stage.secret(namespace, "engine-admin", "username").await?;
+    let password = stage.secret(namespace, "engine-admin", "password").await?;
+    Ok(Ways {
+        through_gateway: Upload {
+            url: format!(
+                "{}/v0/datasources?name=flights&mode=append&format=csv",
+                stage.gateway.base()
+            ),
+            headers: vec![format!("Authorization: Bearer {token}")],
+        },
+        directly: Upload {
+            url: insert.into(),
+            headers: vec![
+                format!("X-ClickHouse-User: {user}"),
+                format!("X-ClickHouse-Key: {password}"),
+            ],
+        },
+        tables: [DIRECT, "flights", "flights_quarantine"]
+            .map(|table| format!("`{database}`.`{table}`"))
+            .to_vec(),
+    })
+}
+
+/// Sends the file to the gateway; gives the seconds until all its rows were acknowledged.
+async fn append(scene: &Scene, ways: &Ways, file: &Path, rows: u64) -> Result<f64> {
+    empty(scene, ways).await?;
+    let (answer, seconds) = ways.through_gateway.send(file).await?;
+    let answer: Value =
+        serde_json::from_str(&answer).with_context(|| format!("the gateway answered {answer}"))?;
+    ensure!(
+        answer["successful_rows"] == rows && answer["quarantined_rows"] == 0,
+        "of {rows} rows, the gateway counts {answer}"
+    );
+    Ok(seconds)
+}
+
+/// Inserts the file directly; gives the seconds until ClickHouse answered.
+async fn insert(scene: &Scene, ways: &Ways, file: &Path, rows: u64) -> Result<f64> {
+    empty(scene, ways).await?;
+    let (_, seconds) = ways.directly.send(file).await?;
+    let database = scene.database(WORKSPACE);
+    let count = scene
+        .clickhouse
+        .query(&format!("SELECT count() FROM `{database}`.`{DIRECT}`"))
+        .await?;
+    ensure!(
+        count == rows.to_string(),
+        "of {rows} rows, {count} are in the table"
+    );
+    Ok(seconds)
+}
+
+/// Both ways begin with empty tables, so that merges of earlier rounds burden neither.
+async fn empty(scene: &Scene, ways: &Ways) -> Result<()> {
+    for table in &ways.tables {
+        let truncate = format!("TRUNCATE TABLE {table}");
+        scene.clickhouse.query(&truncate).await?;
+    }
+    Ok(())
+}
+
+impl Upload {
+    /// Streams the file by curl; gives the answer and curl's own measure of seconds.
+    async fn send(&self, file: &Path) -> Result<(String, f64)> {
+        let mut configuration = String::new();
+        for header in &self.headers {
+            // Secrets go in by standard input: arguments are for everybody to see.
+            let _ = writeln!(configuration, "header = \"{header}\"");
+        }
+        let mut child = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body"])
+            .args(["--config", "-", "--request", "POST", "--upload-file"])
+            .arg(file)
+            .args(["--write-out", "\n%{time_total}", &self.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start curl")?;
+        let mut input = child.stdin.take().context("curl has no standard input")?;
+        input
+            .write_all(configuration.as_bytes())
+            .await
+            .context("write to curl")?;
+        drop(input);
+        let output = child.wait_with_output().await.context("wait for curl")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (answer, seconds) = text.rsplit_once('\n').unwrap_or((&text, ""));
+        ensure!(
+            output.status.success(),
+            "{}: {}{answer}",
+            self.url,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let seconds = seconds.trim().parse().context("curl printed no time")?;
+        Ok((answer.to_owned(), seconds))
+    }
+}
+
+/// The demo's data source, for the namespace and workspace of the measurement.
+fn flights_manifest() -> Result<String> {
+    let path = product::repository().join("config/samples/flights/data-sources.yaml");
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    for document in serde_yaml::Deserializer::from_str(&text) {
+        let mut object = Value::deserialize(document).context("read the demo's data sources")?;
+        if object["metadata"]["name"] == "flights" {
+            object["metadata"] = json!({"name": "flights"});
+            object["spec"]["workspace"] = json!(WORKSPACE);
+            return Ok(object.to_string());
+        }
+    }
+    anyhow::bail!("{} has no data source flights", path.display())
+}
+
+/// Writes the rows of a CSV file [`COPIES`] times under its one header; gives their number.
+fn repeat(from: &Path, to: &Path) -> Result<u64> {
+    let target = std::fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
+    let mut target = BufWriter::new(target);
+    let mut rows = 0;
+    for copy in 0..COPIES {
+        let source =
+            std::fs::File::open(from).with_context(|| format!("open {}", from.display()))?;
+        let mut lines = BufReader::new(source).lines();
+        let header = lines.next().context("the file is empty")?;
+        if copy == 0 {
+            writeln!(target, "{}", header.context("read the header")?).context("write")?;
+        }
+        for line in lines {
+            writeln!(target, "{}", line.context("read a row")?).context("write")?;
+            rows += 1;
+        }
+    }
+    target.flush().context("write")?;
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_repeated_and_the_header_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("a.csv"), folder.path().join("b.csv"));
+        std::fs::write(&from, "x,y\n1,2\n3,NA\n").unwrap();
+        assert_eq!(repeat(&from, &to).unwrap(), 6);
+        assert_eq!(
+            std::fs::read_to_string(&to).unwrap(),
+            "x,y\n1,2\n3,NA\n1,2\n3,NA\n1,2\n3,NA\n"
+        );
+    }
+
+    #[test]
+    fn the_demo_has_the_data_source() {
+        let manifest: Value = serde_json::from_str(&flights_manifest().unwrap()).unwrap();
+        assert_eq!(manifest["kind"], "DataSource");
+        assert_eq!(manifest["spec"]["columns"].as_array().unwrap().len(), 19);
+    }
+}

@@ -1,0 +1,140 @@
+//! CPU time and memory of processes, from /proc: also of those in pods, which are processes of this machine.
+
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::PathBuf;
+
+/// The unit of times in /proc, which is part of Linux's interface to programs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pid: u32,
+}
+
+impl Process {
+    /// The process of `program` in the pod with this uid.
+    pub(crate) fn in_pod(uid: &str, program: &str) -> Result<Self> {
+        all()
+            .find(|process| {
+                let text = |file| process.read(file).unwrap_or_default();
+                text("comm").trim() == program && text("cgroup").contains(uid)
+            })
+            .with_context(|| format!("no process {program} of pod {uid} on this machine"))
+    }
+
+    /// The process with this id and its children.
+    pub(crate) fn family(pid: u32) -> Vec<Self> {
+        all()
+            .filter(|process| {
+                process.pid == pid
+                    || process
+                        .read("stat")
+                        .ok()
+                        .and_then(|stat| parent(&stat))
+                        .is_some_and(|parent| parent == pid)
+            })
+            .collect()
+    }
+
+    /// Seconds of CPU it has used so far.
+    pub(crate) fn cpu_seconds(self) -> Result<f64> {
+        let stat = self.read("stat")?;
+        cpu_seconds(&stat).with_context(|| format!("/proc/{}/stat is not as expected", self.pid))
+    }
+
+    /// MiB of memory it has now.
+    pub(crate) fn memory(self) -> Result<f64> {
+        self.status("VmRSS")
+    }
+
+    /// The most MiB of memory it had since [`Process::forget_peak`].
+    pub(crate) fn peak_memory(self) -> Result<f64> {
+        self.status("VmHWM")
+    }
+
+    /// Lets the peak begin anew.
+    pub(crate) fn forget_peak(self) -> Result<()> {
+        let path = self.path("clear_refs");
+        fs::write(&path, "5").with_context(|| format!("write {}", path.display()))
+    }
+
+    fn status(self, field: &str) -> Result<f64> {
+        let status = self.read("status")?;
+        mebibytes(&status, field).with_context(|| format!("/proc/{}/status: {field}", self.pid))
+    }
+
+    fn read(self, file: &str) -> Result<String> {
+        let path = self.path(file);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    fn path(self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.pid))
+    }
+}
+
+fn all() -> impl Iterator<Item = Process> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .map(|pid| Process { pid })
+}
+
+/// The fields after the name, which may hold spaces and parentheses itself.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    Some(rest.split_ascii_whitespace().collect())
+}
+
+fn parent(stat: &str) -> Option<u32> {
+    fields(stat)?.get(1)?.parse().ok()
+}
+
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let fields = fields(stat)?;
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / TICKS_PER_SECOND)
+}
+
+fn mebibytes(status: &str, field: &str) -> Option<f64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kibibytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_parent_of_a_process_with_an_odd_name() {
+        let stat = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 150 25 5 6 20 0 1 0 100 1 1";
+        assert_eq!(parent(stat), Some(7));
+        assert!((cpu_seconds(stat).unwrap() - 1.75).abs() < 1e-9);
+        assert_eq!(cpu_seconds("42 (cut"), None);
+    }
+
+    #[test]
+    fn memory_in_mebibytes() {
+        let status = "Name:\taviary\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
+        assert!((mebibytes(status, "VmHWM").unwrap() - 20.0).abs() < 1e-9);
+        assert!((mebibytes(status, "VmRSS").unwrap() - 10.0).abs() < 1e-9);
+        assert_eq!(mebibytes(status, "Vm"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_and_uses_cpu() {
+        let own = Process {
+            pid: std::process::id(),
+        };
+        assert!(Process::family(std::process::id()).contains(&own));
+        assert!(own.memory().unwrap() > 0.0);
+        assert!(own.cpu_seconds().is_ok());
+    }
+}

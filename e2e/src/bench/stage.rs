@@ -1,0 +1,190 @@
+//! What every measurement works with: the installed product, its processes, its clients.
+
+use super::audit::AuditLog;
+use super::processes::Process;
+use crate::cluster::{Progress, Target};
+use crate::product;
+use crate::support::{ClickHouse, Gateway};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// How long the operator may take to start or end.
+const ROLLOUT: Duration = Duration::from_secs(90);
+const OPERATOR: &str = "aviary-operator";
+
+/// A part of the product that runs as one pod of a Deployment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Component {
+    Operator,
+    Gateway,
+}
+
+impl Component {
+    /// Its name in selectors and as the program's first argument.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Its user at the apiserver.
+    pub(crate) fn user(self) -> String {
+        let namespace = product::NAMESPACE;
+        format!("system:serviceaccount:{namespace}:aviary-{}", self.name())
+    }
+}
+
+/// The installed product and the means to ask it.
+pub(crate) struct Stage {
+    pub(crate) client: Client,
+    pub(crate) gateway: Gateway,
+    pub(crate) clickhouse: ClickHouse,
+    /// The engine's address, such as `10.244.0.9:8123`.
+    pub(crate) engine: String,
+    pub(crate) audit: AuditLog,
+    /// The network that pods are reached from: the box's own.
+    pub(crate) network: PathBuf,
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Stage {
+    /// Finds everything. Only the box has an audit log and its processes on this machine.
+    pub(crate) async fn set(target: Target, progress: &Progress) -> Result<Self> {
+        let cluster = target.as_box()?;
+        let client = target.client().await?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), product::ENGINE_NAMESPACE);
+        let engine = pods
+            .get("engine-0")
+            .await
+            .context("find the engine's pod")?;
+        Ok(Self {
+            gateway: Gateway::shared(&client).await?,
+            clickhouse: ClickHouse::shared(&client).await?,
+            engine: format!("{}:8123", address(&engine)?),
+            audit: AuditLog::at(cluster.audit_log()),
+            network: cluster.layout().network_namespace(),
+            kubectl: cluster.tool("kubectl", progress).await?,
+            kubeconfig: target.kubeconfig(),
+            client,
+        })
+    }
+
+    /// Runs kubectl, as a user would.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        product::run(command).await
+    }
+
+    /// The process of a component.
+    pub(crate) async fn process(&self, component: Component) -> Result<Process> {
+        let uid = self.pod(component).await?.uid();
+        Process::in_pod(&uid.unwrap_or_default(), "aviary")
+    }
+
+    /// Where the operator's metrics are.
+    pub(crate) async fn operator_metrics(&self) -> Result<String> {
+        let pod = self.pod(Component::Operator).await?;
+        Ok(format!("{}:8081", address(&pod)?))
+    }
+
+    /// A value in a Secret.
+    pub(crate) async fn secret(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = secrets
+            .get(name)
+            .await
+            .with_context(|| format!("read Secret {namespace}/{name}"))?;
+        let value = secret.data.unwrap_or_default().remove(key);
+        let value = value.with_context(|| format!("Secret {namespace}/{name} has no `{key}`"))?;
+        String::from_utf8(value.0).with_context(|| format!("Secret {namespace}/{name} is not text"))
+    }
+
+    /// Does `work` with no operator running; starts it again whatever comes of the work.
+    pub(crate) async fn without_operator<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let stopped = self.scale_operator(0).await;
+        let outcome = match stopped {
+            Ok(()) => work.await,
+            Err(error) => Err(error),
+        };
+        self.scale_operator(1).await?;
+        outcome
+    }
+
+    async fn scale_operator(&self, replicas: i32) -> Result<()> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), product::NAMESPACE);
+        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments
+            .patch_scale(OPERATOR, &PatchParams::default(), &scale)
+            .await
+            .context("scale the operator")?;
+        let namespace = format!("--namespace={}", product::NAMESPACE);
+        let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
+        if replicas == 0 {
+            let pods = selector(Component::Operator);
+            self.kubectl(&[
+                "wait",
+                "pod",
+                "--for=delete",
+                "-l",
+                &pods,
+                &namespace,
+                &timeout,
+            ])
+            .await?;
+        } else {
+            let deployment = format!("deployment/{OPERATOR}");
+            self.kubectl(&["rollout", "status", &deployment, &namespace, &timeout])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The only running pod of a component.
+    async fn pod(&self, component: Component) -> Result<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), product::NAMESPACE);
+        let found = pods
+            .list(&ListParams::default().labels(&selector(component)))
+            .await
+            .context("list the product's pods")?;
+        let mut running: Vec<Pod> = found
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .collect();
+        ensure!(
+            running.len() == 1,
+            "{} pods of the {}: the measurements need exactly one",
+            running.len(),
+            component.name()
+        );
+        Ok(running.remove(0))
+    }
+}
+
+fn selector(component: Component) -> String {
+    format!(
+        "app.kubernetes.io/instance={},app.kubernetes.io/component={}",
+        product::RELEASE,
+        component.name()
+    )
+}
+
+fn address(pod: &Pod) -> Result<&str> {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|status| status.pod_ip.as_deref())
+        .with_context(|| format!("pod {} has no address", pod.name_any()))
+}

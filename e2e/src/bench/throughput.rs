@@ -1,0 +1,252 @@
+//! What the gateway takes from ClickHouse's own rate, and adds to its latency, with nginx beside it.
+
+use super::nginx::Nginx;
+use super::processes::Process;
+use super::report::{Figure, Report};
+use super::stage::{Component, Stage};
+use super::statistics::median;
+use super::wrk::{CONNECTIONS, Load, Round};
+use crate::cluster::Progress;
+use crate::product;
+use crate::support::{self, Scene};
+use anyhow::{Context as _, Result, ensure};
+use aviary_crds::names::{PUBLISHED_SECRET_KEY, published_secret};
+use aviary_crds::published::WorkspaceAccess;
+use kube::ResourceExt as _;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use std::time::Duration;
+use url::Url;
+
+const ROUNDS: usize = 6;
+const ROUND: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// nginx keeps this much of the direct rate; the gateway has to, too.
+const RATE: f64 = 0.85;
+/// nginx adds this many milliseconds to p99; the gateway may, too.
+const ADDED_P99: f64 = 1.5;
+
+/// No limit of the workspace may end the load.
+const WORKSPACE: &str = "
+apiVersion: aviary.dev/v1alpha1
+kind: Workspace
+metadata: {name: bench}
+spec:
+  clusterRef: {name: shared, namespace: clickhouse}
+  deletionPolicy: Delete
+  limits: {requestsPerSecond: 1000000, concurrentQueries: 1000}
+---
+apiVersion: aviary.dev/v1alpha1
+kind: Pipe
+metadata: {name: one}
+spec:
+  workspace: bench
+  nodes:
+    - name: answer
+      sql: 'SELECT {{ Int32(n, 1) }} AS n, toString(n) AS text'
+  endpoint: {node: answer}
+";
+/// The same question, as ClickHouse itself takes it.
+const SQL: &str = "SELECT {n:Int32} AS n, toString(n) AS text FORMAT JSON";
+
+/// One of the three ways to the answer, and its rounds so far.
+struct Way {
+    load: Load,
+    rounds: Vec<Round>,
+    cpu_seconds: f64,
+}
+
+/// Runs the rounds in a namespace of their own.
+pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
+    let mut report = None;
+    let slot = &mut report;
+    support::run("bench-throughput", async move |scene: Scene| {
+        let nginx = Nginx::start(stage).await?;
+        let measured = compare(stage, progress, &scene, &nginx).await;
+        nginx.stop().await?;
+        *slot = Some(measured?);
+        Ok(())
+    })
+    .await?;
+    report.context("nothing was measured")
+}
+
+async fn compare(
+    stage: &Stage,
+    progress: &Progress,
+    scene: &Scene,
+    nginx: &Nginx,
+) -> Result<Report> {
+    scene.apply(WORKSPACE).await?;
+    let token = scene.token("bench", "bench").await?;
+    scene.ready("Pipe", "one").await?;
+    let mut ways = ways(stage, scene, &token).await?;
+    let gateway = stage.process(Component::Gateway).await?;
+
+    for way in &ways {
+        way.load.round(WARM_UP).await?;
+    }
+    let what = format!(
+        "Asking directly, through nginx and through the gateway, {ROUNDS} rounds of {} s",
+        ROUND.as_secs()
+    );
+    progress
+        .step(&what, async {
+            for round in 0..ROUNDS {
+                take_turns(&mut ways, round, nginx, gateway).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    let [direct, proxied, published] = ways;
+    let report = rates(&direct, &proxied, &published);
+    let report = latencies(report, &direct, &proxied, &published);
+    costs(report, &proxied, &published, nginx, gateway)
+}
+
+/// One round each, every time beginning with another, so that none always comes first.
+async fn take_turns(
+    ways: &mut [Way; 3],
+    round: usize,
+    nginx: &Nginx,
+    gateway: Process,
+) -> Result<()> {
+    for turn in 0..ways.len() {
+        let index = (turn + round) % ways.len();
+        // What answered: the engine itself, nginx, the gateway.
+        let used = || match index {
+            0 => Ok(0.0),
+            1 => nginx.cpu_seconds(),
+            _ => gateway.cpu_seconds(),
+        };
+        let before = used()?;
+        let way = &mut ways[index];
+        way.rounds.push(way.load.round(ROUND).await?);
+        way.cpu_seconds += used()? - before;
+    }
+    Ok(())
+}
+
+/// The engine, nginx and the gateway, each seen to give the same answer. Directly the question is asked as the
+/// workspace's reader, as the gateway does.
+async fn ways(stage: &Stage, scene: &Scene, token: &str) -> Result<[Way; 3]> {
+    let workspace = scene.ready("Workspace", "bench").await?;
+    let secret = published_secret(&workspace.uid().unwrap_or_default());
+    let access = stage
+        .secret(product::NAMESPACE, &secret, PUBLISHED_SECRET_KEY)
+        .await?;
+    let access: WorkspaceAccess =
+        serde_json::from_str(&access).context("read what the gateways are told")?;
+    let database = scene.database("bench");
+    let reader = [
+        ("X-ClickHouse-User", access.reader.name.as_str()),
+        ("X-ClickHouse-Key", access.reader.password.expose_secret()),
+        ("X-ClickHouse-Database", &database),
+    ];
+    let bearer = format!("Bearer {token}");
+    let question = |base: String| {
+        Url::parse_with_params(&base, [("query", SQL), ("param_n", "7")])
+            .with_context(|| format!("{base} is no address"))
+            .map(String::from)
+    };
+    let published = format!("{}/v0/pipes/one.json?n=7", stage.gateway.base());
+    Ok([
+        Way::new(question(format!("http://{}/", stage.engine))?, &reader).await?,
+        Way::new(question(format!("{}/", Nginx::base()))?, &reader).await?,
+        Way::new(published, &[("Authorization", &bearer)]).await?,
+    ])
+}
+
+impl Way {
+    async fn new(url: String, headers: &[(&str, &str)]) -> Result<Self> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().context("a header's name")?;
+            map.insert(name, HeaderValue::from_str(value).context("a header")?);
+        }
+        let answer = reqwest::Client::new().get(&url).headers(map).send().await;
+        let answer = answer.with_context(|| format!("ask {url}"))?.text().await;
+        let answer = answer.with_context(|| format!("read the answer of {url}"))?;
+        let rows = serde_json::from_str::<Value>(&answer).map(|body| body["data"].clone());
+        let expected = json!([{"n": 7, "text": "7"}]);
+        ensure!(
+            rows.is_ok_and(|rows| rows == expected),
+            "{url} answered {answer}"
+        );
+        Ok(Self {
+            load: Load::new(url, headers)?,
+            rounds: Vec::new(),
+            cpu_seconds: 0.0,
+        })
+    }
+
+    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
+    }
+
+    fn cpu_seconds_per_thousand(&self) -> f64 {
+        let requests: f64 = self.rounds.iter().map(|round| round.requests).sum();
+        self.cpu_seconds / requests * 1_000.0
+    }
+}
+
+fn rates(direct: &Way, nginx: &Way, gateway: &Way) -> Report {
+    let rate = |way: &Way| way.median(|round| round.rate);
+    let title = format!(
+        "Endpoint with a one-row answer: {CONNECTIONS} connections, medians of {ROUNDS} rounds"
+    );
+    Report::new(title)
+        .with(
+            Figure::new("rate, gateway / direct", rate(gateway) / rate(direct), "").at_least(RATE),
+        )
+        .with(Figure::new(
+            "rate, nginx / direct",
+            rate(nginx) / rate(direct),
+            "",
+        ))
+        .with(Figure::new("rate, direct", rate(direct), "/s"))
+        .with(Figure::new("rate, nginx", rate(nginx), "/s"))
+        .with(Figure::new("rate, gateway", rate(gateway), "/s"))
+}
+
+fn latencies(mut report: Report, direct: &Way, nginx: &Way, gateway: &Way) -> Report {
+    let p50 = |way: &Way| way.median(|round| round.p50);
+    let p99 = |way: &Way| way.median(|round| round.p99);
+    for (name, way) in [("direct", direct), ("nginx", nginx), ("gateway", gateway)] {
+        report = report
+            .with(Figure::new(format!("p50, {name}"), p50(way), "ms"))
+            .with(Figure::new(format!("p99, {name}"), p99(way), "ms"));
+    }
+    report
+        .with(
+            Figure::new("p99 added by the gateway", p99(gateway) - p99(direct), "ms")
+                .at_most(ADDED_P99),
+        )
+        .with(Figure::new(
+            "p99 added by nginx",
+            p99(nginx) - p99(direct),
+            "ms",
+        ))
+}
+
+fn costs(
+    report: Report,
+    proxied: &Way,
+    published: &Way,
+    nginx: &Nginx,
+    gateway: Process,
+) -> Result<Report> {
+    let limit = proxied.cpu_seconds_per_thousand();
+    let used = published.cpu_seconds_per_thousand();
+    Ok(report
+        .with(
+            Figure::new("CPU per 1,000 requests, gateway", used, "s")
+                .at_most(limit)
+                .note("nginx's is the one to reach"),
+        )
+        .with(Figure::new("CPU per 1,000 requests, nginx", limit, "s"))
+        .with(Figure::new("memory, gateway", gateway.memory()?, "MiB"))
+        .with(Figure::new("memory, nginx", nginx.memory()?, "MiB")))
+}

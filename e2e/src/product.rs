@@ -1,0 +1,241 @@
+//! Aviary in a cluster, from this checkout: binary, images, chart, and the
+//! sample engine. Used by the demo, the tests and the benchmarks alike.
+
+use crate::cluster::image::{ImageSpec, Layer};
+use crate::cluster::{Cluster, Progress, Target};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use kube::runtime::wait::await_condition;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+
+/// Where the chart is installed.
+pub const NAMESPACE: &str = "aviary-system";
+/// The Helm release.
+pub const RELEASE: &str = "aviary";
+/// Where the sample engine runs.
+pub const ENGINE_NAMESPACE: &str = "clickhouse";
+
+const IMAGE: &str = "aviary.dev/aviary";
+const ENGINE_IMAGE: &str = "aviary.dev/aviary-engine";
+/// How long pods may take to become ready; the first start of the engine reads 570 MB from disk.
+const ROLLOUT: Duration = Duration::from_secs(240);
+
+/// The root of this checkout.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or_else(|| Path::new("."))
+}
+
+/// Builds Aviary, loads its images, installs the chart and starts the sample engine. Does again only what changed.
+pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
+    let binary = progress.step("Building the aviary binary", build()).await?;
+    let library = progress.step("Fetching libchdb", libchdb(&binary)).await?;
+    let tag = progress
+        .step("Loading the images", load_images(target, &binary, &library))
+        .await?;
+    progress
+        .step("Installing the chart", install_chart(target, &tag))
+        .await?;
+    progress
+        .step("Starting the sample engine", start_engine(target, &tag))
+        .await
+}
+
+async fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--release", "--package", "aviary"])
+        .current_dir(repository());
+    run(command).await?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository().join("target"), PathBuf::from);
+    Ok(target.join("release/aviary"))
+}
+
+/// The library, fetched by the binary itself when the cache lacks it.
+async fn libchdb(binary: &Path) -> Result<PathBuf> {
+    let mut command = Command::new(binary);
+    command.args(["dev", "install-libchdb"]);
+    Ok(PathBuf::from(run(command).await?.trim()))
+}
+
+/// Gives the tag, which changes with the content, so that pods restart exactly when their image changed.
+async fn load_images(target: &Target, binary: &Path, library: &Path) -> Result<String> {
+    let libraries = Layer::base().libraries_of(binary)?;
+    let program = Layer::new().file("usr/bin/aviary", 0o755, binary);
+    let tag = format!("dev-{}", digest(binary)?);
+    let plain = ImageSpec::new(&format!("{IMAGE}:{tag}"))
+        .layer(libraries.clone())
+        .layer(program.clone())
+        .entrypoint(["/usr/bin/aviary"]);
+    target.load_image(plain).await?;
+    let mut engine = ImageSpec::new(&format!("{ENGINE_IMAGE}:{tag}"))
+        .layer(libraries.libraries_of(library)?)
+        .layer(Layer::new().file("usr/lib/libchdb.so", 0o755, library))
+        .layer(program)
+        .entrypoint(["/usr/bin/aviary"]);
+    engine.env.push((
+        "AVIARY_LIBCHDB".to_owned(),
+        "/usr/lib/libchdb.so".to_owned(),
+    ));
+    target.load_image(engine).await?;
+    Ok(tag)
+}
+
+fn digest(file: &Path) -> Result<String> {
+    use sha2::Digest as _;
+    let content = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    Ok(hex::encode(&sha2::Sha256::digest(content)[..6]))
+}
+
+async fn install_chart(target: &Target, tag: &str) -> Result<()> {
+    let mut command = Command::new(tool(target, "helm").await?);
+    command
+        .args([
+            "upgrade",
+            RELEASE,
+            "--install",
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "4m",
+        ])
+        .args(["--set", &format!("image.tag={tag}")])
+        .arg(repository().join("charts/aviary"))
+        .env("KUBECONFIG", target.kubeconfig());
+    run(command).await.map(drop)
+}
+
+async fn start_engine(target: &Target, tag: &str) -> Result<()> {
+    let samples = repository().join("config/samples/engine");
+    // The samples name a released image; this overlay puts the built one in its place.
+    let overlay = tempfile::tempdir().context("make a folder for the overlay")?;
+    copy_folder(&samples, &overlay.path().join("base"))?;
+    let kustomization = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [base]\nimages: [{{name: {ENGINE_IMAGE}, newTag: {tag}}}]\n"
+    );
+    std::fs::write(overlay.path().join("kustomization.yaml"), kustomization)
+        .context("write the overlay")?;
+    kubectl(
+        target,
+        &[
+            "apply",
+            "-f",
+            &samples.join("namespace.yaml").to_string_lossy(),
+        ],
+    )
+    .await?;
+    make_engine_secret(target).await?;
+    kubectl(target, &["apply", "-k", &overlay.path().to_string_lossy()]).await?;
+    let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
+    kubectl(
+        target,
+        &[
+            "-n",
+            ENGINE_NAMESPACE,
+            "rollout",
+            "status",
+            "statefulset/engine",
+            &timeout,
+        ],
+    )
+    .await?;
+    kubectl(
+        target,
+        &[
+            "-n",
+            ENGINE_NAMESPACE,
+            "wait",
+            "chc/shared",
+            "--for=condition=Ready",
+            &timeout,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A password of this cluster's own; kept when it is there already.
+async fn make_engine_secret(target: &Target) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(target.client().await?, ENGINE_NAMESPACE);
+    if secrets
+        .get_opt("engine-admin")
+        .await
+        .context("look for the engine's Secret")?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let mut secret = Secret::default();
+    secret.metadata.name = Some("engine-admin".to_owned());
+    let password = hex::encode(rand::random::<[u8; 24]>());
+    secret.string_data = Some(
+        [
+            ("username".to_owned(), "default".to_owned()),
+            ("password".to_owned(), password),
+        ]
+        .into(),
+    );
+    secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .context("make the engine's Secret")?;
+    let there = await_condition(secrets, "engine-admin", |found: Option<&Secret>| {
+        found.is_some()
+    });
+    tokio::time::timeout(Duration::from_secs(10), there)
+        .await
+        .context("the engine's Secret does not appear")??;
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let entry = entry.with_context(|| format!("read {}", from.display()))?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))
+            .with_context(|| format!("copy {}", entry.path().display()))?;
+    }
+    Ok(())
+}
+
+async fn tool(target: &Target, name: &str) -> Result<PathBuf> {
+    let cluster = match target {
+        Target::Box(cluster) => cluster.clone(),
+        Target::Own { .. } => Cluster::from_environment(),
+    };
+    cluster.tool(name, &Progress::stderr()).await
+}
+
+/// Runs kubectl against the cluster; gives what it printed.
+pub async fn kubectl(target: &Target, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(tool(target, "kubectl").await?);
+    command
+        .args(arguments)
+        .env("KUBECONFIG", target.kubeconfig());
+    run(command).await
+}
+
+/// Runs a command to its end; gives what it printed, or an error with what it complained of.
+pub async fn run(mut command: Command) -> Result<String> {
+    let line = format!("{:?}", command.as_std());
+    let output = command
+        .output()
+        .await
+        .with_context(|| format!("start {line}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{line}: {}\n{}",
+        output.status,
+        complaint.trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,20 @@
+//! What end-to-end tests are written with: a namespace of their own, objects
+//! applied as a user would, waiting on conditions with a deadline, and, when a
+//! test fails, the objects, events and logs that say why.
+
+mod audit;
+mod clickhouse;
+mod diagnostics;
+mod gateway;
+mod objects;
+pub mod pods;
+mod scene;
+mod shop;
+mod wait;
+
+pub use audit::{AuditMark, Request};
+pub use clickhouse::ClickHouse;
+pub use gateway::{Answer, Gateway};
+pub use scene::{Scene, run};
+pub use shop::{SALES, pipe};
+pub use wait::{DEADLINE, eventually};

@@ -1,0 +1,158 @@
+//! Aviary's own pods: their logs, their metrics, and how to end them without warning.
+
+use crate::cluster::Target;
+use crate::product;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, LogParams};
+use kube::{Client, ResourceExt as _};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// One of the chart's two Deployments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// `aviary operator`.
+    Operator,
+    /// `aviary gateway`.
+    Gateway,
+}
+
+impl Component {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    fn metrics_port(self) -> u16 {
+        match self {
+            Self::Operator => 8081,
+            Self::Gateway => 9090,
+        }
+    }
+}
+
+/// The output of one container, from its start to its end or to now.
+#[derive(Debug)]
+pub struct Log {
+    /// Pod, and whether it is of the container before the running one.
+    pub source: String,
+    /// What it wrote.
+    pub text: String,
+}
+
+/// The pods of a component that are not on their way out.
+pub async fn pods(client: &Client, component: Component) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
+    let labels = format!("app.kubernetes.io/component={}", component.name());
+    let found = pods
+        .list(&ListParams::default().labels(&labels))
+        .await
+        .context("list Aviary's pods")?;
+    let living = found
+        .items
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(living.collect())
+}
+
+/// The logs of all containers of a component, those before the last restart included.
+pub async fn logs(client: &Client, component: Component) -> Result<Vec<Log>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
+    let mut logs = Vec::new();
+    for pod in pods(client, component).await? {
+        let name = pod.name_any();
+        for previous in [true, false] {
+            if previous && restarts(&pod) == 0 {
+                continue;
+            }
+            let parameters = LogParams {
+                previous,
+                ..LogParams::default()
+            };
+            let text = api
+                .logs(&name, &parameters)
+                .await
+                .with_context(|| format!("read the log of {name}"))?;
+            let source = if previous {
+                format!("{name}, before its restart")
+            } else {
+                name.clone()
+            };
+            logs.push(Log { source, text });
+        }
+    }
+    Ok(logs)
+}
+
+/// How often the pod's containers were started again.
+pub fn restarts(pod: &Pod) -> i32 {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    containers.map(|container| container.restart_count).sum()
+}
+
+/// The sum of a metric over the pods of a component and over its labels that hold `labels`.
+pub async fn metric(
+    client: &Client,
+    component: Component,
+    name: &str,
+    labels: &str,
+) -> Result<f64> {
+    let mut sum = 0.0;
+    for pod in pods(client, component).await? {
+        let address = pod
+            .status
+            .and_then(|status| status.pod_ip)
+            .context("the pod has no address")?;
+        let url = format!("http://{address}:{}/metrics", component.metrics_port());
+        let text = reqwest::get(url).await.context("ask for metrics")?;
+        let text = text.text().await.context("read metrics")?;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (metric, of) = series.split_once('{').unwrap_or((series, ""));
+            (metric == name && of.contains(labels)).then(|| value.parse::<f64>().ok())?
+        });
+        sum += values.sum::<f64>();
+    }
+    Ok(sum)
+}
+
+/// Ends the process of every pod of a component with SIGKILL, as a crash or the
+/// kernel would: nothing in it can notice. Needs the box, whose processes are this machine's.
+pub async fn kill(client: &Client, component: Component) -> Result<()> {
+    Target::from_environment().as_box()?;
+    let pods = pods(client, component).await?;
+    ensure!(!pods.is_empty(), "no pod of the {}", component.name());
+    for pod in pods {
+        let uid = pod.uid().context("the pod has no uid")?;
+        let process = process_of(&uid, component.name())
+            .with_context(|| format!("find the process of {}", pod.name_any()))?;
+        kill_process(process, Signal::KILL).context("kill")?;
+    }
+    Ok(())
+}
+
+/// The process `aviary <component>` in the pod's cgroup.
+fn process_of(pod_uid: &str, component: &str) -> Result<Pid> {
+    let processes = std::fs::read_dir("/proc").context("read /proc")?;
+    let numbers =
+        processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    // The systemd driver would write the dashes of a uid as underscores; the box has cgroupfs.
+    let found = numbers.into_iter().find(|number| {
+        let read = |file: &str| std::fs::read(format!("/proc/{number}/{file}")).unwrap_or_default();
+        let arguments = read("cmdline");
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        String::from_utf8_lossy(&read("cgroup")).contains(pod_uid)
+            && arguments
+                .next()
+                .is_some_and(|program| program.ends_with(b"aviary"))
+            && arguments.next() == Some(component.as_bytes())
+    });
+    found
+        .and_then(Pid::from_raw)
+        .context("no such process on this machine")
+}
