@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     output: Option<PathBuf>,
     /// Arguments that the program is always given
-    #[arg(last = true)]
-    arguments: Vec<String>,
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    words: Vec<String>,
 }
 
 pub(crate) async fn run(cluster: &Cluster, arguments: Arguments) -> Result<()> {
@@ -73,7 +73,7 @@ fn spec(arguments: Arguments) -> Result<ImageSpec> {
         });
     let program = Layer::new().file(&inside, 0o755, &arguments.program);
     let libraries = Layer::base().libraries_of(&arguments.program)?;
-    let words = std::iter::once(inside.display().to_string()).chain(arguments.arguments);
+    let words = std::iter::once(inside.display().to_string()).chain(arguments.words);
     let mut spec = ImageSpec::new(&arguments.reference).layer(libraries);
     if !arguments.files.is_empty() {
         spec = spec.layer(files);

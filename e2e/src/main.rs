@@ -103,7 +103,9 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
         }
         Subcommands::VerifyDown => {
             let left = cluster.leftovers().await?;
-            left.iter().for_each(|item| println!("{item}"));
+            for item in &left {
+                println!("{item}");
+            }
             return Ok(exit_code(left.is_empty()));
         }
         Subcommands::Kubectl { arguments } => {

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use super::layout::{Layout, NODE_NAME};
+use super::layout::{DNS_SERVICE_ADDRESS, Layout, NODE_NAME};
 use super::shell;
 
 const MANIFESTS: &str = include_str!("addons.yaml");
@@ -67,13 +70,20 @@ pub(crate) async fn wait_for_api(
 /// box: CoreDNS is made by the controller manager, placed by the scheduler, run
 /// by kubelet and containerd, and ready only when it reaches the apiserver
 /// through the service address of kube-proxy.
+///
+/// `stale` is the kubelet's heartbeat from before it was started: what the
+/// apiserver says of node and pods counts from the next one on.
 pub(crate) async fn wait_until_whole(
     client: &Client,
+    stale: Option<&MicroTime>,
     deadline: Duration,
     alive: impl Fn() -> Result<()>,
 ) -> Result<()> {
     shell::wait_for(deadline, || async {
         alive()?;
+        if stale.is_some() && heartbeat(client).await?.as_ref() == stale {
+            return Ok(Err("the kubelet has not reported".to_owned()));
+        }
         Ok(match missing(client).await {
             Ok(None) => Ok(()),
             Ok(Some(missing)) => Err(missing),
@@ -102,7 +112,27 @@ pub(crate) async fn missing(client: &Client) -> Result<Option<String>> {
     if !resolver.is_some_and(|deployment| is_complete(&deployment)) {
         return Ok(Some("CoreDNS is not available".to_owned()));
     }
+    if !resolver_answers().await {
+        return Ok(Some(format!("nothing answers at {DNS_SERVICE_ADDRESS}")));
+    }
     Ok(None)
+}
+
+/// When the kubelet last said that it is alive.
+pub(crate) async fn heartbeat(client: &Client) -> Result<Option<MicroTime>> {
+    let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
+    let lease = leases
+        .get_opt(NODE_NAME)
+        .await
+        .context("read the node's lease")?;
+    Ok(lease.and_then(|lease| lease.spec?.renew_time))
+}
+
+/// Through kube-proxy's rules, as a pod would.
+async fn resolver_answers() -> bool {
+    let connect = TcpStream::connect((DNS_SERVICE_ADDRESS, 53));
+    let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
+    matches!(connected, Ok(Ok(_)))
 }
 
 pub(crate) async fn api_is_ready(client: &Client) -> Result<()> {

@@ -77,9 +77,7 @@ pub(crate) fn ensure(layout: &Layout) -> Result<()> {
     }
     let unfinished = folder.with_added_extension("unfinished");
     for stale in [&unfinished, &folder] {
-        if stale.exists() {
-            fs::remove_dir_all(stale).with_context(|| format!("remove {}", stale.display()))?;
-        }
+        shell::remove_folder(stale)?;
     }
     shell::create_folder(&unfinished)?;
     fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o700))?;

@@ -46,14 +46,6 @@ pub(crate) fn processes() -> Result<BTreeSet<i32>> {
     Ok(pids)
 }
 
-/// End every pod at once.
-pub(crate) async fn kill_processes() -> Result<()> {
-    for pid in processes()? {
-        process::signal_pid(pid, Signal::KILL)?;
-    }
-    wait_until_empty(Duration::from_secs(20)).await
-}
-
 /// End every pod as a kubelet does: the first process of each container is asked
 /// to end, and after `grace` all are made to.
 pub(crate) async fn end_processes(grace: Duration) -> Result<()> {
@@ -65,10 +57,13 @@ pub(crate) async fn end_processes(grace: Duration) -> Result<()> {
             Standing::Other => {}
         }
     }
-    if wait_until_empty(grace).await.is_err() {
-        kill_processes().await?;
+    if wait_until_empty(grace).await.is_ok() {
+        return Ok(());
     }
-    Ok(())
+    for pid in processes()? {
+        process::signal_pid(pid, Signal::KILL)?;
+    }
+    wait_until_empty(Duration::from_secs(20)).await
 }
 
 /// Remove the empty cgroups, the innermost first.

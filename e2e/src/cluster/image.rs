@@ -81,7 +81,7 @@ impl ImageSpec {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config.descriptor(),
-            "layers": layers.iter().map(|layer| layer.descriptor()).collect::<Vec<_>>(),
+            "layers": layers.iter().map(LayerBlob::descriptor).collect::<Vec<_>>(),
         });
         Ok(Image {
             manifest: Blob::of("application/vnd.oci.image.manifest.v1+json", &manifest),
@@ -311,14 +311,20 @@ impl Layer {
     fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
         for (path, entry) in &self.entries {
-            hash.update(format!("{path:?} {} {} ", entry.mode, entry.owner));
+            hash.update(format!(
+                "{} {} {} ",
+                path.display(),
+                entry.mode,
+                entry.owner
+            ));
             match &entry.content {
                 Content::File(source) => {
                     let found = fs::metadata(source)
                         .with_context(|| format!("look at {}", source.display()))?;
                     let changed = (found.mtime(), found.mtime_nsec());
                     hash.update(format!(
-                        "{source:?} {} {} {changed:?}\n",
+                        "{} {} {} {changed:?}\n",
+                        source.display(),
                         found.ino(),
                         found.size()
                     ));

@@ -1,8 +1,10 @@
 //! Settings of the machine that parts of the box change, and places they write
 //! to that no option moves: noted before the first start, put back by `down`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -35,6 +37,9 @@ const FOLDERS: &[&str] = &[
     "/var/log/containers",
 ];
 
+/// Where containerd's shims listen, whatever containerd's own folders are.
+const SHIM_SOCKETS: &str = "/run/containerd/s";
+
 /// Files the kubelet leaves in folders of its own choosing.
 const KUBELET_FILES: &[&str] = &[
     "/var/lib/kubelet/device-plugins/DEPRECATION",
@@ -47,6 +52,13 @@ const KUBELET_FILES: &[&str] = &[
 struct Before {
     settings: BTreeMap<String, String>,
     absent_folders: Vec<PathBuf>,
+}
+
+impl Before {
+    fn lacked(&self, folder: &str) -> bool {
+        let folder = Path::new(folder);
+        self.absent_folders.iter().any(|absent| absent == folder)
+    }
 }
 
 /// Note the machine's state unless that was done already.
@@ -88,26 +100,23 @@ pub(crate) fn restore(layout: &Layout) -> Result<()> {
         }
     }
     for stray in stray_files(layout) {
-        fs::remove_file(&stray).with_context(|| format!("remove {}", stray.display()))?;
+        shell::remove_file(&stray)?;
     }
-    let kubelet_was_absent = before
-        .absent_folders
-        .iter()
-        .any(|folder| folder == Path::new("/var/lib/kubelet"));
-    if kubelet_was_absent {
-        for path in KUBELET_FILES
+    if before.lacked(SHIM_SOCKETS) {
+        dead_sockets(Path::new(SHIM_SOCKETS))
             .iter()
-            .map(Path::new)
-            .filter(|path| path.exists())
-        {
-            fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
-        }
+            .try_for_each(|socket| shell::remove_file(socket))?;
+    }
+    if before.lacked("/var/lib/kubelet") {
+        KUBELET_FILES
+            .iter()
+            .try_for_each(|file| shell::remove_file(Path::new(file)))?;
     }
     for folder in before.absent_folders.iter().rev() {
         // One that is not empty has found another user by now.
         let _ = fs::remove_dir(folder);
     }
-    fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+    shell::remove_file(&file)
 }
 
 /// Files of this box in folders shared with others.
@@ -129,9 +138,8 @@ fn container_log_links(layout: &Layout) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Sockets of containerd's shims lie in a fixed folder; each running container
-/// notes where.
-pub(crate) fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
+/// Sockets of the shims of running containers; each container notes its own.
+pub(crate) fn shim_sockets(layout: &Layout) -> BTreeSet<PathBuf> {
     let tasks = layout
         .containerd_state()
         .join("io.containerd.runtime.v2.task/k8s.io");
@@ -141,7 +149,19 @@ pub(crate) fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path().join("address")).ok())
         .filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from))
-        .filter(|socket| socket.exists())
+        .collect()
+}
+
+/// Sockets that nobody listens on: shims that were killed leave theirs, and
+/// containerd forgets them.
+fn dead_sockets(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|socket| {
+            UnixStream::connect(socket)
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        })
         .collect()
 }
 

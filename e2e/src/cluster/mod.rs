@@ -9,7 +9,6 @@
 //!
 //! `docs/guides/box.md` describes it for those who use it.
 
-use std::fs;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,10 +49,7 @@ mod target;
 mod tools;
 mod volumes;
 
-/// How long pods have to end by themselves when the box goes down.
-const POD_GRACE: Duration = Duration::from_secs(10);
-const COMPONENT_GRACE: Duration = Duration::from_secs(10);
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The box of this machine, up or not.
 #[derive(Clone, Debug)]
@@ -68,6 +64,17 @@ pub enum Data {
     Remove,
     /// The next box goes on where this one ended.
     Keep,
+}
+
+impl Data {
+    /// How long pods and components have to end by themselves. None when what
+    /// they would write on their way out is removed anyway.
+    fn graces(self) -> (Duration, Duration) {
+        match self {
+            Self::Remove => (Duration::ZERO, Duration::ZERO),
+            Self::Keep => (Duration::from_secs(10), Duration::from_secs(10)),
+        }
+    }
 }
 
 impl Default for Cluster {
@@ -147,15 +154,19 @@ impl Cluster {
                 addons::wait_for_api(&client, READY_DEADLINE, alive),
             )
             .await?;
+        let heartbeat = addons::heartbeat(&client).await?;
+        let mut stale = None;
         for component in &components.clients {
-            self.start(progress, component).await?;
+            if self.start(progress, component).await? && component.name == "kubelet" {
+                stale = heartbeat.as_ref();
+            }
         }
         progress
             .step("Applying addons", addons::apply(&self.layout, &kubectl))
             .await?;
         let all = components.all();
         let alive = || process::check_alive(&self.layout, &all);
-        let whole = addons::wait_until_whole(&client, READY_DEADLINE, alive);
+        let whole = addons::wait_until_whole(&client, stale, READY_DEADLINE, alive);
         progress
             .step("Waiting for node and name resolution", whole)
             .await
@@ -166,30 +177,28 @@ impl Cluster {
         require_root()?;
         let _lock = self.lock(progress).await?;
         let layout = &self.layout;
+        let (pod_grace, component_grace) = data.graces();
         progress
-            .step("Stopping what starts pods", self.stop(STOP_BEFORE_PODS))
+            .step(
+                "Stopping what starts pods",
+                self.stop(STOP_BEFORE_PODS, component_grace),
+            )
             .await?;
         progress
-            .step("Stopping pods", async {
-                match data {
-                    // What pods would write on their way out is removed anyway.
-                    Data::Remove => cgroups::kill_processes().await,
-                    Data::Keep => cgroups::end_processes(POD_GRACE).await,
-                }
-            })
+            .step("Stopping pods", cgroups::end_processes(pod_grace))
             .await?;
         progress
             .step("Stopping the control plane", async {
-                self.stop(STOP_AFTER_PODS).await?;
+                self.stop(STOP_AFTER_PODS, component_grace).await?;
                 // containerd's shims, and whatever else a part of the box has left behind.
-                process::end(layout, &process::running(layout), COMPONENT_GRACE).await
+                process::end(layout, &process::running(layout), component_grace).await
             })
             .await?;
         progress
             .step("Removing mounts, network and cgroups", self.clean())
             .await?;
         if data == Data::Remove {
-            remove_folder(layout.data())?;
+            shell::remove_folder(layout.data())?;
         }
         let left = self.leftovers().await?;
         if !left.is_empty() {
@@ -234,12 +243,12 @@ impl Cluster {
         network::ensure(layout).await
     }
 
-    async fn start(&self, progress: &Progress, component: &process::Component) -> Result<()> {
+    /// True when it did not run already.
+    async fn start(&self, progress: &Progress, component: &process::Component) -> Result<bool> {
         let what = format!("Starting {}", component.name);
         progress
             .step(&what, process::ensure(&self.layout, component))
-            .await?;
-        Ok(())
+            .await
     }
 
     async fn load_system_images(&self, coredns: &Path) -> Result<()> {
@@ -249,21 +258,20 @@ impl Cluster {
         Ok(())
     }
 
-    async fn stop(&self, names: &[&str]) -> Result<()> {
+    async fn stop(&self, names: &[&str], grace: Duration) -> Result<()> {
         for name in names {
             let mut processes = process::running(&self.layout);
             processes.retain(|process| process.component == *name && process.is_component());
-            process::end(&self.layout, &processes, COMPONENT_GRACE).await?;
+            process::end(&self.layout, &processes, grace).await?;
         }
         Ok(())
     }
 
     async fn clean(&self) -> Result<()> {
         let layout = &self.layout;
-        let sockets = machine::shim_sockets(layout);
-        for socket in sockets {
-            fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
-        }
+        machine::shim_sockets(layout)
+            .iter()
+            .try_for_each(|socket| shell::remove_file(socket))?;
         network::remove().await?;
         for folder in [layout.run(), layout.data()] {
             mounts::unmount_beneath(folder)?;
@@ -279,7 +287,7 @@ impl Cluster {
             })
         })
         .await?;
-        remove_folder(layout.run())
+        shell::remove_folder(layout.run())
     }
 
     /// Keeps two of `up` and `down` from working at once.
@@ -313,13 +321,4 @@ fn require_root() -> Result<()> {
         bail!("the box needs root: it makes mounts, networks and cgroups");
     }
     Ok(())
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -55,15 +55,15 @@ impl Component {
             .with_context(|| format!("look at {}", self.program.display()))?;
         let mut hash = Sha256::new();
         hash.update(format!(
-            "{:?} {:?} {:?} {} {}",
-            self.program,
+            "{} {:?} {:?} {} {}",
+            self.program.display(),
             self.arguments,
             self.network,
             program.size(),
             program.mtime_nsec() + program.mtime() * 1_000_000_000,
         ));
         for (path, content) in &self.files {
-            hash.update(format!("{path:?} {content}"));
+            hash.update(format!("{} {content}", path.display()));
         }
         Ok(hex::encode(&hash.finalize()[..12]))
     }

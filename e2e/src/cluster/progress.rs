@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    fn say(&self, text: &str) {
+    fn say(self, text: &str) {
         if self.speaks {
             let mut out = std::io::stderr().lock();
             // A closed terminal must not stop the work it only reports on.

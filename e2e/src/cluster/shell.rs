@@ -92,6 +92,24 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     std::fs::write(path, content).with_context(|| format!("write {}", path.display()))
 }
 
+/// Remove a file if it is there.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    absent_is_fine(std::fs::remove_file(path)).with_context(|| format!("remove {}", path.display()))
+}
+
+/// Remove a folder and all in it if it is there.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    absent_is_fine(std::fs::remove_dir_all(path))
+        .with_context(|| format!("remove {}", path.display()))
+}
+
+fn absent_is_fine(outcome: std::io::Result<()>) -> std::io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Make a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))

@@ -158,9 +158,7 @@ impl Recipe {
 
     async fn build_alone(&self, folder: &Path) -> Result<()> {
         let unfinished = folder.with_added_extension("unfinished");
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished).context("remove an unfinished build")?;
-        }
+        shell::remove_folder(&unfinished)?;
         shell::create_folder(&unfinished)?;
         let mut command = Command::new("nice");
         command

@@ -120,13 +120,7 @@ impl Volumes {
             })
         })
         .await?;
-        let folder = self.folder.join(name);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", folder.display()))
-            }
-            _ => Ok(()),
-        }
+        shell::remove_folder(&self.folder.join(name))
     }
 
     fn image(&self, name: &str) -> PathBuf {
