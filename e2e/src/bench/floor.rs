@@ -43,22 +43,8 @@ pub(crate) async fn measure(
     tenants: &Tenants,
     statements: &[String],
 ) -> Result<Floor> {
-    let apply_seconds = stage
-        .without_operator(async {
-            tenants.create_namespaces(&stage.client).await?;
-            let applied = progress
-                .step(
-                    "Applying them with no operator there",
-                    time_apply(stage, tenants),
-                )
-                .await;
-            let removed = progress
-                .step("Removing them", tenants.remove(&stage.client))
-                .await;
-            let seconds = applied?;
-            removed.map(|()| seconds)
-        })
-        .await?;
+    let applying = Box::pin(apply_and_remove(stage, progress, tenants));
+    let apply_seconds = stage.without_operator(applying).await?;
     let what = format!("Sending {} statements by one client", statements.len());
     let sent = progress.step(&what, send(stage, statements)).await;
     let dropped = progress
@@ -71,6 +57,21 @@ pub(crate) async fn measure(
         statement_seconds,
         statements: statements.len(),
     })
+}
+
+async fn apply_and_remove(stage: &Stage, progress: &Progress, tenants: &Tenants) -> Result<f64> {
+    tenants.create_namespaces(&stage.client).await?;
+    let applied = progress
+        .step(
+            "Applying them with no operator there",
+            time_apply(stage, tenants),
+        )
+        .await;
+    let removed = progress
+        .step("Removing them", tenants.remove(&stage.client))
+        .await;
+    let seconds = applied?;
+    removed.map(|()| seconds)
 }
 
 async fn time_apply(stage: &Stage, tenants: &Tenants) -> Result<f64> {

@@ -109,7 +109,7 @@ async fn with_tenants(
     finished: &mut Finished,
 ) -> Result<()> {
     let tenants = Tenants::new();
-    let outcome = measure_with(stage, progress, options, finished, &tenants).await;
+    let outcome = Box::pin(measure_with(stage, progress, options, finished, &tenants)).await;
     let removed = progress
         .step("Removing the tenants", tenants.remove(&stage.client))
         .await;

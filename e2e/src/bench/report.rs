@@ -155,7 +155,7 @@ impl fmt::Display for Figure {
 /// Three digits that say something, or all of those before the point.
 fn readable(value: f64) -> String {
     let size = value.abs();
-    let decimals = if size < f64::EPSILON || size >= 100.0 {
+    let decimals = if size >= 100.0 || value == 0.0 {
         0
     } else if size >= 10.0 {
         1

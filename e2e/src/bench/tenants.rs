@@ -56,10 +56,12 @@ impl Tenants {
 
     /// Every object, one JSON document each, as `kubectl apply` takes them.
     pub(crate) fn manifests(&self) -> String {
-        let objects = self
+        let documents: Vec<String> = self
             .workspaces()
-            .flat_map(|(namespace, workspace)| self.objects(&namespace, &workspace));
-        objects.map(|object| format!("{object}\n---\n")).collect()
+            .flat_map(|(namespace, workspace)| self.objects(&namespace, &workspace))
+            .map(|object| object.to_string())
+            .collect();
+        documents.join("\n---\n")
     }
 
     /// Makes the namespaces, which have to be there before anything in them.
@@ -91,7 +93,7 @@ impl Tenants {
             let gone = await_condition(api.clone(), &name, |found: Option<&Namespace>| {
                 found.is_none()
             });
-            tokio::time::timeout(DEADLINE, gone)
+            tokio::time::timeout(DEADLINE, Box::pin(gone))
                 .await
                 .with_context(|| format!("namespace {name} does not go"))??;
         }
@@ -253,7 +255,6 @@ mod tests {
         let manifests = tenants.manifests();
         let names: HashSet<String> = manifests
             .split("\n---\n")
-            .filter(|document| !document.is_empty())
             .map(|document| serde_json::from_str::<Value>(document).unwrap())
             .map(|object| {
                 let metadata = &object["metadata"];

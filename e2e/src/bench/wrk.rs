@@ -35,11 +35,11 @@ impl Load {
     pub(crate) fn new(url: String, headers: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for wrk's script")?;
         let script = folder.path().join("headers.lua");
-        let lines: String = headers
+        let lines: Vec<String> = headers
             .iter()
-            .map(|(name, value)| format!("wrk.headers[ [[{name}]] ] = [[{value}]]\n"))
+            .map(|(name, value)| format!("wrk.headers[ [[{name}]] ] = [[{value}]]"))
             .collect();
-        std::fs::write(&script, lines).context("write wrk's script")?;
+        std::fs::write(&script, lines.join("\n")).context("write wrk's script")?;
         Ok(Self {
             url,
             script,
