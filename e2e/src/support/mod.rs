@@ -16,5 +16,5 @@ pub use audit::{AuditMark, Request};
 pub use clickhouse::ClickHouse;
 pub use gateway::{Answer, Gateway};
 pub use scene::{Scene, run};
-pub use shop::{SALES, pipe};
+pub use shop::{ORDERS, SALES, pipe};
 pub use wait::{DEADLINE, eventually};

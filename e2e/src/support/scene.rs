@@ -300,10 +300,14 @@ impl Scene {
 
     async fn delete_namespace(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces
+        match namespaces
             .delete(&self.namespace, &DeleteParams::default())
             .await
-            .context("delete the test's namespace")?;
+        {
+            // The test has deleted it already.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            outcome => outcome.context("delete the test's namespace")?,
+        };
         let gone = await_condition(namespaces, &self.namespace, |object: Option<&Namespace>| {
             object.is_none()
         });

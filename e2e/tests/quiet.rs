@@ -1,0 +1,147 @@
+//! A pass with nothing to do does nothing: no write to Kubernetes, no DDL.
+//!
+//! The apiserver's audit log is the witness. Alone in its binary, so that no
+//! other test's passes are counted.
+
+use anyhow::{Result, ensure};
+use aviary_e2e::support::pods::{self, Component};
+use aviary_e2e::support::{AuditMark, Request, Scene, eventually, pipe, run};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_with_nothing_to_do_writes_nothing() -> Result<()> {
+    run("quiet", |scene| async move {
+        let token = scene.shop().await?;
+        scene
+            .apply(&pipe("total", "SELECT count() AS n FROM sales"))
+            .await?;
+        scene.ready("Pipe", "total").await?;
+        scene.gateway.serves("total", &token).await?;
+        own_cluster(&scene).await?;
+        let before = settled(&scene).await?;
+
+        let mark = AuditMark::now()?;
+        for _ in 0..3 {
+            let passes = counter(&scene, "aviary_reconcile_seconds_count", "Workspace").await?;
+            scene.touch("Workspace", "shop").await?;
+            grows(
+                &scene,
+                "aviary_reconcile_seconds_count",
+                "Workspace",
+                passes,
+                1.0,
+            )
+            .await?;
+        }
+        // By now the cluster of this test, asked every second, was asked several times.
+        let statements = counter(&scene, "aviary_clickhouse_statements_total", "").await?;
+        grows(
+            &scene,
+            "aviary_clickhouse_statements_total",
+            "",
+            statements,
+            6.0,
+        )
+        .await?;
+
+        let requests = mark.requests_of_operator()?;
+        let about_us: Vec<&Request> = requests
+            .iter()
+            .filter(|request| request.namespace == scene.namespace)
+            .collect();
+        let writes: Vec<_> = about_us
+            .iter()
+            .filter(|request| request.is_write())
+            .collect();
+        ensure!(
+            writes.is_empty(),
+            "wrote although nothing changed: {writes:?}"
+        );
+        let elsewhere: Vec<_> = requests
+            .iter()
+            .filter(|request| request.is_write())
+            .collect();
+        ensure!(
+            elsewhere.is_empty(),
+            "wrote although nothing changed: {elsewhere:?}"
+        );
+        ensure!(
+            definitions(&scene).await? == before,
+            "ClickHouse's objects were written again"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// A cluster that is asked for its health every second: the shared engine by another name.
+async fn own_cluster(scene: &Scene) -> Result<()> {
+    let shared: Api<Secret> = Api::namespaced(scene.client.clone(), "clickhouse");
+    let credentials = Secret {
+        data: shared.get("engine-admin").await?.data,
+        metadata: kube::api::ObjectMeta {
+            name: Some("engine-admin".to_owned()),
+            ..Default::default()
+        },
+        ..Secret::default()
+    };
+    let own: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    own.create(&PostParams::default(), &credentials).await?;
+    scene
+        .apply(
+            "
+apiVersion: aviary.dev/v1alpha1
+kind: ClickHouseCluster
+metadata: {name: watched}
+spec:
+  external:
+    replicas: [{name: a, url: 'http://engine-0.engine.clickhouse:8123'}]
+    credentialsSecretRef: {name: engine-admin}
+  probeInterval: 1s
+",
+        )
+        .await?;
+    scene.ready("ClickHouseCluster", "watched").await.map(drop)
+}
+
+/// Waits until the operator has made no pass for a second; gives what ClickHouse has.
+async fn settled(scene: &Scene) -> Result<String> {
+    let last = Cell::new((0.0, Instant::now()));
+    eventually("the operator is idle", async || {
+        let passes = counter(scene, "aviary_reconcile_seconds_count", "Workspace").await?;
+        if passes > last.get().0 {
+            last.set((passes, Instant::now()));
+        }
+        let calm = last.get().1.elapsed() > Duration::from_secs(1);
+        Ok(calm.then_some(()).ok_or(format!("{passes} passes")))
+    })
+    .await?;
+    definitions(scene).await
+}
+
+/// Every object of the workspace with the moment it was last changed.
+async fn definitions(scene: &Scene) -> Result<String> {
+    let database = scene.database("shop");
+    let sql = format!(
+        "SELECT name, uuid, metadata_modification_time, create_table_query FROM system.tables WHERE database = '{database}' ORDER BY name"
+    );
+    scene.clickhouse.query(&sql).await
+}
+
+async fn counter(scene: &Scene, name: &str, labels: &str) -> Result<f64> {
+    pods::metric(&scene.client, Component::Operator, name, labels).await
+}
+
+/// Waits until a counter of the operator is `by` above `before`.
+async fn grows(scene: &Scene, name: &str, labels: &str, before: f64, by: f64) -> Result<()> {
+    eventually(&format!("{name} grows by {by}"), async || {
+        let now = counter(scene, name, labels).await?;
+        Ok((now >= before + by)
+            .then_some(())
+            .ok_or(format!("{before}, now {now}")))
+    })
+    .await
+}
