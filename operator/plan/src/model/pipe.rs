@@ -5,7 +5,9 @@ use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, ui
 use crate::desired::short_hash;
 use aviary_crds::Pipe;
 use aviary_crds::conditions::Reason;
-use aviary_sql::{ComposeInput, Node, TableReference, Template, compose, compose_with_pipes};
+use aviary_sql::{
+    ComposeInput, Node, Rendered, TableReference, Template, compose, compose_with_pipes,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,6 +30,14 @@ pub struct ValidPipe {
     pub revision: String,
     /// The data sources it reads, itself or through other pipes, by name in SQL.
     pub data_sources: BTreeSet<String>,
+}
+
+impl ValidPipe {
+    /// What ClickHouse is to be asked about before the pipe is published.
+    pub fn renderings(&self) -> Vec<Rendered> {
+        let template = Template::parse(&self.template);
+        template.map_or_else(|_| Vec::new(), |template| template.render_for_check())
+    }
 }
 
 /// A pipe on its own, before the others are put into it.
