@@ -79,7 +79,7 @@ pub async fn run(progress: &Progress, options: Options) -> Result<()> {
     let target = Target::from_environment();
     target.ensure_up(progress).await?;
     if !options.as_installed {
-        product::install(&target, progress).await?;
+        Box::pin(product::install(&target, progress)).await?;
     }
     packages::install_these(target.as_box()?.layout(), progress, PACKAGES).await?;
     let stage = Stage::set(target, progress).await?;
