@@ -1,0 +1,48 @@
+//! Asks every replica of a cluster for its health, all at once and each directly, so that one
+//! that hangs is known to hang and hides nothing of the others.
+
+use crate::cluster::Connected;
+use aviary_clickhouse::{Health, Replica};
+use aviary_crds::conditions::Reason;
+use futures::future::join_all;
+use std::time::Duration;
+
+/// What a replica said, or why it said nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaAnswer {
+    pub(crate) name: String,
+    pub(crate) answer: Answer,
+}
+
+/// The answer to a probe.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Healthy(Health),
+    Failed { reason: Reason, message: String },
+}
+
+/// How long a replica may take to tell of its health.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Probes every replica.
+pub(crate) async fn probe(replicas: &[Connected]) -> Vec<ReplicaAnswer> {
+    join_all(replicas.iter().map(|one| probe_one(&one.replica))).await
+}
+
+async fn probe_one(replica: &Replica) -> ReplicaAnswer {
+    let answer = match tokio::time::timeout(DEADLINE, replica.probe()).await {
+        Ok(Ok(health)) => Answer::Healthy(health),
+        Ok(Err(error)) => Answer::Failed {
+            reason: error.reason(),
+            message: error.to_string(),
+        },
+        Err(_) => Answer::Failed {
+            reason: Reason::ClickHouseUnreachable,
+            message: format!("no answer within {} s", DEADLINE.as_secs()),
+        },
+    };
+    ReplicaAnswer {
+        name: replica.name().to_owned(),
+        answer,
+    }
+}

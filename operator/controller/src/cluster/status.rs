@@ -1,0 +1,455 @@
+//! From what replicas answer to the status of a `ClickHouseCluster`. Pure.
+//!
+//! A status changes when a person would care: shares of disks are whole percents that do not flap
+//! at a boundary, sizes are rounded and move with them, delays are whole minutes and queues orders
+//! of magnitude. The exact numbers are metrics.
+
+use crate::cluster::probe::{Answer, ReplicaAnswer};
+use aviary_clickhouse::{Disk, Replication};
+use aviary_crds::clickhouse_cluster::{DiskStatus, ReplicaStatus, ReplicationStatus};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+use aviary_crds::{ClickHouseClusterSpec, ClickHouseClusterStatus};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+/// The status after a round of probes.
+pub(crate) fn cluster_status(
+    previous: &ClickHouseClusterStatus,
+    spec: &ClickHouseClusterSpec,
+    answers: &[ReplicaAnswer],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ClickHouseClusterStatus {
+    let replicas: Vec<ReplicaStatus> = answers
+        .iter()
+        .map(|answer| replica_status(before(previous, &answer.name), spec, answer))
+        .collect();
+    let healthy = answers.iter().filter(|one| problem(spec, one).is_none());
+    let healthy = format!("{}/{}", healthy.count(), answers.len());
+    let versions: BTreeSet<&str> = replicas
+        .iter()
+        .filter_map(|replica| replica.version.as_deref())
+        .collect();
+    let findings = [
+        ready(answers, &healthy),
+        replicas_healthy(spec, answers),
+        disk_headroom(spec, &replicas),
+    ];
+    let lowest = disks(&replicas).map(|(_, disk)| disk.free_percent).min();
+    ClickHouseClusterStatus {
+        observed_generation: generation,
+        conditions: merge(&previous.conditions, &findings, generation, now),
+        version: (!versions.is_empty()).then(|| versions.into_iter().collect::<Vec<_>>().join(",")),
+        healthy_replicas: Some(healthy),
+        lowest_free: lowest.map(|percent| format!("{percent}%")),
+        replicas,
+    }
+}
+
+/// The status of a cluster that cannot be asked at all, for a reason in its own spec.
+pub(crate) fn unusable_status(
+    previous: &ClickHouseClusterStatus,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> ClickHouseClusterStatus {
+    let findings = [
+        Finding::unmet(ConditionType::Ready, reason, message),
+        Finding::unknown(ConditionType::ReplicasHealthy, reason, message),
+        Finding::unknown(ConditionType::DiskHeadroom, reason, message),
+        Finding::met(ConditionType::Stalled, reason, message),
+    ];
+    ClickHouseClusterStatus {
+        observed_generation: generation,
+        conditions: merge(&previous.conditions, &findings, generation, now),
+        ..ClickHouseClusterStatus::default()
+    }
+}
+
+fn before<'a>(previous: &'a ClickHouseClusterStatus, name: &str) -> Option<&'a ReplicaStatus> {
+    previous
+        .replicas
+        .iter()
+        .find(|replica| replica.name == name)
+}
+
+fn ready(answers: &[ReplicaAnswer], healthy: &str) -> Finding {
+    let refusals = answers.iter().filter_map(|answer| match &answer.answer {
+        Answer::Healthy(_) => None,
+        Answer::Failed { reason, message } => Some((answer, *reason, message)),
+    });
+    let refusals: Vec<_> = refusals.collect();
+    if let (Some((replica, reason, message)), true) =
+        (refusals.first(), refusals.len() == answers.len())
+    {
+        let message = format!("no replica can be used; `{}`: {message}", replica.name);
+        return Finding::unmet(ConditionType::Ready, *reason, message);
+    }
+    let message = format!("{healthy} replicas are healthy");
+    Finding::met(ConditionType::Ready, Reason::Succeeded, message)
+}
+
+fn replicas_healthy(spec: &ClickHouseClusterSpec, answers: &[ReplicaAnswer]) -> Finding {
+    let problems: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| problem(spec, answer))
+        .collect();
+    let Some((reason, _)) = problems.first() else {
+        return Finding::met(
+            ConditionType::ReplicasHealthy,
+            Reason::AllHealthy,
+            "every replica answers, is writable and keeps up",
+        );
+    };
+    let messages: Vec<&str> = problems
+        .iter()
+        .map(|(_, message)| message.as_str())
+        .collect();
+    Finding::unmet(ConditionType::ReplicasHealthy, *reason, messages.join("; "))
+}
+
+/// What is wrong with a replica, the worst first.
+fn problem(spec: &ClickHouseClusterSpec, answer: &ReplicaAnswer) -> Option<(Reason, String)> {
+    let name = &answer.name;
+    let health = match &answer.answer {
+        Answer::Healthy(health) => health,
+        Answer::Failed { reason, message } => {
+            let reason = match reason {
+                Reason::ClickHouseUnreachable => Reason::ReplicaUnreachable,
+                other => *other,
+            };
+            return Some((reason, format!("`{name}`: {message}")));
+        }
+    };
+    let replication = health.replication.as_ref()?;
+    if replication.read_only > 0 {
+        let message = format!(
+            "`{name}` has {} of {} replicated tables read-only: it has lost its session with Keeper or its data there",
+            replication.read_only, replication.tables
+        );
+        return Some((Reason::ReplicaReadOnly, message));
+    }
+    let limit = &spec.replica_health.max_delay;
+    if replication.max_delay_seconds >= limit.get().as_secs() {
+        let message = format!("`{name}` is {limit} or more behind the others");
+        return Some((Reason::ReplicaDelayed, message));
+    }
+    None
+}
+
+fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Finding {
+    let policy = &spec.disk_headroom;
+    let (critical, warning) = (policy.critical.get(), policy.warning.get());
+    let Some((_, fullest)) = disks(replicas).min_by_key(|(_, disk)| disk.free_percent) else {
+        return Finding::unknown(
+            ConditionType::DiskHeadroom,
+            Reason::Unknown,
+            "no replica told of its disks",
+        );
+    };
+    let short: Vec<String> = disks(replicas)
+        .filter(|(_, disk)| disk.free_percent < i32::from(warning))
+        .map(|(replica, disk)| {
+            format!(
+                "disk `{}` of `{replica}` has {}% ({} of {}) free",
+                disk.name, disk.free_percent, disk.free, disk.total
+            )
+        })
+        .collect();
+    if short.is_empty() {
+        return Finding::met(
+            ConditionType::DiskHeadroom,
+            Reason::EnoughSpace,
+            format!("every disk has at least {warning}% free"),
+        );
+    }
+    let reason = if fullest.free_percent < i32::from(critical) {
+        Reason::DiskCritical
+    } else {
+        Reason::DiskLow
+    };
+    let message = format!(
+        "{}; merges and TTL need room: grow the disk, shorten a TTL or drop data (warning below {warning}%, critical below {critical}%)",
+        short.join("; ")
+    );
+    Finding::unmet(ConditionType::DiskHeadroom, reason, message)
+}
+
+fn disks(replicas: &[ReplicaStatus]) -> impl Iterator<Item = (&String, &DiskStatus)> {
+    replicas
+        .iter()
+        .flat_map(|replica| replica.disks.iter().map(|disk| (&replica.name, disk)))
+}
+
+fn replica_status(
+    previous: Option<&ReplicaStatus>,
+    spec: &ClickHouseClusterSpec,
+    answer: &ReplicaAnswer,
+) -> ReplicaStatus {
+    let name = answer.name.clone();
+    let health = match &answer.answer {
+        Answer::Healthy(health) => health,
+        Answer::Failed { message, .. } => {
+            return ReplicaStatus {
+                name,
+                reachable: false,
+                message: Some(message.clone()),
+                ..ReplicaStatus::default()
+            };
+        }
+    };
+    let known_disks = previous.map_or(&[][..], |previous| &previous.disks);
+    let known_replication = previous.and_then(|previous| previous.replication.as_ref());
+    ReplicaStatus {
+        name,
+        reachable: true,
+        message: problem(spec, answer).map(|(_, message)| message),
+        version: Some(health.version.clone()),
+        disks: health
+            .disks
+            .iter()
+            .map(|disk| disk_status(known_disks.iter().find(|one| one.name == disk.name), disk))
+            .collect(),
+        replication: health
+            .replication
+            .as_ref()
+            .map(|replication| replication_status(known_replication, replication)),
+    }
+}
+
+fn disk_status(previous: Option<&DiskStatus>, disk: &Disk) -> DiskStatus {
+    let exact = if disk.total_bytes == 0 {
+        0.0
+    } else {
+        disk.free_bytes as f64 * 100.0 / disk.total_bytes as f64
+    };
+    let free_percent = settled_percent(previous.map(|previous| previous.free_percent), exact);
+    let total = rounded_size(disk.total_bytes);
+    let free = previous
+        .filter(|previous| (previous.free_percent, &previous.total) == (free_percent, &total))
+        .map_or_else(
+            || rounded_size(disk.free_bytes),
+            |previous| previous.free.clone(),
+        );
+    DiskStatus {
+        name: disk.name.clone(),
+        total,
+        free,
+        free_percent,
+    }
+}
+
+/// Whole percent, rounded down, that stays until the exact share is half a point beyond it.
+fn settled_percent(previous: Option<i32>, exact: f64) -> i32 {
+    match previous {
+        Some(known) if (f64::from(known) - 0.5..f64::from(known) + 1.5).contains(&exact) => known,
+        _ => exact.clamp(0.0, 100.0) as i32,
+    }
+}
+
+/// Bytes for people: `42Gi`, `1.5Ti`.
+fn rounded_size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 5] = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let Some((unit, shift)) = UNITS.iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return bytes.to_string();
+    };
+    let value = bytes as f64 / (1_u64 << shift) as f64;
+    if value < 9.95 && value.fract() >= 0.05 {
+        format!("{value:.1}{unit}")
+    } else {
+        format!("{value:.0}{unit}")
+    }
+}
+
+fn replication_status(
+    previous: Option<&ReplicationStatus>,
+    replication: &Replication,
+) -> ReplicationStatus {
+    let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    ReplicationStatus {
+        tables: whole(replication.tables),
+        read_only: whole(replication.read_only),
+        max_delay_seconds: whole(replication.max_delay_seconds / 60 * 60),
+        queue: settled_queue(
+            previous.map(|previous| previous.queue),
+            whole(replication.queue),
+        ),
+    }
+}
+
+/// The leading digit, which stays while the order of magnitude does. A few entries are none.
+fn settled_queue(previous: Option<i64>, exact: i64) -> i64 {
+    if exact < 10 {
+        return 0;
+    }
+    let magnitude = exact.ilog10();
+    match previous {
+        Some(known) if known >= 10 && known.ilog10() == magnitude => known,
+        _ => exact / 10_i64.pow(magnitude) * 10_i64.pow(magnitude),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aviary_clickhouse::Health;
+    use aviary_crds::conditions::find;
+    use rstest::rstest;
+
+    const GIB: u64 = 1 << 30;
+
+    fn spec() -> ClickHouseClusterSpec {
+        serde_json::from_value(serde_json::json!({ "external": {
+            "replicas": [{ "name": "a", "url": "http://a" }, { "name": "b", "url": "http://b" }],
+            "credentialsSecretRef": { "name": "s" },
+        }}))
+        .unwrap()
+    }
+
+    fn healthy(name: &str, free: u64, replication: Option<Replication>) -> ReplicaAnswer {
+        ReplicaAnswer {
+            name: name.to_owned(),
+            answer: Answer::Healthy(Health {
+                version: "26.7.2".to_owned(),
+                disks: vec![Disk {
+                    name: "default".to_owned(),
+                    total_bytes: 100 * GIB,
+                    free_bytes: free,
+                }],
+                replication,
+            }),
+        }
+    }
+
+    fn dead(name: &str) -> ReplicaAnswer {
+        ReplicaAnswer {
+            name: name.to_owned(),
+            answer: Answer::Failed {
+                reason: Reason::ClickHouseUnreachable,
+                message: "connection refused".to_owned(),
+            },
+        }
+    }
+
+    fn replication(read_only: u64, delay: u64) -> Option<Replication> {
+        Some(Replication {
+            tables: 3,
+            read_only,
+            max_delay_seconds: delay,
+            queue: 0,
+        })
+    }
+
+    fn status(
+        previous: &ClickHouseClusterStatus,
+        answers: &[ReplicaAnswer],
+        second: i64,
+    ) -> ClickHouseClusterStatus {
+        let now = Timestamp::from_second(second).unwrap();
+        cluster_status(previous, &spec(), answers, Some(1), now)
+    }
+
+    fn reasons(status: &ClickHouseClusterStatus) -> Vec<(&str, &str)> {
+        [
+            ConditionType::Ready,
+            ConditionType::ReplicasHealthy,
+            ConditionType::DiskHeadroom,
+        ]
+        .iter()
+        .map(|one| find(&status.conditions, *one).unwrap())
+        .map(|condition| (condition.status.as_str(), condition.reason.as_str()))
+        .collect()
+    }
+
+    #[rstest]
+    #[case::well(
+        vec![healthy("a", 50 * GIB, None), healthy("b", 60 * GIB, replication(0, 10))],
+        [("True", "Succeeded"), ("True", "AllHealthy"), ("True", "EnoughSpace")], "2/2"
+    )]
+    #[case::one_dead(
+        vec![dead("a"), healthy("b", 60 * GIB, None)],
+        [("True", "Succeeded"), ("False", "ReplicaUnreachable"), ("True", "EnoughSpace")], "1/2"
+    )]
+    #[case::all_dead(
+        vec![dead("a"), dead("b")],
+        [("False", "ClickHouseUnreachable"), ("False", "ReplicaUnreachable"), ("Unknown", "Unknown")], "0/2"
+    )]
+    #[case::read_only(
+        vec![healthy("a", 50 * GIB, replication(1, 900)), healthy("b", 60 * GIB, None)],
+        [("True", "Succeeded"), ("False", "ReplicaReadOnly"), ("True", "EnoughSpace")], "1/2"
+    )]
+    #[case::behind(
+        vec![healthy("a", 50 * GIB, replication(0, 300)), healthy("b", 60 * GIB, None)],
+        [("True", "Succeeded"), ("False", "ReplicaDelayed"), ("True", "EnoughSpace")], "1/2"
+    )]
+    #[case::low(
+        vec![healthy("a", 15 * GIB, None), healthy("b", 60 * GIB, None)],
+        [("True", "Succeeded"), ("True", "AllHealthy"), ("False", "DiskLow")], "2/2"
+    )]
+    #[case::critical(
+        vec![healthy("a", 15 * GIB, None), healthy("b", 5 * GIB, None)],
+        [("True", "Succeeded"), ("True", "AllHealthy"), ("False", "DiskCritical")], "2/2"
+    )]
+    fn conditions(
+        #[case] answers: Vec<ReplicaAnswer>,
+        #[case] expected: [(&str, &str); 3],
+        #[case] healthy: &str,
+    ) {
+        let status = status(&ClickHouseClusterStatus::default(), &answers, 1);
+        assert_eq!(reasons(&status), expected);
+        assert_eq!(status.healthy_replicas.as_deref(), Some(healthy));
+    }
+
+    #[test]
+    fn small_changes_do_not_change_the_status() {
+        let none = ClickHouseClusterStatus::default();
+        let first = status(
+            &none,
+            &[healthy("a", 42 * GIB + GIB / 2, replication(0, 61))],
+            1,
+        );
+        assert_eq!(first.lowest_free.as_deref(), Some("42%"));
+        for (free, delay) in [(42 * GIB - GIB / 4, 119), (43 * GIB + GIB / 4, 60)] {
+            let next = status(&first, &[healthy("a", free, replication(0, delay))], 2);
+            assert_eq!(next, first, "{free} {delay}");
+        }
+        let fell = status(&first, &[healthy("a", 41 * GIB, replication(0, 61))], 2);
+        assert_eq!(fell.lowest_free.as_deref(), Some("41%"));
+        assert_eq!(fell.replicas[0].disks[0].free, "41Gi");
+    }
+
+    #[rstest]
+    #[case(None, 42.9, 42)]
+    #[case(Some(42), 43.4, 42)]
+    #[case(Some(42), 43.5, 43)]
+    #[case(Some(42), 41.5, 42)]
+    #[case(Some(42), 41.4, 41)]
+    #[case(Some(42), 0.2, 0)]
+    #[case(None, 100.0, 100)]
+    fn percents(#[case] previous: Option<i32>, #[case] exact: f64, #[case] expected: i32) {
+        assert_eq!(settled_percent(previous, exact), expected);
+    }
+
+    #[rstest]
+    #[case(0, "0")]
+    #[case(1 << 10, "1Ki")]
+    #[case(100 * GIB, "100Gi")]
+    #[case(3 * GIB / 2, "1.5Gi")]
+    #[case(1536 * GIB, "1.5Ti")]
+    #[case(GIB - 1, "1024Mi")]
+    #[case(u64::MAX, "16384Pi")]
+    fn sizes(#[case] bytes: u64, #[case] expected: &str) {
+        assert_eq!(rounded_size(bytes), expected);
+    }
+
+    #[rstest]
+    #[case(None, 9, 0)]
+    #[case(None, 87, 80)]
+    #[case(Some(80), 12, 80)]
+    #[case(Some(80), 123, 100)]
+    #[case(Some(80), 3, 0)]
+    fn queues(#[case] previous: Option<i64>, #[case] exact: i64, #[case] expected: i64) {
+        assert_eq!(settled_queue(previous, exact), expected);
+    }
+}

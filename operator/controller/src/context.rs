@@ -1,0 +1,26 @@
+//! What every reconcile works with.
+
+use crate::cluster::Fleet;
+use crate::dispatch::Requests;
+use crate::happenings::Telemetry;
+use crate::index::Index;
+use crate::kubernetes::Kubernetes;
+use crate::metrics::Metrics;
+use crate::names::ObjectName;
+use crate::workspace::Memory;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Shared by all reconciles.
+pub(crate) struct Context {
+    pub(crate) index: Arc<Index>,
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) memory: Memory,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) workspaces: Requests<ObjectName>,
+    /// Namespace of the operator.
+    pub(crate) namespace: String,
+    pub(crate) resync_interval: Duration,
+}

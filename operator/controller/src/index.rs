@@ -1,0 +1,389 @@
+//! What the watches have seen, in memory, and which workspaces and clusters a change concerns.
+//!
+//! A plain struct behind a lock: watches feed it, reconciles read it, and the answers to our own
+//! writes go in at once, so that the next pass does not work on what this one has replaced.
+
+use crate::names::ObjectName;
+use crate::secrets::{PublishedSecret, TokenSecret};
+use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// What must be looked at again after a change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Affected {
+    pub(crate) workspaces: BTreeSet<ObjectName>,
+    pub(crate) clusters: BTreeSet<ObjectName>,
+}
+
+impl Affected {
+    fn workspace(name: ObjectName) -> Self {
+        Self::workspaces([name])
+    }
+
+    fn workspaces(names: impl IntoIterator<Item = ObjectName>) -> Self {
+        Self {
+            workspaces: names.into_iter().collect(),
+            clusters: BTreeSet::new(),
+        }
+    }
+}
+
+/// Everything in the namespace that names one workspace, and the workspace if it is there.
+pub(crate) struct Members {
+    pub(crate) workspace: Option<Arc<Workspace>>,
+    pub(crate) data_sources: Vec<Arc<DataSource>>,
+    pub(crate) pipes: Vec<Arc<Pipe>>,
+    pub(crate) access_tokens: Vec<Arc<AccessToken>>,
+    /// Data sources of the namespace that are there but cannot be read, by uid and name: whether
+    /// they belong to this workspace is unknown, so their tables must not count as orphans.
+    pub(crate) unreadable_data_sources: Vec<(String, String)>,
+}
+
+/// What is known of the Kubernetes API.
+#[derive(Default)]
+pub(crate) struct Index(RwLock<Shelves>);
+
+/// One shelf a kind.
+#[derive(Default)]
+pub(crate) struct Shelves {
+    clusters: Shelf<ClickHouseCluster>,
+    workspaces: Shelf<Workspace>,
+    data_sources: Shelf<DataSource>,
+    pipes: Shelf<Pipe>,
+    access_tokens: Shelf<AccessToken>,
+    token_secrets: Shelf<TokenSecret>,
+    published_secrets: Shelf<PublishedSecret>,
+}
+
+/// The objects of a kind.
+pub(crate) struct Shelf<K> {
+    objects: BTreeMap<ObjectName, Arc<K>>,
+    /// Objects that do not fit the kind's type, with their uids. The last readable one, if any,
+    /// stays in `objects`.
+    unreadable: BTreeMap<ObjectName, String>,
+}
+
+impl<K> Default for Shelf<K> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K> Shelf<K> {
+    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ObjectName, &Arc<K>)> {
+        self.objects
+            .range(ObjectName::new(namespace, "")..)
+            .take_while(move |(name, _)| name.namespace == namespace)
+    }
+
+    fn unreadable_in(&self, namespace: &str) -> Vec<(String, String)> {
+        let unreadable = self.unreadable.iter();
+        unreadable
+            .filter(|(name, _)| name.namespace == namespace)
+            .map(|(name, uid)| (uid.clone(), name.name.clone()))
+            .collect()
+    }
+}
+
+/// A kind the index holds.
+pub(crate) trait Indexed: Send + Sync + Sized + 'static {
+    /// Its shelf.
+    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self>;
+    /// The object's version in the API.
+    fn resource_version(&self) -> Option<&str>;
+    /// Whether the difference can change what ought to be done; our own status writes do not.
+    fn differs(&self, other: &Self) -> bool;
+    /// What must be looked at when this object comes, changes or goes.
+    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected;
+}
+
+impl Index {
+    /// Takes in an object as a watch or the answer to a write shows it.
+    pub(crate) fn apply<K: Indexed>(&self, name: &ObjectName, object: K) -> Affected {
+        let shelves = &mut *self.write();
+        let shelf = K::shelf(shelves);
+        let was_unreadable = shelf.unreadable.remove(name).is_some();
+        let previous = shelf.objects.get(name).cloned();
+        if previous
+            .as_ref()
+            .is_some_and(|known| newer(&**known, &object))
+        {
+            return Affected::default();
+        }
+        let object = Arc::new(object);
+        shelf.objects.insert(name.clone(), object.clone());
+        match previous {
+            Some(previous) if !was_unreadable && !previous.differs(&object) => Affected::default(),
+            Some(previous) => join(
+                previous.concerns(name, shelves),
+                object.concerns(name, shelves),
+            ),
+            None => object.concerns(name, shelves),
+        }
+    }
+
+    /// Takes in the answer to a write of ours, unless the object went or was made anew meanwhile.
+    pub(crate) fn refresh<K: Indexed + Resource>(&self, name: &ObjectName, object: K) {
+        let shelves = &mut *self.write();
+        let Some(known) = K::shelf(shelves).objects.get_mut(name) else {
+            return;
+        };
+        if known.meta().uid == object.meta().uid && !newer(&**known, &object) {
+            *known = Arc::new(object);
+        }
+    }
+
+    /// Takes in that an object is gone.
+    pub(crate) fn remove<K: Indexed>(&self, name: &ObjectName) -> Affected {
+        let shelves = &mut *self.write();
+        let shelf = K::shelf(shelves);
+        shelf.unreadable.remove(name);
+        let Some(previous) = shelf.objects.remove(name) else {
+            return Affected::default();
+        };
+        previous.concerns(name, shelves)
+    }
+
+    /// Takes in that an object is there but does not fit its type: what was known of it stays.
+    /// Tells whether that is new.
+    pub(crate) fn mark_unreadable<K: Indexed>(&self, name: &ObjectName, uid: String) -> bool {
+        let shelves = &mut *self.write();
+        let unreadable = &mut K::shelf(shelves).unreadable;
+        unreadable.insert(name.clone(), uid).is_none()
+    }
+
+    /// Takes in a complete list: whatever is not in it is gone.
+    pub(crate) fn retain<K: Indexed>(&self, listed: &BTreeSet<ObjectName>) -> Affected {
+        let gone: Vec<ObjectName> = {
+            let shelves = &mut *self.write();
+            let shelf = K::shelf(shelves);
+            let known = shelf.objects.keys().chain(shelf.unreadable.keys());
+            known
+                .filter(|name| !listed.contains(*name))
+                .cloned()
+                .collect()
+        };
+        gone.iter()
+            .map(|name| self.remove::<K>(name))
+            .fold(Affected::default(), join)
+    }
+
+    /// The workspace of this name and all that names it, oldest name first.
+    pub(crate) fn members(&self, workspace: &ObjectName) -> Members {
+        let shelves = self.read();
+        Members {
+            workspace: shelves.workspaces.objects.get(workspace).cloned(),
+            data_sources: members(&shelves.data_sources, workspace, |object| {
+                &object.spec.workspace
+            }),
+            pipes: members(&shelves.pipes, workspace, |object| &object.spec.workspace),
+            access_tokens: members(&shelves.access_tokens, workspace, |object| {
+                &object.spec.workspace
+            }),
+            unreadable_data_sources: shelves.data_sources.unreadable_in(&workspace.namespace),
+        }
+    }
+
+    pub(crate) fn cluster(&self, name: &ObjectName) -> Option<Arc<ClickHouseCluster>> {
+        self.read().clusters.objects.get(name).cloned()
+    }
+
+    pub(crate) fn token_secret(&self, name: &ObjectName) -> Option<Arc<TokenSecret>> {
+        self.read().token_secrets.objects.get(name).cloned()
+    }
+
+    pub(crate) fn published_secret(&self, name: &ObjectName) -> Option<Arc<PublishedSecret>> {
+        self.read().published_secrets.objects.get(name).cloned()
+    }
+
+    /// The workspaces placed on a cluster.
+    pub(crate) fn workspaces_on(&self, cluster: &ObjectName) -> BTreeSet<ObjectName> {
+        workspaces_on(&self.read(), cluster)
+    }
+
+    /// Reads the conditions of every object: for the metric that counts objects by condition.
+    pub(crate) fn visit_conditions(&self, mut visit: impl FnMut(&'static str, Conditions<'_>)) {
+        let shelves = self.read();
+        macro_rules! visit_all {
+            ($($shelf:ident: $kind:literal),+) => {$(
+                for object in shelves.$shelf.objects.values() {
+                    visit($kind, object.status.as_ref().map_or(&[], |status| &status.conditions));
+                }
+            )+};
+        }
+        visit_all!(
+            clusters: "ClickHouseCluster",
+            workspaces: "Workspace",
+            data_sources: "DataSource",
+            pipes: "Pipe",
+            access_tokens: "AccessToken"
+        );
+    }
+
+    // A panic while the lock is held cannot leave half a change: each is one insert or remove.
+    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The conditions in a status.
+pub(crate) type Conditions<'a> = &'a [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
+
+fn members<K>(
+    shelf: &Shelf<K>,
+    workspace: &ObjectName,
+    workspace_of: impl Fn(&K) -> &String,
+) -> Vec<Arc<K>> {
+    shelf
+        .in_namespace(&workspace.namespace)
+        .filter(|(_, object)| *workspace_of(object) == workspace.name)
+        .map(|(_, object)| object.clone())
+        .collect()
+}
+
+fn workspaces_on(shelves: &Shelves, cluster: &ObjectName) -> BTreeSet<ObjectName> {
+    shelves
+        .workspaces
+        .objects
+        .iter()
+        .filter(|(_, workspace)| cluster_of(workspace) == *cluster)
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// The cluster a workspace is placed on.
+pub(crate) fn cluster_of(workspace: &Workspace) -> ObjectName {
+    let reference = &workspace.spec.cluster_ref;
+    let own = || workspace.metadata.namespace.clone().unwrap_or_default();
+    ObjectName::new(
+        reference.namespace.clone().unwrap_or_else(own),
+        &reference.name,
+    )
+}
+
+/// The Secret that holds a token's value.
+pub(crate) fn secret_of(token: &AccessToken) -> ObjectName {
+    let own = ObjectName::of(token);
+    match &token.spec.secret_name {
+        Some(secret) => ObjectName::new(own.namespace, secret),
+        None => own,
+    }
+}
+
+fn join(mut left: Affected, right: Affected) -> Affected {
+    left.workspaces.extend(right.workspaces);
+    left.clusters.extend(right.clusters);
+    left
+}
+
+/// Whether what is known is newer than what comes. Versions of one object only ever grow; what
+/// cannot be compared is taken as it comes.
+fn newer<K: Indexed>(known: &K, coming: &K) -> bool {
+    let number = |object: &K| object.resource_version()?.parse::<u128>().ok();
+    matches!((number(known), number(coming)), (Some(known), Some(coming)) if known > coming)
+}
+
+/// Whether metadata or spec differ in what matters; every change of a spec moves the generation.
+fn metadata_differs(left: &ObjectMeta, right: &ObjectMeta) -> bool {
+    left.uid != right.uid
+        || left.generation != right.generation
+        || left.deletion_timestamp != right.deletion_timestamp
+        || left.annotations != right.annotations
+        || left.labels != right.labels
+}
+
+macro_rules! indexed {
+    ($kind:ty, $shelf:ident, $concerns:expr) => {
+        impl Indexed for $kind {
+            fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
+                &mut shelves.$shelf
+            }
+            fn resource_version(&self) -> Option<&str> {
+                self.metadata.resource_version.as_deref()
+            }
+            fn differs(&self, other: &Self) -> bool {
+                metadata_differs(self.meta(), other.meta())
+            }
+            fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
+                let concerns: fn(&Self, &ObjectName, &Shelves) -> Affected = $concerns;
+                concerns(self, name, shelves)
+            }
+        }
+    };
+}
+
+indexed!(ClickHouseCluster, clusters, |_, name, shelves| Affected {
+    workspaces: workspaces_on(shelves, name),
+    clusters: BTreeSet::from([name.clone()]),
+});
+indexed!(Workspace, workspaces, |_, name, _| Affected::workspace(
+    name.clone()
+));
+indexed!(DataSource, data_sources, |object, name, _| {
+    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
+});
+indexed!(Pipe, pipes, |object, name, _| {
+    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
+});
+indexed!(AccessToken, access_tokens, |object, name, _| {
+    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
+});
+
+impl Indexed for TokenSecret {
+    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
+        &mut shelves.token_secrets
+    }
+
+    fn resource_version(&self) -> Option<&str> {
+        self.resource_version.as_deref()
+    }
+
+    fn differs(&self, other: &Self) -> bool {
+        (&self.sha256, &self.owners) != (&other.sha256, &other.owners)
+    }
+
+    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
+        let tokens = shelves.access_tokens.in_namespace(&name.namespace);
+        Affected::workspaces(
+            tokens
+                .filter(|(_, token)| secret_of(token) == *name)
+                .map(|(_, token)| ObjectName::new(&name.namespace, &token.spec.workspace)),
+        )
+    }
+}
+
+impl Indexed for PublishedSecret {
+    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
+        &mut shelves.published_secrets
+    }
+
+    fn resource_version(&self) -> Option<&str> {
+        self.resource_version.as_deref()
+    }
+
+    fn differs(&self, other: &Self) -> bool {
+        self.document != other.document
+    }
+
+    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
+        let workspaces = shelves.workspaces.objects.iter();
+        Affected::workspaces(
+            workspaces
+                .filter(|(_, workspace)| {
+                    let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
+                    aviary_crds::names::published_secret(uid) == name.name
+                })
+                .map(|(workspace, _)| workspace.clone()),
+        )
+    }
+}

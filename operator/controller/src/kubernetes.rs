@@ -1,0 +1,332 @@
+//! Every write to the Kubernetes API, and the few reads that no watch covers.
+//!
+//! Each request has a deadline, few run at once, and a write is sent only when it changes something.
+
+use crate::index::{Index, Indexed};
+use crate::metrics::{Metrics, RequestLabel};
+use crate::names::ObjectName;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::client::ClientBuilder;
+use kube::core::object::HasStatus;
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How long one request may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How many requests may run at once: enough to be fast, few enough to be polite.
+const CONCURRENCY: usize = 16;
+/// The name that stands in `managedFields`.
+const FIELD_MANAGER: &str = "aviary-operator";
+
+/// A client that counts its requests.
+pub(crate) fn counting_client(config: Config, metrics: Arc<Metrics>) -> kube::Result<Client> {
+    let count = move |request: http::Request<kube::client::Body>| {
+        let is_watch = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"));
+        let verb = if is_watch {
+            "WATCH".to_owned()
+        } else {
+            request.method().to_string()
+        };
+        metrics
+            .kubernetes_requests
+            .get_or_create(&RequestLabel { verb })
+            .inc();
+        request
+    };
+    let layer = tower::util::MapRequestLayer::new(count);
+    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+}
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{action}: {problem}")]
+pub(crate) struct KubernetesError {
+    action: String,
+    problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Timeout,
+    #[error(transparent)]
+    Api(Box<kube::Error>),
+    #[error(transparent)]
+    Encoding(#[from] serde_json::Error),
+}
+
+impl KubernetesError {
+    /// Whether somebody else changed the object first.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// What was to be sent cannot be written as JSON.
+    pub(crate) fn encoding(action: String, error: serde_json::Error) -> Self {
+        Self {
+            action,
+            problem: error.into(),
+        }
+    }
+
+    fn code(&self) -> Option<u16> {
+        match &self.problem {
+            Problem::Api(error) => match &**error {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Problem::Timeout | Problem::Encoding(_) => None,
+        }
+    }
+}
+
+/// A kind with a status that the operator writes.
+pub(crate) trait Reported:
+    Indexed
+    + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasStatus<Status: Serialize>
+    + Clone
+    + Debug
+    + DeserializeOwned
+{
+}
+
+impl<K> Reported for K where
+    K: Indexed
+        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + HasStatus<Status: Serialize>
+        + Clone
+        + Debug
+        + DeserializeOwned
+{
+}
+
+/// Writes to the API.
+#[derive(Clone)]
+pub(crate) struct Kubernetes {
+    client: Client,
+    permits: Arc<Semaphore>,
+    index: Arc<Index>,
+}
+
+impl Kubernetes {
+    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
+        Self {
+            client,
+            permits: Arc::new(Semaphore::new(CONCURRENCY)),
+            index,
+        }
+    }
+
+    /// Makes the status what it ought to be, in one request, or in none if it is.
+    pub(crate) async fn patch_status<K: Reported>(
+        &self,
+        object: &K,
+        status: &K::Status,
+    ) -> Result<(), KubernetesError> {
+        let name = ObjectName::of(object);
+        let action = || format!("patch status of {} {name}", K::kind(&()));
+        let Some(difference) = status_difference(object, status)
+            .map_err(|error| KubernetesError::encoding(action(), error))?
+        else {
+            return Ok(());
+        };
+        // With the uid, an object that was deleted and made anew does not get the old one's status.
+        let patch = json!({ "metadata": { "uid": object.uid() }, "status": difference });
+        let patch = Patch::Merge(&patch);
+        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
+        let parameters = PatchParams::apply(FIELD_MANAGER);
+        let request = api.patch_status(&name.name, &parameters, &patch);
+        match self.send(action, request).await {
+            Ok(patched) => {
+                self.index.refresh(&name, patched);
+                Ok(())
+            }
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets the finalizers of an object that nobody else has changed meanwhile.
+    pub(crate) async fn set_finalizers<K: Reported>(
+        &self,
+        object: &K,
+        finalizers: Vec<String>,
+    ) -> Result<(), KubernetesError> {
+        let name = ObjectName::of(object);
+        let action = || format!("set finalizers of {} {name}", K::kind(&()));
+        let patch = json!({ "metadata": {
+            "uid": object.uid(),
+            "resourceVersion": object.resource_version(),
+            "finalizers": finalizers,
+        }});
+        let patch = Patch::Merge(&patch);
+        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
+        let parameters = PatchParams::apply(FIELD_MANAGER);
+        let request = api.patch(&name.name, &parameters, &patch);
+        match self.send(action, request).await {
+            Ok(patched) => {
+                self.index.refresh(&name, patched);
+                Ok(())
+            }
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a Secret; `false` if one of this name is there already.
+    pub(crate) async fn create_secret(
+        &self,
+        name: &ObjectName,
+        secret: &Secret,
+    ) -> Result<bool, KubernetesError> {
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let api = self.secrets(name);
+        let request = api.create(&parameters, secret);
+        match self.send(|| format!("create Secret {name}"), request).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a Secret the labels and data that `secret` has; the rest of it stays.
+    pub(crate) async fn update_secret(
+        &self,
+        name: &ObjectName,
+        secret: &Secret,
+    ) -> Result<(), KubernetesError> {
+        let mut patch = json!({ "metadata": { "labels": secret.metadata.labels } });
+        if let Some(data) = &secret.data {
+            patch["data"] = json!(data);
+        }
+        let patch = Patch::Merge(&patch);
+        let parameters = PatchParams::apply(FIELD_MANAGER);
+        let api = self.secrets(name);
+        let request = api.patch(&name.name, &parameters, &patch);
+        self.send(|| format!("patch Secret {name}"), request)
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn get_secret(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Option<Secret>, KubernetesError> {
+        let api = self.secrets(name);
+        let request = api.get_opt(&name.name);
+        self.send(|| format!("get Secret {name}"), request).await
+    }
+
+    pub(crate) async fn delete_secret(&self, name: &ObjectName) -> Result<(), KubernetesError> {
+        let api = self.secrets(name);
+        let parameters = DeleteParams::default();
+        let request = api.delete(&name.name, &parameters);
+        match self.send(|| format!("delete Secret {name}"), request).await {
+            Err(error) if error.code() != Some(404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn get_namespace(
+        &self,
+        name: &str,
+    ) -> Result<Option<Namespace>, KubernetesError> {
+        let api = Api::<Namespace>::all(self.client.clone());
+        let request = api.get_opt(name);
+        self.send(|| format!("get Namespace {name}"), request).await
+    }
+
+    fn secrets(&self, name: &ObjectName) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &name.namespace)
+    }
+
+    async fn send<T>(
+        &self,
+        action: impl Fn() -> String,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, KubernetesError> {
+        // The semaphore is never closed; were it, the request would only lack its bound.
+        let _permit = self.permits.acquire().await.ok();
+        let problem = match tokio::time::timeout(DEADLINE, request).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Problem::Api(Box::new(error)),
+            Err(_) => Problem::Timeout,
+        };
+        Err(KubernetesError {
+            action: action(),
+            problem,
+        })
+    }
+}
+
+/// Whether the object went, or was made anew under its name, while we worked.
+fn is_gone(error: &KubernetesError) -> bool {
+    match error.code() {
+        Some(404 | 409) => true,
+        Some(422) => error.to_string().contains("metadata.uid"),
+        _ => false,
+    }
+}
+
+fn status_difference<K>(object: &K, status: &K::Status) -> Result<Option<Value>, serde_json::Error>
+where
+    K: HasStatus,
+    K::Status: Serialize,
+{
+    let previous = match object.status() {
+        Some(previous) => serde_json::to_value(previous)?,
+        None => Value::Object(Map::new()),
+    };
+    Ok(merge_difference(&previous, &serde_json::to_value(status)?))
+}
+
+/// The merge patch (RFC 7396) that makes `new` of `old`; `None` if they are equal.
+fn merge_difference(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
+    let gone = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter_map(|(key, value)| {
+        let difference = match old.get(key) {
+            Some(before) => merge_difference(before, value)?,
+            None => value.clone(),
+        };
+        Some((key.clone(), difference))
+    });
+    let difference: Map<String, Value> = gone.chain(changed).collect();
+    (!difference.is_empty()).then_some(Value::Object(difference))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::equal(json!({"a": {"b": [1]}}), json!({"a": {"b": [1]}}), None)]
+    #[case::added(json!({}), json!({"a": 1}), Some(json!({"a": 1})))]
+    #[case::removed(json!({"a": 1, "b": 2}), json!({"b": 2}), Some(json!({"a": null})))]
+    #[case::nested(json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 1, "c": 3}}), Some(json!({"a": {"c": 3}})))]
+    #[case::lists_are_replaced(json!({"a": [1, 2]}), json!({"a": [2]}), Some(json!({"a": [2]})))]
+    fn differences(#[case] old: Value, #[case] new: Value, #[case] expected: Option<Value>) {
+        assert_eq!(merge_difference(&old, &new), expected);
+    }
+}

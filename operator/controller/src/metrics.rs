@@ -1,0 +1,289 @@
+//! Every metric of the operator. Counters live here; what clusters and objects are like is read
+//! from where it is known when Prometheus asks, so that nothing stays behind when one goes.
+
+use crate::cluster::Fleet;
+use crate::index::Index;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Upper bounds of the buckets for the duration of a reconcile, in seconds.
+const SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct KindLabel {
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct ErrorLabels {
+    pub(crate) kind: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct RequestLabel {
+    pub(crate) verb: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ObjectLabels {
+    kind: &'static str,
+    condition: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReplicaLabels {
+    cluster: String,
+    replica: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DiskLabels {
+    cluster: String,
+    replica: String,
+    disk: String,
+}
+
+/// The counters, and the registry they are in.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: RwLock<Registry>,
+    pub(crate) reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
+    pub(crate) reconcile_errors: Family<ErrorLabels, Counter>,
+    pub(crate) happenings: Family<ReasonLabel, Counter>,
+    pub(crate) events_dropped: Counter,
+    pub(crate) kubernetes_requests: Family<RequestLabel, Counter>,
+    pub(crate) clickhouse_changes: Counter,
+    pub(crate) leads: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            registry: RwLock::new(Registry::with_prefix("aviary")),
+            reconcile_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            reconcile_errors: Family::default(),
+            happenings: Family::default(),
+            events_dropped: Counter::default(),
+            kubernetes_requests: Family::default(),
+            clickhouse_changes: Counter::default(),
+            leads: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let registry = &mut *self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        registry.register(
+            "reconcile_seconds",
+            "Duration of reconciles; their count is the number of reconciles",
+            self.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "reconcile_errors",
+            "Reconciles that did not reach their end, by the first reason",
+            self.reconcile_errors.clone(),
+        );
+        registry.register(
+            "happenings",
+            "Changes that were told as Kubernetes events",
+            self.happenings.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Kubernetes events that were not sent because too many waited",
+            self.events_dropped.clone(),
+        );
+        registry.register(
+            "kubernetes_requests",
+            "Requests to the Kubernetes API, each watch being one",
+            self.kubernetes_requests.clone(),
+        );
+        registry.register(
+            "clickhouse_changes",
+            "Steps that changed something in ClickHouse",
+            self.clickhouse_changes.clone(),
+        );
+        registry.register(
+            "leader",
+            "Whether this replica of the operator leads",
+            self.leads.clone(),
+        );
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The running build", Info::new(version));
+    }
+
+    /// Adds what clusters and objects are like.
+    pub(crate) fn observe(&self, index: Arc<Index>, fleet: Arc<Fleet>) {
+        let registry = &mut *self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(Observed { index, fleet }));
+    }
+
+    /// Records that a reconcile took this long, and why it failed if it did.
+    pub(crate) fn reconciled(
+        &self,
+        kind: &'static str,
+        took: Duration,
+        failure: Option<&'static str>,
+    ) {
+        let kind_label = KindLabel { kind };
+        self.reconcile_seconds
+            .get_or_create(&kind_label)
+            .observe(took.as_secs_f64());
+        if let Some(reason) = failure {
+            self.failed(kind, reason);
+        }
+    }
+
+    /// Counts a reconcile that did not reach its end.
+    pub(crate) fn failed(&self, kind: &'static str, reason: &'static str) {
+        let labels = ErrorLabels { kind, reason };
+        self.reconcile_errors.get_or_create(&labels).inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// Reads gauges from where the facts are.
+struct Observed {
+    index: Arc<Index>,
+    fleet: Arc<Fleet>,
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Observed")
+    }
+}
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.objects(&mut encoder)?;
+        self.replicas(&mut encoder)
+    }
+}
+
+impl Observed {
+    fn objects(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let objects = Family::<ObjectLabels, Gauge>::default();
+        self.index.visit_conditions(|kind, conditions| {
+            for condition in conditions {
+                let labels = ObjectLabels {
+                    kind,
+                    condition: condition.type_.clone(),
+                    status: condition.status.clone(),
+                };
+                objects.get_or_create(&labels).inc();
+            }
+        });
+        gauge(encoder, "objects", "Objects by condition", &objects)
+    }
+
+    fn replicas(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let up = Family::<ReplicaLabels, Gauge>::default();
+        let delay = Family::<ReplicaLabels, Gauge>::default();
+        let queue = Family::<ReplicaLabels, Gauge>::default();
+        let read_only = Family::<ReplicaLabels, Gauge>::default();
+        let free = Family::<DiskLabels, Gauge>::default();
+        let total = Family::<DiskLabels, Gauge>::default();
+        self.fleet.visit_health(|cluster, replica, health| {
+            let labels = ReplicaLabels {
+                cluster: cluster.to_string(),
+                replica: replica.to_owned(),
+            };
+            up.get_or_create(&labels).set(health.is_some().into());
+            let Some(health) = health else { return };
+            if let Some(replication) = &health.replication {
+                let set = |family: &Family<ReplicaLabels, Gauge>, value: u64| {
+                    family
+                        .get_or_create(&labels)
+                        .set(i64::try_from(value).unwrap_or(i64::MAX));
+                };
+                set(&delay, replication.max_delay_seconds);
+                set(&queue, replication.queue);
+                set(&read_only, replication.read_only);
+            }
+            for disk in &health.disks {
+                let labels = DiskLabels {
+                    cluster: cluster.to_string(),
+                    replica: replica.to_owned(),
+                    disk: disk.name.clone(),
+                };
+                let set = |family: &Family<DiskLabels, Gauge>, value: u64| {
+                    family
+                        .get_or_create(&labels)
+                        .set(i64::try_from(value).unwrap_or(i64::MAX));
+                };
+                set(&free, disk.free_bytes);
+                set(&total, disk.total_bytes);
+            }
+        });
+        for (name, help, family) in [
+            (
+                "replica_up",
+                "Whether a ClickHouse replica answered its last probe",
+                &up,
+            ),
+            (
+                "replication_delay_seconds",
+                "The largest delay of a replica's tables",
+                &delay,
+            ),
+            (
+                "replication_queue",
+                "Entries in a replica's replication queues",
+                &queue,
+            ),
+            (
+                "replication_read_only_tables",
+                "A replica's tables that are read-only",
+                &read_only,
+            ),
+        ] {
+            gauge(encoder, name, help, family)?;
+        }
+        gauge(encoder, "disk_free_bytes", "Free space of a disk", &free)?;
+        gauge(encoder, "disk_total_bytes", "Size of a disk", &total)
+    }
+}
+
+fn gauge<Labels>(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    family: &Family<Labels, Gauge>,
+) -> fmt::Result
+where
+    Labels: EncodeLabelSet + Clone + std::hash::Hash + Eq,
+{
+    family.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}

@@ -1,0 +1,110 @@
+//! What the operator may do in Kubernetes: the single place that the chart's and kustomize's
+//! roles are generated from. Whoever adds a request to the code adds its rule here.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+/// Rules for the namespaces that hold workspaces and clusters: all of them, or the watched one.
+///
+/// Secrets stand in here, for every namespace, since a workspace's tokens are Secrets beside it
+/// and a cluster's credentials a Secret beside the cluster. Watches are limited by label to
+/// Secrets that hold tokens, others are read one by one when a cluster names them, and none is
+/// deleted; but RBAC cannot say "only those with this label".
+pub fn cluster_role_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(
+            "aviary.dev",
+            &[
+                "clickhouseclusters",
+                "workspaces",
+                "datasources",
+                "pipes",
+                "accesstokens",
+            ],
+            &["get", "list", "watch"],
+        ),
+        rule(
+            "aviary.dev",
+            &[
+                "clickhouseclusters/status",
+                "workspaces/status",
+                "datasources/status",
+                "pipes/status",
+                "accesstokens/status",
+            ],
+            &["patch"],
+        ),
+        // The finalizer, which holds a workspace until its database is dropped or released.
+        rule("aviary.dev", &["workspaces"], &["patch"]),
+        // Where the API server checks it, an owner's finalizers guard blockOwnerDeletion.
+        rule("aviary.dev", &["accesstokens/finalizers"], &["update"]),
+        rule(
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "create", "patch"],
+        ),
+        // Labels, for clusters that choose namespaces by them; and whether one is going away.
+        rule("", &["namespaces"], &["get"]),
+        rule("events.k8s.io", &["events"], &["create"]),
+    ]
+}
+
+/// Rules for the operator's own namespace: its lease, and the Secrets that publish workspaces.
+pub fn role_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(
+            "coordination.k8s.io",
+            &["leases"],
+            &["get", "list", "watch", "create", "update"],
+        ),
+        rule(
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+    ]
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(owned(&[group])),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_a_wildcard_and_tenants_secrets_cannot_be_deleted() {
+        for rule in cluster_role_rules().into_iter().chain(role_rules()) {
+            let texts = [rule.api_groups, rule.resources, Some(rule.verbs)];
+            for text in texts.into_iter().flatten().flatten() {
+                assert_ne!(text, "*");
+            }
+        }
+        let deletes = cluster_role_rules()
+            .into_iter()
+            .any(|rule| rule.verbs.iter().any(|verb| verb.contains("delete")));
+        assert!(!deletes);
+    }
+
+    #[test]
+    fn every_kind_can_be_watched_and_reported_on() {
+        let rules = cluster_role_rules();
+        let may = |resource: &str, verb: &str| {
+            rules.iter().any(|rule| {
+                rule.resources.iter().flatten().any(|one| one == resource)
+                    && rule.verbs.iter().any(|one| one == verb)
+            })
+        };
+        for definition in aviary_crds::all_definitions() {
+            let plural = definition.spec.names.plural;
+            assert!(may(&plural, "watch"), "{plural}");
+            assert!(may(&format!("{plural}/status"), "patch"), "{plural}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Starts everything and stops it in order: serve, lead, watch, reconcile; then the other way round.
+
+use crate::args::OperatorArgs;
+use crate::cluster::{self, Fleet, FleetOptions};
+use crate::context::Context;
+use crate::dispatch::{Requests, dispatch};
+use crate::happenings::Telemetry;
+use crate::index::Index;
+use crate::kubernetes::{Kubernetes, KubernetesError, counting_client};
+use crate::leadership::{Candidate, Leadership, stand};
+use crate::metrics::Metrics;
+use crate::names::ObjectName;
+use crate::queue::{Next, Timing};
+use crate::server::{Answers, serve};
+use crate::watches::{Progress, Watches};
+use crate::workspace::{self, Memory};
+use kube::{Client, Config};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The pause after the first failure of an object; it doubles up to the resync interval.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No kubeconfig and not in a Pod, or either is broken.
+    #[error("find the Kubernetes API: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made.
+    #[error("set up the Kubernetes client: {0}")]
+    Client(Box<kube::Error>),
+    /// The address is taken, or not this machine's.
+    #[error("listen on {address}: {error}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("wait for signals: {0}")]
+    Signal(std::io::Error),
+    /// Another replica may have taken over: this one must not go on.
+    #[error("the lease was lost to another replica, or could not be renewed in time")]
+    LeaseLost,
+}
+
+/// Runs the operator until SIGTERM or SIGINT, or until it must not go on.
+pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
+    let stop = stop_on_signal()?;
+    let metrics = Arc::new(Metrics::new());
+    let config = Config::infer().await?;
+    let client = counting_client(config, metrics.clone())
+        .map_err(|error| OperatorError::Client(Box::new(error)))?;
+    let progress = Progress::new();
+    let server = start_server(&args, &metrics, &progress, &stop).await?;
+
+    let give_back = CancellationToken::new();
+    let (mut leadership, campaign) = elect(&client, &args, &give_back);
+    let lost = tokio::select! {
+        () = stop.cancelled() => false,
+        () = leadership.acquired() => {
+            metrics.leads.set(1);
+            lead(&args, client, &metrics, progress, &mut leadership, &stop).await
+        }
+    };
+    stop.cancel();
+    give_back.cancel();
+    if let Some(campaign) = campaign {
+        let _ = campaign.await;
+    }
+    let _ = server.await;
+    if lost {
+        return Err(OperatorError::LeaseLost);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Works until `stop`, or until the lease is lost, which is `true`.
+async fn lead(
+    args: &OperatorArgs,
+    client: Client,
+    metrics: &Arc<Metrics>,
+    progress: Progress,
+    leadership: &mut Leadership,
+    stop: &CancellationToken,
+) -> bool {
+    let work = work(args, client, metrics, progress, stop);
+    tokio::pin!(work);
+    tokio::select! {
+        () = &mut work => false,
+        () = leadership.lost() => true,
+    }
+}
+
+/// Watches everything, then reconciles until `stop` and finishes what is under way.
+async fn work(
+    args: &OperatorArgs,
+    client: Client,
+    metrics: &Arc<Metrics>,
+    progress: Progress,
+    stop: &CancellationToken,
+) {
+    let index = Arc::new(Index::default());
+    let kubernetes = Kubernetes::new(client.clone(), index.clone());
+    let fleet = Arc::new(Fleet::new(kubernetes.clone(), fleet_options(args)));
+    metrics.observe(index.clone(), fleet.clone());
+    let telemetry = Telemetry::start(client.clone(), identity(args), metrics.clone());
+    let (workspaces, workspace_requests) = Requests::channel();
+    let (clusters, cluster_requests) = Requests::channel();
+    Watches {
+        client,
+        index: index.clone(),
+        telemetry: telemetry.clone(),
+        workspaces: workspaces.clone(),
+        clusters,
+        progress: progress.clone(),
+    }
+    .start(&args.namespace, args.watch_namespace.as_deref());
+
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = progress.complete() => {}
+    }
+    tracing::info!("every kind is listed, starting to reconcile");
+    let context = Arc::new(Context {
+        index,
+        kubernetes,
+        fleet,
+        memory: Memory::default(),
+        telemetry,
+        metrics: metrics.clone(),
+        workspaces,
+        namespace: args.namespace.clone(),
+        resync_interval: args.resync_interval.get(),
+    });
+    tokio::join!(
+        reconcile_workspaces(args, &context, workspace_requests, stop),
+        reconcile_clusters(args, &context, cluster_requests, stop),
+    );
+}
+
+async fn reconcile_workspaces(
+    args: &OperatorArgs,
+    context: &Arc<Context>,
+    requests: UnboundedReceiver<ObjectName>,
+    stop: &CancellationToken,
+) {
+    dispatch(requests, timing(args), stop.clone(), |name| {
+        let context = context.clone();
+        async move {
+            let started = Instant::now();
+            let result = workspace::reconcile(&context, &name).await;
+            concluded(&context, "Workspace", &name, started, result)
+        }
+    })
+    .await;
+}
+
+async fn reconcile_clusters(
+    args: &OperatorArgs,
+    context: &Arc<Context>,
+    requests: UnboundedReceiver<ObjectName>,
+    stop: &CancellationToken,
+) {
+    dispatch(requests, timing(args), stop.clone(), |name| {
+        let context = context.clone();
+        async move {
+            let started = Instant::now();
+            let result = cluster::reconcile(&context, &name).await;
+            concluded(&context, "ClickHouseCluster", &name, started, result)
+        }
+    })
+    .await;
+}
+
+/// Counts a reconcile. What ClickHouse or a spec did wrong is in conditions by now; only trouble
+/// with Kubernetes itself has nowhere else to go than the log.
+fn concluded(
+    context: &Context,
+    kind: &'static str,
+    name: &ObjectName,
+    started: Instant,
+    result: Result<Next, KubernetesError>,
+) -> Next {
+    let (next, failure) = match result {
+        Ok(next) => (next, None),
+        Err(error) if error.is_conflict() => {
+            tracing::debug!(kind, %name, %error, "somebody else was faster, trying again");
+            (Next::Retry, Some("Conflict"))
+        }
+        Err(error) => {
+            tracing::warn!(kind, %name, %error, "reconcile failed, trying again");
+            (Next::Retry, Some("Kubernetes"))
+        }
+    };
+    context.metrics.reconciled(kind, started.elapsed(), failure);
+    next
+}
+
+fn timing(args: &OperatorArgs) -> Timing {
+    Timing {
+        debounce: args.debounce.get(),
+        first_retry: FIRST_RETRY,
+        longest_retry: args.resync_interval.get(),
+    }
+}
+
+fn fleet_options(args: &OperatorArgs) -> FleetOptions {
+    FleetOptions {
+        connect_deadline: args.connect_deadline.get(),
+        statement_deadline: args.statement_deadline.get(),
+        workspaces_at_once: usize::from(args.concurrency),
+    }
+}
+
+fn elect(
+    client: &Client,
+    args: &OperatorArgs,
+    give_back: &CancellationToken,
+) -> (Leadership, Option<JoinHandle<()>>) {
+    if !args.leader_elect {
+        return (Leadership::unchallenged(), None);
+    }
+    let candidate = Candidate {
+        namespace: args.namespace.clone(),
+        lease: args.lease_name.clone(),
+        identity: identity(args),
+        duration: args.lease_duration.get(),
+    };
+    let (leadership, campaign) = stand(client.clone(), candidate, give_back.clone());
+    (leadership, Some(campaign))
+}
+
+/// The Pod's name, which no other container has at the same time; elsewhere the host's name and
+/// process, so that two operators on one machine are two.
+fn identity(args: &OperatorArgs) -> String {
+    args.identity.clone().unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}-{}", host.trim(), std::process::id())
+    })
+}
+
+async fn start_server(
+    args: &OperatorArgs,
+    metrics: &Arc<Metrics>,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<std::io::Result<()>>, OperatorError> {
+    let address = args.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| OperatorError::Listen { address, error })?;
+    let answers = Answers {
+        metrics: metrics.clone(),
+        progress: progress.clone(),
+    };
+    tracing::info!(%address, "serving /healthz, /readyz and /metrics");
+    Ok(tokio::spawn(serve(listener, answers, stop.clone())))
+}
+
+fn stop_on_signal() -> Result<CancellationToken, OperatorError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(OperatorError::Signal)?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop, finishing what is under way");
+        stopped.cancel();
+    });
+    Ok(stop)
+}

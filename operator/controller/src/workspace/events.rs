@@ -1,0 +1,124 @@
+//! What a pass did, told as one event an object and kind of change.
+
+use crate::context::Context;
+use crate::happenings::Happening;
+use crate::index::Members;
+use crate::workspace::replicas::OnReplica;
+use aviary_crds::Workspace;
+use aviary_crds::conditions::Reason;
+use aviary_plan::ObjectKey;
+use aviary_plan::plan::{Action, Step};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Resource, ResourceExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Tells of the steps that were done.
+pub(crate) fn tell(
+    context: &Context,
+    workspace: &Arc<Workspace>,
+    members: &Members,
+    outcomes: &[OnReplica],
+) {
+    let works = outcomes.iter().filter_map(|outcome| {
+        let work = outcome.work.as_ref().ok()?;
+        Some((outcome.name.as_str(), work.done.as_slice()))
+    });
+    for (object, happening) in happenings(works, outcomes.len()) {
+        let reference = reference(&object, members).unwrap_or_else(|| workspace.object_ref(&()));
+        context.telemetry.emit(&reference, &happening);
+    }
+}
+
+/// One happening for each object and reason. What is made for the first time is told once, on the
+/// workspace: at scale an event for each object would cost more than the object.
+fn happenings<'a>(
+    done: impl Iterator<Item = (&'a str, &'a [Step])>,
+    replicas: usize,
+) -> Vec<(ObjectKey, Happening)> {
+    let mut told: BTreeMap<(ObjectKey, Reason), BTreeMap<String, BTreeSet<&str>>> = BTreeMap::new();
+    for (replica, steps) in done {
+        for step in steps.iter().filter(|step| is_worth_telling(step)) {
+            told.entry((step.object.clone(), step.event_reason()))
+                .or_default()
+                .entry(step.to_string())
+                .or_default()
+                .insert(replica);
+        }
+    }
+    told.into_iter()
+        .map(|((object, reason), steps)| {
+            let steps = steps.into_iter().map(|(step, on)| {
+                if on.len() == replicas {
+                    return step;
+                }
+                let on: Vec<&str> = on.into_iter().collect();
+                format!("{step} on {}", on.join(", "))
+            });
+            let what = steps.collect::<Vec<_>>().join("; ");
+            (object, happening(reason, what))
+        })
+        .collect()
+}
+
+fn is_worth_telling(step: &Step) -> bool {
+    match step.event_reason() {
+        Reason::Created => matches!(step.action, Action::CreateDatabase { .. }),
+        _ => !step.is_bookkeeping(),
+    }
+}
+
+fn happening(reason: Reason, what: String) -> Happening {
+    match reason {
+        Reason::DriftRepaired => Happening::DriftRepaired { what },
+        Reason::Dropped => Happening::Dropped { what },
+        Reason::Released => Happening::Released { what },
+        Reason::Created => Happening::Created { what },
+        _ => Happening::Updated { what },
+    }
+}
+
+fn reference(object: &ObjectKey, members: &Members) -> Option<ObjectReference> {
+    match object {
+        ObjectKey::Workspace => None,
+        ObjectKey::DataSource(name) => find(&members.data_sources, name),
+        ObjectKey::Pipe(name) => find(&members.pipes, name),
+        ObjectKey::AccessToken(name) => find(&members.access_tokens, name),
+    }
+}
+
+fn find<K: Resource<DynamicType = ()>>(objects: &[Arc<K>], name: &str) -> Option<ObjectReference> {
+    let object = objects.iter().find(|object| object.name_any() == name)?;
+    Some(object.object_ref(&()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aviary_plan::Why;
+    use aviary_plan::catalog::Catalog;
+
+    fn step(object: ObjectKey, name: &str, why: Why) -> Step {
+        let database = crate::testing::model().database;
+        Step {
+            database: Catalog::empty(database).name,
+            object,
+            action: Action::DropView {
+                name: name.to_owned(),
+            },
+            why,
+        }
+    }
+
+    #[test]
+    fn steps_of_an_object_are_told_together_and_where_if_not_everywhere() {
+        let source = ObjectKey::DataSource("s".to_owned());
+        let both = step(source.clone(), "v1", Why::Drifted);
+        let one = step(source.clone(), "v2", Why::Drifted);
+        let fresh = step(source.clone(), "v3", Why::Missing);
+        let (a, b) = ([both.clone(), one, fresh], [both]);
+        let told = happenings([("a", &a[..]), ("b", &b[..])].into_iter(), 2);
+        let what = "drop the view v1; drop the view v2 on a".to_owned();
+        assert_eq!(told, vec![(source, Happening::DriftRepaired { what })]);
+    }
+}

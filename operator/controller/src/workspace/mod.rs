@@ -1,0 +1,349 @@
+//! The reconcile of a workspace and everything that names it: observe, plan, execute, report.
+
+mod access;
+mod endpoints;
+mod events;
+mod findings;
+mod orphans;
+mod placement;
+mod release;
+mod replicas;
+mod report;
+
+pub(crate) use endpoints::Memory;
+
+use crate::cluster::{ConnectError, Connected};
+use crate::context::Context;
+use crate::index::{Members, cluster_of};
+use crate::kubernetes::KubernetesError;
+use crate::names::ObjectName;
+use crate::queue::Next;
+use access::{Admitted, admit, password_sha256};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+use aviary_crds::names::{ANNOTATION_PAUSED, WORKSPACE_FINALIZER};
+use aviary_crds::{Workspace, WorkspaceStatus};
+use aviary_plan::catalog::Sha256;
+use aviary_plan::{CredentialHashes, ObjectKey, WorkspaceModel, WorkspaceObjects, model};
+use endpoints::{Checks, Standing, stand};
+use findings::{Fault, InClickHouse, waits_for_a_person};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use placement::{Placement, place};
+use replicas::{OnReplica, Wish, converge, in_clickhouse, refusals};
+use report::{Report, report};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One pass over a workspace.
+pub(crate) async fn reconcile(
+    context: &Context,
+    name: &ObjectName,
+) -> Result<Next, KubernetesError> {
+    // The turn comes first: what is read before waiting for it would be old by then.
+    let workspace = context.index.members(name).workspace;
+    let _turn = match &workspace {
+        Some(workspace) => context.fleet.turn(&cluster_of(workspace)).await,
+        None => None,
+    };
+    let members = context.index.members(name);
+    let Some(workspace) = members.workspace.clone() else {
+        orphans::report(context, name, &members).await?;
+        return Ok(Next::Forget);
+    };
+    if workspace.metadata.deletion_timestamp.is_some() {
+        return release::release(context, &workspace).await;
+    }
+    if is_paused(&workspace.metadata) {
+        pause(context, &workspace).await?;
+        return Ok(Next::After(context.resync_interval));
+    }
+    hold(context, &workspace).await?;
+    let pass = pass(context, workspace, members).await?;
+    Ok(pass.conclude(context).await?)
+}
+
+/// What a pass found out.
+struct Pass {
+    workspace: Arc<Workspace>,
+    members: Members,
+    model: WorkspaceModel,
+    rejections: BTreeMap<ObjectKey, Fault>,
+    outcomes: Vec<OnReplica>,
+    in_clickhouse: BTreeMap<ObjectKey, InClickHouse>,
+    pipe_standings: BTreeMap<ObjectKey, Standing>,
+}
+
+async fn pass(
+    context: &Context,
+    workspace: Arc<Workspace>,
+    members: Members,
+) -> Result<Pass, KubernetesError> {
+    let model = model_of(&workspace, &members);
+    let mut pass = Pass {
+        rejections: model
+            .rejections
+            .iter()
+            .map(|one| {
+                (
+                    one.object.clone(),
+                    Fault::new(one.reason, one.message.clone()),
+                )
+            })
+            .collect(),
+        workspace,
+        members,
+        model,
+        outcomes: Vec::new(),
+        in_clickhouse: BTreeMap::new(),
+        pipe_standings: BTreeMap::new(),
+    };
+    let (cluster_name, cluster) = match place(context, &pass.workspace).await? {
+        Placement::On(name, cluster) => (name, cluster),
+        Placement::Refused { reason, message } => {
+            pass.refuse(Fault::new(reason, message));
+            return Ok(pass);
+        }
+    };
+    if is_paused(&cluster.metadata) {
+        let message = format!("ClickHouseCluster `{cluster_name}` is paused");
+        pass.refuse(Fault::new(Reason::Paused, message));
+        return Ok(pass);
+    }
+    let tokens = &pass.members.access_tokens;
+    let admitted = admit(context, &pass.workspace, &pass.model, tokens).await?;
+    let replicas = match context.fleet.connect(&cluster_name, &cluster).await {
+        Ok(replicas) => replicas,
+        Err(ConnectError::Kubernetes(error)) => return Err(error),
+        Err(error) => {
+            let reason = error.reason().unwrap_or(Reason::Unknown);
+            let message = format!("ClickHouseCluster `{cluster_name}`: {error}");
+            pass.refuse(Fault::new(reason, message));
+            return Ok(pass);
+        }
+    };
+    pass.execute(context, &cluster_name, &replicas, admitted)
+        .await;
+    Ok(pass)
+}
+
+impl Pass {
+    /// The workspace as a whole cannot be worked on.
+    fn refuse(&mut self, fault: Fault) {
+        self.rejections.insert(ObjectKey::Workspace, fault);
+    }
+
+    async fn execute(
+        &mut self,
+        context: &Context,
+        cluster: &ObjectName,
+        replicas: &[Connected],
+        admitted: Admitted,
+    ) {
+        let Admitted { access, rejections } = admitted;
+        for one in rejections {
+            let fault = Fault::new(one.reason, one.message);
+            self.rejections.insert(one.object, fault);
+        }
+        let hash = |user| Sha256::new(password_sha256(user));
+        let (Some(reader_sha256), Some(writer_sha256)) =
+            (hash(&access.reader), hash(&access.writer))
+        else {
+            return;
+        };
+        let wish = Wish {
+            model: &self.model,
+            credentials: &CredentialHashes {
+                reader_sha256,
+                writer_sha256,
+            },
+            circumstances: self.model.circumstances(),
+        };
+        self.outcomes = converge(context, cluster, replicas, &wish).await;
+        self.rejections.extend(refusals(&self.outcomes));
+        let sources = self.model.data_sources.iter();
+        let objects = sources.map(|source| ObjectKey::DataSource(source.object.clone()));
+        for object in objects.chain([ObjectKey::Workspace]) {
+            let found = in_clickhouse(&object, &self.outcomes);
+            self.in_clickhouse.insert(object, found);
+        }
+        if self.rejections.contains_key(&ObjectKey::Workspace) {
+            return;
+        }
+        self.pipe_standings = stand(&Checks {
+            model: &self.model,
+            pipes: &self.members.pipes,
+            replicas,
+            outcomes: &self.outcomes,
+            reader: &access.reader,
+            memory: &context.memory,
+            lacking: &self.lacking(),
+        })
+        .await;
+    }
+
+    /// Data sources, by name in SQL, of which no replica has anything.
+    fn lacking(&self) -> BTreeMap<String, Fault> {
+        let is_live = |name: &str| {
+            let object = self
+                .members
+                .data_sources
+                .iter()
+                .find(|object| object.metadata.name.as_deref() == Some(name));
+            let status = object.and_then(|object| object.status.as_ref());
+            status.is_some_and(|status| status.published.is_some())
+        };
+        let mut lacking = BTreeMap::new();
+        for source in &self.model.data_sources {
+            let key = ObjectKey::DataSource(source.object.clone());
+            let failed = self
+                .in_clickhouse
+                .get(&key)
+                .filter(|found| !found.somewhere);
+            let failure = failed
+                .and_then(|found| found.failures.values().chain(found.absent.values()).next());
+            let fault = self.rejections.get(&key).or(failure);
+            if let Some(fault) = fault.filter(|_| !is_live(&source.object)) {
+                lacking.insert(source.name.clone(), fault.clone());
+            }
+        }
+        lacking
+    }
+
+    async fn conclude(self, context: &Context) -> Result<Next, KubernetesError> {
+        events::tell(context, &self.workspace, &self.members, &self.outcomes);
+        report(
+            context,
+            &Report {
+                workspace: &self.workspace,
+                data_sources: &existing(&self.members.data_sources, |one| &one.metadata),
+                pipes: &existing(&self.members.pipes, |one| &one.metadata),
+                access_tokens: &existing(&self.members.access_tokens, |one| &one.metadata),
+                model: &self.model,
+                rejections: &self.rejections,
+                in_clickhouse: &self.in_clickhouse,
+                pipe_standings: &self.pipe_standings,
+                replica_urls: served_urls(&self.workspace, &self.outcomes),
+                now: Timestamp::now(),
+            },
+        )
+        .await?;
+        Ok(match self.trouble() {
+            Some(reason) => {
+                context.metrics.failed("Workspace", reason.as_str());
+                Next::Retry
+            }
+            None => Next::After(context.resync_interval),
+        })
+    }
+
+    /// What another attempt may cure without anything having changed in Kubernetes.
+    fn trouble(&self) -> Option<Reason> {
+        let works = self.outcomes.iter().map(|outcome| &outcome.work);
+        let in_work = works.filter_map(|work| match work {
+            Ok(work) => work.failures.first().map(|(_, fault)| fault.reason),
+            Err(fault) => Some(fault.reason),
+        });
+        let in_pipes = self.pipe_standings.values().filter_map(|one| match one {
+            Standing::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
+            Standing::Bad(_) | Standing::Good(_) => None,
+        });
+        let in_workspace = self
+            .rejections
+            .get(&ObjectKey::Workspace)
+            .map(|fault| fault.reason);
+        let retried = |reason: &Reason| *reason == Reason::CredentialsInvalid;
+        in_work
+            .chain(in_pipes)
+            .chain(in_workspace.filter(retried))
+            .next()
+    }
+}
+
+fn model_of(workspace: &Arc<Workspace>, members: &Members) -> WorkspaceModel {
+    let mut model = model(&WorkspaceObjects {
+        workspace: workspace.clone(),
+        data_sources: members.data_sources.clone(),
+        pipes: members.pipes.clone(),
+        access_tokens: members.access_tokens.clone(),
+    });
+    model
+        .existing_data_sources
+        .extend(members.unreadable_data_sources.iter().cloned());
+    model
+}
+
+/// Base URLs of the replicas that answer right: those that have everything, and those that went
+/// away with everything. One that lacks a change comes back when it has caught up.
+fn served_urls(workspace: &Workspace, outcomes: &[OnReplica]) -> Vec<String> {
+    let status = workspace.status.as_ref();
+    let served = status.and_then(|status| status.published.as_ref());
+    let served = served.map_or(&[][..], |published| &published.replica_urls);
+    let some_changed = outcomes.iter().any(|outcome| {
+        outcome
+            .work
+            .as_ref()
+            .is_ok_and(|work| !work.done.is_empty())
+    });
+    let is_right = |outcome: &&OnReplica| match &outcome.work {
+        Ok(work) => work
+            .failures
+            .iter()
+            .all(|(_, fault)| fault.reason == Reason::ClickHouseRefused),
+        Err(_) => served.contains(&outcome.url) && !some_changed,
+    };
+    let right = outcomes.iter().filter(is_right);
+    right.map(|outcome| outcome.url.clone()).collect()
+}
+
+/// Objects that are not going away; the API server would only forget what is written to others.
+fn existing<K>(objects: &[Arc<K>], metadata: fn(&K) -> &ObjectMeta) -> Vec<Arc<K>> {
+    let stays = objects
+        .iter()
+        .filter(|one| metadata(one).deletion_timestamp.is_none());
+    stays.cloned().collect()
+}
+
+fn is_paused(metadata: &ObjectMeta) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(ANNOTATION_PAUSED))
+        .is_some_and(|paused| paused == "true")
+}
+
+/// Says that nothing is done, and leaves everything else as it was said last.
+async fn pause(context: &Context, workspace: &Workspace) -> Result<(), KubernetesError> {
+    let message =
+        format!("the annotation {ANNOTATION_PAUSED} is set: nothing is changed for this workspace");
+    let stalled = Finding::met(ConditionType::Stalled, Reason::Paused, message);
+    let previous = workspace.status.clone().unwrap_or_default();
+    let progress = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+    let said = previous.conditions.iter();
+    let mut conditions: Vec<_> = said
+        .filter(|condition| !progress.contains(&condition.type_.as_str()))
+        .cloned()
+        .collect();
+    conditions.extend(merge(
+        &previous.conditions,
+        &[stalled],
+        workspace.metadata.generation,
+        Timestamp::now(),
+    ));
+    let status = WorkspaceStatus {
+        conditions,
+        ..previous
+    };
+    context.kubernetes.patch_status(workspace, &status).await
+}
+
+/// Sees to it that the workspace cannot go before its database is looked after.
+async fn hold(context: &Context, workspace: &Workspace) -> Result<(), KubernetesError> {
+    let mut finalizers = workspace.metadata.finalizers.clone().unwrap_or_default();
+    if finalizers.iter().any(|one| one == WORKSPACE_FINALIZER) {
+        return Ok(());
+    }
+    finalizers.push(WORKSPACE_FINALIZER.to_owned());
+    context
+        .kubernetes
+        .set_finalizers(workspace, finalizers)
+        .await
+}

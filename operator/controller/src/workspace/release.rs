@@ -1,0 +1,136 @@
+//! The end of a workspace: its database is dropped or released after its policy, and the finalizer
+//! goes. What cannot be reached holds a deletion up for a while, and a namespace not at all.
+
+use crate::cluster::ConnectError;
+use crate::context::Context;
+use crate::happenings::Happening;
+use crate::index::cluster_of;
+use crate::kubernetes::KubernetesError;
+use crate::names::ObjectName;
+use crate::queue::Next;
+use crate::secrets::published_secret_name;
+use crate::workspace::replicas::{OnReplica, on_each};
+use crate::workspace::{events, is_paused, model_of};
+use aviary_crds::Workspace;
+use aviary_crds::names::{WORKSPACE_FINALIZER, default_database};
+use aviary_plan::plan::retire;
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+
+/// How long a deletion waits for a cluster that cannot be reached.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What became of the workspace in ClickHouse.
+enum Farewell {
+    /// All that was to be done is done.
+    Complete,
+    /// Nothing can or shall be done.
+    LeftAsItIs(String),
+    /// It may be possible later.
+    NotYet(String),
+}
+
+/// Looks after the workspace's database, then lets the workspace go.
+pub(crate) async fn release(
+    context: &Context,
+    workspace: &Arc<Workspace>,
+) -> Result<Next, KubernetesError> {
+    if !workspace
+        .finalizers()
+        .iter()
+        .any(|one| one == WORKSPACE_FINALIZER)
+    {
+        return Ok(Next::Forget);
+    }
+    let left = match retire_everywhere(context, workspace).await? {
+        Farewell::Complete => None,
+        Farewell::LeftAsItIs(why) => Some(why),
+        Farewell::NotYet(why) if must_go(context, workspace).await? => Some(why),
+        Farewell::NotYet(why) => {
+            tracing::warn!(workspace = %ObjectName::of(&**workspace), why, "cannot look after the database of a deleted workspace yet");
+            return Ok(Next::Retry);
+        }
+    };
+    if let Some(why) = left {
+        let database = database(workspace);
+        let what = format!("database `{database}` and its users were left as they are: {why}");
+        context
+            .telemetry
+            .emit(&workspace.object_ref(&()), &Happening::Released { what });
+    }
+    context.memory.forget(&workspace.uid().unwrap_or_default());
+    let published = published_secret_name(&context.namespace, workspace);
+    context.kubernetes.delete_secret(&published).await?;
+    let mut finalizers = workspace.finalizers().to_vec();
+    finalizers.retain(|one| one != WORKSPACE_FINALIZER);
+    context
+        .kubernetes
+        .set_finalizers(&**workspace, finalizers)
+        .await?;
+    Ok(Next::Forget)
+}
+
+async fn retire_everywhere(
+    context: &Context,
+    workspace: &Arc<Workspace>,
+) -> Result<Farewell, KubernetesError> {
+    if is_paused(&workspace.metadata) {
+        return Ok(Farewell::LeftAsItIs("the workspace is paused".to_owned()));
+    }
+    let name = cluster_of(workspace);
+    let Some(cluster) = context.index.cluster(&name) else {
+        let why = format!("ClickHouseCluster `{name}` does not exist any more");
+        return Ok(Farewell::LeftAsItIs(why));
+    };
+    let replicas = match context.fleet.connect(&name, &cluster).await {
+        Ok(replicas) => replicas,
+        Err(ConnectError::Kubernetes(error)) => return Err(error),
+        Err(error) => return Ok(Farewell::NotYet(error.to_string())),
+    };
+    let members = context.index.members(&ObjectName::of(&**workspace));
+    let model = model_of(workspace, &members);
+    let outcomes = on_each(context, &name, &replicas, |replica| {
+        let (database, uid) = (model.database.clone(), model.uid.clone());
+        async move {
+            let observed = replica.observe(&database).await?;
+            Ok(retire(&observed.catalog, &uid))
+        }
+    })
+    .await;
+    events::tell(context, workspace, &members, &outcomes);
+    let problems: Vec<String> = outcomes.iter().filter_map(problem).collect();
+    if problems.is_empty() {
+        return Ok(Farewell::Complete);
+    }
+    Ok(Farewell::NotYet(problems.join("; ")))
+}
+
+fn problem(outcome: &OnReplica) -> Option<String> {
+    let fault = match &outcome.work {
+        Ok(work) => &work.failures.first()?.1,
+        Err(fault) => fault,
+    };
+    Some(format!("replica `{}`: {}", outcome.name, fault.message))
+}
+
+/// Whether the workspace must go although its database could not be looked after.
+async fn must_go(context: &Context, workspace: &Workspace) -> Result<bool, KubernetesError> {
+    let deleted = workspace.metadata.deletion_timestamp.as_ref();
+    if deleted.is_some_and(|deleted| Timestamp::now().duration_since(deleted.0) > PATIENCE) {
+        return Ok(true);
+    }
+    let namespace = workspace.namespace().unwrap_or_default();
+    let namespace = context.kubernetes.get_namespace(&namespace).await?;
+    Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
+}
+
+fn database(workspace: &Workspace) -> String {
+    let default = || {
+        default_database(
+            &workspace.namespace().unwrap_or_default(),
+            &workspace.name_any(),
+        )
+    };
+    workspace.spec.database.clone().unwrap_or_else(default)
+}

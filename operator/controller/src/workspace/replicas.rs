@@ -1,0 +1,168 @@
+//! Observe, plan and execute on every replica of a cluster, all at once and each on its own, so
+//! that a replica which is away holds nobody up and catches up when it is back.
+
+use crate::cluster::Connected;
+use crate::context::Context;
+use crate::names::ObjectName;
+use crate::workspace::findings::{Fault, InClickHouse};
+use aviary_clickhouse::{ClickHouseError, Failure, Replica};
+use aviary_crds::conditions::Reason;
+use aviary_plan::plan::{Circumstances, Plan, Step};
+use aviary_plan::{CredentialHashes, ObjectKey, Rejection, WorkspaceModel, desired, plan};
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long all of a pass may take on one replica.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What became of the workspace on one replica.
+pub(crate) struct OnReplica {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// What was done, or why nothing could be.
+    pub(crate) work: Result<Work, Fault>,
+}
+
+/// What was planned on a replica, and how it went.
+pub(crate) struct Work {
+    pub(crate) done: Vec<Step>,
+    pub(crate) failures: Vec<(ObjectKey, Fault)>,
+    pub(crate) refusals: Vec<Rejection>,
+}
+
+/// What a replica ought to have, and what the planner must know besides.
+pub(crate) struct Wish<'a> {
+    pub(crate) model: &'a WorkspaceModel,
+    pub(crate) credentials: &'a CredentialHashes,
+    pub(crate) circumstances: Circumstances,
+}
+
+/// Makes every replica agree with the wish.
+pub(crate) async fn converge(
+    context: &Context,
+    cluster: &ObjectName,
+    replicas: &[Connected],
+    wish: &Wish<'_>,
+) -> Vec<OnReplica> {
+    on_each(context, cluster, replicas, |replica| async move {
+        let observed = replica.observe(&wish.model.database).await?;
+        let desired = desired(wish.model, wish.credentials, &observed.server);
+        let desired = replica.canonicalise(desired).await?;
+        Ok(plan(&desired, &observed.catalog, &wish.circumstances))
+    })
+    .await
+}
+
+/// Plans on every replica with `make_plan`, and executes.
+pub(crate) async fn on_each<MakePlan, Planning>(
+    context: &Context,
+    cluster: &ObjectName,
+    replicas: &[Connected],
+    make_plan: MakePlan,
+) -> Vec<OnReplica>
+where
+    MakePlan: Fn(Replica) -> Planning,
+    Planning: Future<Output = Result<Plan, ClickHouseError>>,
+{
+    join_all(replicas.iter().map(|Connected { replica, url }| async {
+        let work = if context.fleet.is_down(cluster, replica.name()) {
+            Err(Fault::new(
+                Reason::ClickHouseUnreachable,
+                "it did not answer its last probe",
+            ))
+        } else {
+            within_deadline(run(replica, make_plan(replica.clone()))).await
+        };
+        OnReplica {
+            name: replica.name().to_owned(),
+            url: url.clone(),
+            work,
+        }
+    }))
+    .await
+}
+
+async fn within_deadline(
+    work: impl Future<Output = Result<Work, ClickHouseError>>,
+) -> Result<Work, Fault> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(Ok(work)) => Ok(work),
+        Ok(Err(error)) => Err(fault(&error)),
+        Err(_) => Err(Fault::new(
+            Reason::ClickHouseUnreachable,
+            format!("not done within {} s", DEADLINE.as_secs()),
+        )),
+    }
+}
+
+async fn run(
+    replica: &Replica,
+    planning: impl Future<Output = Result<Plan, ClickHouseError>>,
+) -> Result<Work, ClickHouseError> {
+    let plan = planning.await?;
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    if !plan.is_empty() {
+        for outcome in replica.execute(&plan).await {
+            let step = &plan.steps[outcome.step];
+            match outcome.result {
+                Ok(()) => done.push(step.clone()),
+                Err(failure) => failures.push((step.object.clone(), failed(&failure))),
+            }
+        }
+    }
+    Ok(Work {
+        done,
+        failures,
+        refusals: plan.refusals,
+    })
+}
+
+fn failed(failure: &Failure) -> Fault {
+    let (Failure::ClickHouse(cause) | Failure::Skipped { cause }) = failure;
+    Fault::new(cause.reason(), failure.to_string())
+}
+
+fn fault(error: &ClickHouseError) -> Fault {
+    Fault::new(error.reason(), error.to_string())
+}
+
+/// How an object stands on all replicas. What fails for the workspace fails for all that is in it.
+pub(crate) fn in_clickhouse(object: &ObjectKey, replicas: &[OnReplica]) -> InClickHouse {
+    let mut found = InClickHouse::default();
+    for replica in replicas {
+        let name = replica.name.clone();
+        let work = match &replica.work {
+            Ok(work) => work,
+            Err(fault) => {
+                found.absent.insert(name, fault.clone());
+                continue;
+            }
+        };
+        let failures = work.failures.iter();
+        let mut concerning =
+            failures.filter(|(failed, _)| failed == object || *failed == ObjectKey::Workspace);
+        match concerning.next() {
+            Some((_, fault)) => {
+                found.failures.insert(name, fault.clone());
+            }
+            None => found.somewhere = true,
+        }
+    }
+    found
+}
+
+/// What the planner refuses, the same on all replicas that were asked.
+pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
+    let works = replicas
+        .iter()
+        .filter_map(|replica| replica.work.as_ref().ok());
+    works
+        .flat_map(|work| &work.refusals)
+        .map(|refusal| {
+            let fault = Fault::new(refusal.reason, refusal.message.clone());
+            (refusal.object.clone(), fault)
+        })
+        .collect()
+}

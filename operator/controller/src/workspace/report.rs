@@ -1,0 +1,317 @@
+//! What a pass found out becomes statuses: one patch for each that changed, none for the others.
+
+use crate::context::Context;
+use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::workspace::endpoints::Standing;
+use crate::workspace::findings::{Before, Fault, InClickHouse, accepted, applied, sum_up, unmet};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, is_true, merge};
+use aviary_crds::published::PublishedWorkspace;
+use aviary_crds::{
+    AccessToken, AccessTokenStatus, DataSource, DataSourceStatus, Pipe, PipeStatus, Workspace,
+    WorkspaceStatus,
+};
+use aviary_plan::model::{ValidDataSource, ValidPipe};
+use aviary_plan::{ObjectKey, WorkspaceModel};
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The objects of a workspace with what was found out about them.
+pub(crate) struct Report<'a> {
+    pub(crate) workspace: &'a Arc<Workspace>,
+    pub(crate) data_sources: &'a [Arc<DataSource>],
+    pub(crate) pipes: &'a [Arc<Pipe>],
+    pub(crate) access_tokens: &'a [Arc<AccessToken>],
+    pub(crate) model: &'a WorkspaceModel,
+    /// Faults of specs, by object.
+    pub(crate) rejections: &'a BTreeMap<ObjectKey, Fault>,
+    /// How data sources and the workspace stand in ClickHouse; empty if it was not asked.
+    pub(crate) in_clickhouse: &'a BTreeMap<ObjectKey, InClickHouse>,
+    pub(crate) pipe_standings: &'a BTreeMap<ObjectKey, Standing>,
+    /// Base URLs of the replicas that gateways may use.
+    pub(crate) replica_urls: Vec<String>,
+    pub(crate) now: Timestamp,
+}
+
+/// Writes what changed.
+pub(crate) async fn report(context: &Context, report: &Report<'_>) -> Result<(), KubernetesError> {
+    let kubernetes = &context.kubernetes;
+    let data_sources: Vec<_> = report
+        .data_sources
+        .iter()
+        .map(|object| (object, data_source_status(report, object)))
+        .collect();
+    let pipes: Vec<_> = report
+        .pipes
+        .iter()
+        .map(|object| (object, pipe_status(report, object)))
+        .collect();
+    let tokens: Vec<_> = report
+        .access_tokens
+        .iter()
+        .map(|object| (object, token_status(report, object)))
+        .collect();
+    let ready = data_sources
+        .iter()
+        .map(|(_, status)| &status.conditions)
+        .chain(pipes.iter().map(|(_, status)| &status.conditions))
+        .chain(tokens.iter().map(|(_, status)| &status.conditions))
+        .map(|conditions| is_true(conditions, ConditionType::Ready));
+    let workspace = workspace_status(report, ready);
+
+    // Gateways need the workspace for everything else, so it goes first.
+    kubernetes
+        .patch_status(&**report.workspace, &workspace)
+        .await?;
+    tokio::try_join!(
+        write(kubernetes, &data_sources),
+        write(kubernetes, &pipes),
+        write(kubernetes, &tokens),
+    )?;
+    Ok(())
+}
+
+async fn write<K>(
+    kubernetes: &Kubernetes,
+    statuses: &[(&Arc<K>, K::Status)],
+) -> Result<(), KubernetesError>
+where
+    K: crate::kubernetes::Reported,
+{
+    let patches = statuses
+        .iter()
+        .map(|(object, status)| kubernetes.patch_status(&***object, status));
+    try_join_all(patches).await.map(drop)
+}
+
+fn workspace_status(report: &Report<'_>, ready: impl Iterator<Item = bool>) -> WorkspaceStatus {
+    let workspace = report.workspace;
+    let previous = workspace.status.clone().unwrap_or_default();
+    let (ready, all) = ready.fold((0, 0), |(ready, all), is_ready| {
+        (ready + usize::from(is_ready), all + 1)
+    });
+    let database = report.model.database.as_str();
+    let findings = common(
+        report,
+        &ObjectKey::Workspace,
+        &workspace.metadata,
+        &previous.conditions,
+        previous.published.is_some(),
+    );
+    let findings = sum_up(findings, format!("database `{database}` is in place"));
+    let published = published_workspace(report).or_else(|| previous.published.clone());
+    WorkspaceStatus {
+        observed_generation: workspace.metadata.generation,
+        conditions: conditions(report, &previous.conditions, &findings, &workspace.metadata),
+        database: Some(database.to_owned()),
+        ready_objects: Some(format!("{ready}/{all}")),
+        published,
+    }
+}
+
+/// What gateways serve; nothing new while the workspace is not there for them.
+fn published_workspace(report: &Report<'_>) -> Option<PublishedWorkspace> {
+    let rejected = report.rejections.contains_key(&ObjectKey::Workspace);
+    if rejected || report.replica_urls.is_empty() {
+        return None;
+    }
+    let limits = &report.workspace.spec.limits;
+    let milliseconds = limits.query_timeout.get().as_millis();
+    Some(PublishedWorkspace {
+        database: report.model.database.as_str().to_owned(),
+        replica_urls: report.replica_urls.clone(),
+        concurrent_queries: limits.concurrent_queries,
+        query_timeout_milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        query_memory_bytes: limits.query_memory.get(),
+        requests_per_second: limits.requests_per_second,
+        body_size_bytes: limits.body_size.get(),
+    })
+}
+
+fn data_source_status(report: &Report<'_>, object: &DataSource) -> DataSourceStatus {
+    let previous = object.status.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let key = ObjectKey::DataSource(name.clone());
+    let valid = report
+        .model
+        .data_sources
+        .iter()
+        .find(|source| source.object == name);
+    let findings = common(
+        report,
+        &key,
+        &object.metadata,
+        &previous.conditions,
+        previous.published.is_some(),
+    );
+    let table =
+        |source: &ValidDataSource| format!("{}.{}", report.model.database.as_str(), source.name);
+    let ready = valid.map(|source| format!("table `{}` is live", table(source)));
+    let findings = sum_up(findings, ready.unwrap_or_default());
+    let is_there = report
+        .in_clickhouse
+        .get(&key)
+        .is_some_and(|found| found.somewhere);
+    let live = valid.filter(|_| is_there && !report.rejections.contains_key(&key));
+    DataSourceStatus {
+        observed_generation: object.metadata.generation,
+        conditions: conditions(report, &previous.conditions, &findings, &object.metadata),
+        table: live.map(table).or(previous.table),
+        published: live.map(ValidDataSource::published).or(previous.published),
+    }
+}
+
+fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
+    let previous = object.status.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let key = ObjectKey::Pipe(name.clone());
+    let has_endpoint = object.spec.endpoint.is_some();
+    let rejection = report.rejections.get(&key);
+    let standing = report.pipe_standings.get(&key);
+    let valid = report.model.pipes.iter().find(|pipe| pipe.object == name);
+
+    let is_live = previous.published.is_some();
+    let mut findings = vec![accepted(rejection)];
+    findings.push(match (rejection, standing) {
+        (Some(fault), _) if is_live => Finding::unmet(
+            ConditionType::Published,
+            Reason::LastGoodRevisionLive,
+            format!(
+                "the last good revision is live, not this spec: {}",
+                fault.message
+            ),
+        ),
+        (Some(fault), _) => unmet(ConditionType::Published, fault),
+        (None, Some(Standing::Good(_))) if has_endpoint => Finding::met(
+            ConditionType::Published,
+            Reason::Succeeded,
+            "this spec is live",
+        ),
+        (None, Some(Standing::Good(_))) => Finding::met(
+            ConditionType::Published,
+            Reason::Succeeded,
+            "other pipes can use it; it has no endpoint",
+        ),
+        (None, Some(Standing::Bad(fault))) if is_live => Finding::unmet(
+            ConditionType::Published,
+            fault.reason,
+            format!(
+                "the last good revision stays live (LastGoodRevisionLive): {}",
+                fault.message
+            ),
+        ),
+        (None, Some(Standing::Bad(fault))) => unmet(ConditionType::Published, fault),
+        (None, None) => not_asked(report, ConditionType::Published),
+    });
+    let good = match standing {
+        Some(Standing::Good(good)) if rejection.is_none() => Some(good.clone()),
+        _ => None,
+    };
+    let published = if has_endpoint {
+        good.or(previous.published)
+    } else {
+        None
+    };
+    let endpoint = published
+        .as_ref()
+        .map(|published| format!("/v0/pipes/{}.json", published.name));
+    let ready = match (&endpoint, valid) {
+        (Some(endpoint), _) => format!("live at {endpoint}"),
+        (None, Some(ValidPipe { name, .. })) => format!("other pipes can use `{name}`"),
+        (None, None) => String::new(),
+    };
+    let findings = sum_up(findings, ready);
+    PipeStatus {
+        observed_generation: object.metadata.generation,
+        conditions: conditions(report, &previous.conditions, &findings, &object.metadata),
+        endpoint,
+        published,
+    }
+}
+
+fn token_status(report: &Report<'_>, object: &AccessToken) -> AccessTokenStatus {
+    let previous = object.status.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let key = ObjectKey::AccessToken(name.clone());
+    let rejection = report.rejections.get(&key);
+    let valid = report
+        .model
+        .access_tokens
+        .iter()
+        .find(|token| token.object == name);
+    let mut findings = vec![match valid.map(|token| token.missing.as_slice()) {
+        Some(missing @ [_, ..]) if rejection.is_none() => Finding::unmet(
+            ConditionType::Accepted,
+            Reason::ReferenceNotFound,
+            format!(
+                "the token is given out, but scopes name what does not exist yet: `{}`",
+                missing.join("`, `")
+            ),
+        ),
+        _ => accepted(rejection),
+    }];
+    findings.push(match rejection {
+        Some(fault) => unmet(ConditionType::Applied, fault),
+        None => Finding::met(
+            ConditionType::Applied,
+            Reason::Succeeded,
+            "gateways know the token",
+        ),
+    });
+    let secret_name = valid
+        .filter(|_| rejection.is_none())
+        .map(|token| token.secret_name.clone());
+    let ready = secret_name
+        .as_ref()
+        .map(|secret| format!("the value is in Secret `{secret}`"));
+    let findings = sum_up(findings, ready.unwrap_or_default());
+    AccessTokenStatus {
+        observed_generation: object.metadata.generation,
+        conditions: conditions(report, &previous.conditions, &findings, &object.metadata),
+        secret_name: secret_name.or(previous.secret_name),
+    }
+}
+
+/// `Accepted` and `Applied` of something that is in ClickHouse.
+fn common(
+    report: &Report<'_>,
+    key: &ObjectKey,
+    metadata: &ObjectMeta,
+    previous: &[Condition],
+    is_live: bool,
+) -> Vec<Finding> {
+    let before = Before {
+        conditions: previous,
+        generation: metadata.generation,
+        is_live,
+    };
+    let rejection = report.rejections.get(key);
+    let applied = match report.in_clickhouse.get(key) {
+        Some(found) => applied(before, rejection, found),
+        None if rejection.is_some() => applied(before, rejection, &InClickHouse::default()),
+        None => not_asked(report, ConditionType::Applied),
+    };
+    vec![accepted(rejection), applied]
+}
+
+/// For what depends on the workspace while that has a fault of its own.
+fn not_asked(report: &Report<'_>, condition: ConditionType) -> Finding {
+    let why = report.rejections.get(&ObjectKey::Workspace);
+    let why = why.map_or("it was not looked at yet", |fault| fault.message.as_str());
+    Finding::unmet(
+        condition,
+        Reason::DependencyNotReady,
+        format!("the workspace is not ready: {why}"),
+    )
+}
+
+fn conditions(
+    report: &Report<'_>,
+    previous: &[Condition],
+    findings: &[Finding],
+    metadata: &ObjectMeta,
+) -> Vec<Condition> {
+    merge(previous, findings, metadata.generation, report.now)
+}
