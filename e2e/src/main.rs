@@ -128,7 +128,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
             product::install(&target, &progress).await?;
         }
         Subcommands::Demo => demo::run(&progress).await?,
-        Subcommands::Bench(options) => bench::run(&progress, options).await?,
+        Subcommands::Bench(options) => Box::pin(bench::run(&progress, options)).await?,
         Subcommands::Kubeconfig => {
             println!("{}", Target::from_environment().kubeconfig().display());
         }
