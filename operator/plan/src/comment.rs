@@ -31,8 +31,9 @@ pub struct Ownership {
     pub name: String,
     /// What becomes of the data when the Kubernetes object is deleted.
     pub deletion: DeletionPolicy,
-    /// Hash of the definition it was made from: tells a changed spec from drift.
-    #[serde(default)]
+    /// On a data source's table: hash of the definition it was made from, which
+    /// tells a changed spec from drift.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub spec: String,
     /// On a database: fingerprint of the passwords its users have.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -59,20 +59,22 @@ pub fn desired(
     catalog.users = access::users(model, credentials);
     for source in &model.data_sources {
         let owner = source_ownership(model, source);
-        let comment = |what: &str| Comment::Owned {
-            ownership: Ownership {
-                spec: short_hash([owner.spec.as_str(), what]),
-                ..owner.clone()
-            },
-            description: None,
-        };
         let table = Comment::Owned {
             ownership: owner.clone(),
             description: source.description.clone(),
         };
         let table = live_table(model, source, server, table);
         catalog.tables.insert(source.name.clone(), table);
-        ingestion::add(&mut catalog, model, source, server, &comment);
+        // What feeds the table is made from the same definition, which the table
+        // alone remembers.
+        let fed_by = Comment::Owned {
+            ownership: Ownership {
+                spec: String::new(),
+                ..owner
+            },
+            description: None,
+        };
+        ingestion::add(&mut catalog, model, source, server, &fed_by);
     }
     catalog
 }

@@ -27,26 +27,26 @@ pub(super) fn add(
     model: &WorkspaceModel,
     source: &ValidDataSource,
     server: &ServerFeatures,
-    comment: &dyn Fn(&str) -> Comment,
+    comment: &Comment,
 ) {
     let landing = names::landing(&source.name);
     let quarantine = names::quarantine(&source.name);
     let from = catalog.qualified(&landing).to_string();
     let definer = server.sql_security.then(|| model.writer.clone());
-    let view = |target: &str, query: String, what: &str| View {
+    let view = |target: &str, query: String| View {
         target: target.to_owned(),
         query,
         definer: definer.clone(),
-        comment: comment(what),
+        comment: comment.clone(),
     };
-    let ingest = view(&source.name, ingest_query(&source.columns, &from), "ingest");
-    let reject = view(&quarantine, reject_query(&source.columns, &from), "reject");
+    let ingest = view(&source.name, ingest_query(&source.columns, &from));
+    let reject = view(&quarantine, reject_query(&source.columns, &from));
     catalog.views.insert(names::ingest(&source.name), ingest);
     catalog.views.insert(names::reject(&source.name), reject);
     let path = replication_path(model, source, server, "_quarantine");
-    let table = quarantine_table(&source.columns, path, comment("quarantine"));
+    let table = quarantine_table(&source.columns, path, comment.clone());
     catalog.tables.insert(quarantine, table);
-    let table = landing_table(&source.columns, comment("landing"));
+    let table = landing_table(&source.columns, comment.clone());
     catalog.tables.insert(landing, table);
 }
 
@@ -254,32 +254,29 @@ fn reject_query(columns: &[ValidColumn], from: &str) -> String {
         below.push(format!("{} AS {}", quoted(&field.column.name), field.text));
         below.extend(field.below());
     }
-    let checked = fields.iter().filter_map(|field| {
-        let name = StringLiteral(&field.column.name).to_string();
-        Some((name, field.message()?))
-    });
-    let (names, messages): (Vec<String>, Vec<String>) = checked.unzip();
-    let names = string_array(&names);
-    let messages = string_array(&messages);
+    let failures: Vec<String> = fields
+        .iter()
+        .filter_map(|field| {
+            let name = StringLiteral(&field.column.name);
+            Some(format!("tuple({name}, {})", field.message()?))
+        })
+        .collect();
+    // Without a column that can fail there is still an array of this type.
+    let failures = if failures.is_empty() {
+        "CAST([], 'Array(Tuple(String, String))')".to_owned()
+    } else {
+        format!("[{}]", failures.join(", "))
+    };
     format!(
-        "SELECT {}, c__row, \
-         if(c__failure = '', arrayFilter((c__name, c__message) -> c__message != '', {names}, {messages}), \
-         {none}) AS c__error_column, \
-         if(c__failure = '', arrayFilter(c__message -> c__message != '', {messages}), \
-         [c__failure]) AS c__error, \
+        "WITH arrayFilter(c__failed -> c__failed.2 != '', \
+         if(c__failure = '', {failures}, [tuple('', c__failure)])) AS c__failures \
+         SELECT {}, c__row, \
+         arrayFilter(c__name -> c__name != '', c__failures.1) AS c__error_column, \
+         c__failures.2 AS c__error, \
          c__import_id \
          FROM (SELECT {}, c__row, c__error AS c__failure, c__import_id FROM {from}) WHERE NOT ({})",
         raw.join(", "),
         below.join(", "),
         accepted(&fields),
-        none = string_array(&[]),
     )
-}
-
-/// An array of strings that is one even if it is empty.
-fn string_array(items: &[String]) -> String {
-    if items.is_empty() {
-        return "emptyArrayString()".to_owned();
-    }
-    format!("[{}]", items.join(", "))
 }

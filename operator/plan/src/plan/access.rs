@@ -7,6 +7,12 @@ use crate::model::ObjectKey;
 use crate::plan::step::Action;
 
 pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, set_passwords: bool) {
+    // Users come with the database: where it is there, somebody took them away.
+    let why_missing = if observed.database.is_some() && !set_passwords {
+        Why::Drifted
+    } else {
+        Why::Missing
+    };
     let mut push = |action, why| {
         plan.steps.push(Step {
             database: desired.name.clone(),
@@ -19,7 +25,7 @@ pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, set_p
         let name = name.clone();
         let Some(found) = observed.users.get(&name) else {
             let user = wanted.clone();
-            push(Action::CreateUser { name, user }, Why::Missing);
+            push(Action::CreateUser { name, user }, why_missing);
             continue;
         };
         if set_passwords || !found.by_password_hash || found.settings != wanted.settings {
@@ -42,7 +48,7 @@ pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, set_p
         let why = if found.is_some() {
             Why::Drifted
         } else {
-            Why::Missing
+            why_missing
         };
         let found = found.unwrap_or(&nobody);
         for grant in wanted.grants.difference(&found.grants) {

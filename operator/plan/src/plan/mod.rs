@@ -9,6 +9,8 @@ mod database;
 mod orphans;
 mod source;
 pub mod step;
+#[cfg(test)]
+mod tests;
 
 use crate::catalog::Catalog;
 use crate::model::{Rejection, WorkspaceModel};

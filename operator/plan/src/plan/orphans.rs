@@ -37,8 +37,9 @@ pub(super) fn plan(
             continue;
         }
         let name = name.clone();
-        if holds_no_data(&table.engine.family) || is_to_be_deleted(&table.comment) {
-            push(Action::DropTable { name });
+        let holds_data = holds_data(&table.engine.family);
+        if !holds_data || is_to_be_deleted(&table.comment) {
+            push(Action::DropTable { name, holds_data });
         } else {
             let comment = table.comment.released();
             push(Action::ReleaseTable { name, comment });
@@ -74,8 +75,9 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
                 continue;
             };
             let name = name.clone();
-            if holds_no_data(&table.engine.family) {
-                push(Action::DropTable { name });
+            if !holds_data(&table.engine.family) {
+                let holds_data = false;
+                push(Action::DropTable { name, holds_data });
             } else if !owned.owner.is_empty() {
                 let comment = table.comment.released();
                 push(Action::ReleaseTable { name, comment });
@@ -93,8 +95,8 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
     plan
 }
 
-fn holds_no_data(engine: &str) -> bool {
-    engine == "Null"
+fn holds_data(engine: &str) -> bool {
+    engine != "Null"
 }
 
 fn is_to_be_deleted(comment: &Comment) -> bool {

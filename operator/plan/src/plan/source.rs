@@ -30,9 +30,23 @@ struct Draft<'a> {
     observed: &'a Catalog,
     object: ObjectKey,
     steps: Vec<Step>,
+    /// Why something is not there.
+    why_missing: Why,
+    /// Why something is not as it should be.
+    why_different: Why,
 }
 
 impl Draft<'_> {
+    /// Makes what is not there.
+    fn make(&mut self, action: Action) {
+        self.push(action, self.why_missing);
+    }
+
+    /// Changes what is there.
+    fn change(&mut self, action: Action) {
+        self.push(action, self.why_different);
+    }
+
     fn push(&mut self, action: Action, why: Why) {
         self.steps.push(Step {
             database: self.desired.name.clone(),
@@ -60,6 +74,8 @@ pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, name:
         observed,
         object: ownership.object(),
         steps: Vec::new(),
+        why_missing: why_missing(desired, observed, name),
+        why_different: why_different(desired, observed, name),
     };
     match plan_all(&mut draft, ownership, name) {
         Ok(()) => plan.steps.append(&mut draft.steps),
@@ -80,16 +96,19 @@ fn plan_all(draft: &mut Draft<'_>, ownership: &Ownership, name: &str) -> Result<
     Ok(())
 }
 
-/// Everything that has a name of ours must be ours, or released by a namesake.
-fn check_ownership(draft: &Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
-    let all = [
+fn all_names(name: &str) -> [String; 5] {
+    [
         name.to_owned(),
         names::quarantine(name),
         names::landing(name),
         names::ingest(name),
         names::reject(name),
-    ];
-    for name in &all {
+    ]
+}
+
+/// Everything that has a name of ours must be ours, or released by a namesake.
+fn check_ownership(draft: &Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
+    for name in &all_names(name) {
         let Some(comment) = comment_of(draft.observed, name) else {
             continue;
         };
@@ -126,11 +145,28 @@ fn owned_by_another(draft: &Draft<'_>, name: &str, whose: &str) -> Rejection {
     )
 }
 
-/// Why an object that is there differs: its comment remembers the definition it
-/// was made from.
-fn why(found: &Comment, wanted: &Comment) -> Why {
-    match (found.ownership(), wanted.ownership()) {
-        (Some(found), Some(wanted)) if found.spec == wanted.spec => Why::Drifted,
-        _ => Why::SpecChanged,
+/// If anything of the data source is there, the rest was taken away.
+fn why_missing(desired: &Catalog, observed: &Catalog, name: &str) -> Why {
+    let owner = |catalog, name: &str| Some(comment_of(catalog, name)?.ownership()?.owner.clone());
+    let wanted = owner(desired, name);
+    if all_names(name)
+        .iter()
+        .any(|name| owner(observed, name) == wanted)
+    {
+        Why::Drifted
+    } else {
+        Why::Missing
+    }
+}
+
+/// The live table remembers the definition from which all of it was made.
+fn why_different(desired: &Catalog, observed: &Catalog, name: &str) -> Why {
+    let definition = |catalog: &Catalog| {
+        let Ownership { owner, spec, .. } = comment_of(catalog, name)?.ownership()?.clone();
+        Some((owner, spec))
+    };
+    match definition(observed) {
+        Some(found) if definition(desired) != Some(found.clone()) => Why::SpecChanged,
+        _ => Why::Drifted,
     }
 }

@@ -113,6 +113,7 @@ pub enum Action {
     },
     DropTable {
         name: String,
+        holds_data: bool,
     },
     ReleaseTable {
         name: String,
@@ -153,7 +154,8 @@ impl Step {
     /// Whether data is lost by it.
     pub fn is_destructive(&self) -> bool {
         match &self.action {
-            Action::DropTable { .. } | Action::DropDatabase => true,
+            Action::DropTable { holds_data, .. } => *holds_data,
+            Action::DropDatabase => true,
             Action::CreateDatabase { .. }
             | Action::CommentDatabase { .. }
             | Action::CreateUser { .. }
@@ -243,7 +245,7 @@ impl fmt::Display for Step {
             Action::ReplaceView { name, .. } => write!(formatter, "make the view {name} anew"),
             Action::ModifyView { name, .. } => write!(formatter, "set the query of {name}"),
             Action::DropView { name } => write!(formatter, "drop the view {name}"),
-            Action::DropTable { name } => write!(formatter, "drop the table {name}"),
+            Action::DropTable { name, .. } => write!(formatter, "drop the table {name}"),
             Action::ReleaseTable { name, .. } => {
                 write!(formatter, "keep the table {name}, no longer managed")
             }

@@ -1,6 +1,6 @@
 //! Tables: made, extended, altered in place, or refused.
 
-use super::{Draft, why};
+use super::Draft;
 use crate::catalog::{Column, Table};
 use crate::model::Rejection;
 use crate::plan::Why;
@@ -13,10 +13,10 @@ pub(super) fn plan_table(draft: &mut Draft<'_>, name: &str) -> Result<(), Reject
     let Some(found) = draft.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
-        draft.push(Action::CreateTable { name, table }, Why::Missing);
+        draft.make(Action::CreateTable { name, table });
         return Ok(());
     };
-    let differences = shape_differences(wanted, found);
+    let differences = shape_differences(draft, wanted, found);
     if !differences.is_empty() {
         return Err(draft.refusal(
             Reason::ShapeChangeRefused,
@@ -26,9 +26,8 @@ pub(super) fn plan_table(draft: &mut Draft<'_>, name: &str) -> Result<(), Reject
             ),
         ));
     }
-    let why = why(&found.comment, &wanted.comment);
-    plan_new_columns(draft, name, wanted, found, why);
-    plan_alterations(draft, name, wanted, found, why);
+    plan_new_columns(draft, name, wanted, found);
+    plan_alterations(draft, name, wanted, found);
     Ok(())
 }
 
@@ -38,22 +37,21 @@ pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) {
     let Some(found) = draft.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
-        draft.push(Action::CreateTable { name, table }, Why::Missing);
+        draft.make(Action::CreateTable { name, table });
         return;
     };
-    let why = why(&found.comment, &wanted.comment);
-    let only_adds = shape_differences(wanted, found).is_empty()
+    let only_adds = shape_differences(draft, wanted, found).is_empty()
         && found
             .columns
             .iter()
             .all(|column| column.default.is_empty() && column.codec.is_empty());
     if only_adds {
-        plan_new_columns(draft, name, wanted, found, why);
+        plan_new_columns(draft, name, wanted, found);
         return;
     }
     let table = wanted.clone();
     let name = name.to_owned();
-    draft.push(Action::ReplaceTable { name, table }, why);
+    draft.change(Action::ReplaceTable { name, table });
 }
 
 /// Comments last: they vouch for what came before.
@@ -67,15 +65,14 @@ pub(super) fn plan_comments(draft: &mut Draft<'_>, names: &[&str]) {
             continue;
         };
         if found.comment != wanted.comment {
-            let why = why(&found.comment, &wanted.comment);
             let comment = wanted.comment.clone();
             let name = (*name).to_owned();
-            draft.push(Action::CommentTable { name, comment }, why);
+            draft.change(Action::CommentTable { name, comment });
         }
     }
 }
 
-fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table, why: Why) {
+fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table) {
     let mut columns: Vec<(Column, Option<String>)> = Vec::new();
     let mut previous: Option<&str> = None;
     for column in &wanted.columns {
@@ -86,11 +83,11 @@ fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
     }
     if !columns.is_empty() {
         let table = name.to_owned();
-        draft.push(Action::AddColumns { table, columns }, why);
+        draft.change(Action::AddColumns { table, columns });
     }
 }
 
-fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table, why: Why) {
+fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table) {
     for column in &wanted.columns {
         let Some(there) = find(found, &column.name) else {
             continue;
@@ -106,19 +103,19 @@ fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
                 column: column.clone(),
                 part,
             };
-            draft.push(action, why);
+            draft.change(action);
         }
     }
     if wanted.ttl != found.ttl {
         let table = name.to_owned();
         let ttl = wanted.ttl.clone();
-        draft.push(Action::ModifyTtl { table, ttl }, why);
+        draft.change(Action::ModifyTtl { table, ttl });
     }
 }
 
 /// What would need a rewrite of the table. A column that somebody added by hand
 /// to an unchanged data source is nobody's business.
-fn shape_differences(wanted: &Table, found: &Table) -> Vec<String> {
+fn shape_differences(draft: &Draft<'_>, wanted: &Table, found: &Table) -> Vec<String> {
     let mut differences = Vec::new();
     for column in &wanted.columns {
         let Some(there) = find(found, &column.name) else {
@@ -131,7 +128,7 @@ fn shape_differences(wanted: &Table, found: &Table) -> Vec<String> {
             ));
         }
     }
-    if why(&found.comment, &wanted.comment) == Why::SpecChanged {
+    if draft.why_different == Why::SpecChanged {
         for there in &found.columns {
             if find(wanted, &there.name).is_none() {
                 differences.push(format!(

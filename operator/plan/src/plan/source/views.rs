@@ -8,10 +8,9 @@
 //! first; rows that it takes and the old one refused, if the ingesting view does.
 //! Only a column that must have a value makes the rule stricter.
 
-use super::{Draft, why};
+use super::Draft;
 use crate::catalog::{Table, View};
 use crate::model::names;
-use crate::plan::Why;
 use crate::plan::step::Action;
 
 pub(super) fn plan(draft: &mut Draft<'_>, name: &str) {
@@ -36,27 +35,23 @@ fn plan_view(draft: &mut Draft<'_>, name: &str) {
     let view = wanted.clone();
     let name = name.to_owned();
     let Some(found) = draft.observed.views.get(&name) else {
-        draft.push(Action::CreateView { name, view }, Why::Missing);
+        draft.make(Action::CreateView { name, view });
         return;
     };
-    let why = why(&found.comment, &wanted.comment);
     if found.target != wanted.target || found.definer != wanted.definer {
-        draft.push(Action::ReplaceView { name, view }, why);
+        draft.change(Action::ReplaceView { name, view });
         return;
     }
     if found.query != wanted.query {
         let name = name.clone();
-        draft.push(
-            Action::ModifyView {
-                name,
-                view: view.clone(),
-            },
-            why,
-        );
+        draft.change(Action::ModifyView {
+            name,
+            view: view.clone(),
+        });
     }
     if found.comment != wanted.comment {
         let View { comment, .. } = view;
-        draft.push(Action::CommentTable { name, comment }, why);
+        draft.change(Action::CommentTable { name, comment });
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
             format!("ALTER TABLE {} MODIFY QUERY {}", full(name), view.query)
         }
         Action::DropView { name } => format!("DROP VIEW IF EXISTS {} SYNC", full(name)),
-        Action::DropTable { name } => format!("DROP TABLE IF EXISTS {} SYNC", full(name)),
+        Action::DropTable { name, .. } => format!("DROP TABLE IF EXISTS {} SYNC", full(name)),
         Action::DropDatabase => format!("DROP DATABASE IF EXISTS {database} SYNC"),
         Action::DropUser { name } => format!("DROP USER IF EXISTS {}", quoted(name)),
     };

@@ -1,0 +1,272 @@
+//! Plans as data: one golden file per case, and the properties that hold for all.
+
+use super::{Circumstances, Plan, Why, plan, retire};
+use crate::catalog::Catalog;
+use crate::model::WorkspaceModel;
+use crate::testing::simulate::apply;
+use crate::testing::wished;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+/// A case is a file of manifests. A line `# then` separates what is there from
+/// what is wished for; without it, nothing is there.
+#[test]
+fn golden() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut paths: Vec<_> = fs::read_dir(cases)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "yaml"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../../cases");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name, render(&text)));
+    }
+}
+
+fn render(case: &str) -> String {
+    let (before, after) = match case.split_once("# then\n") {
+        Some((before, after)) => (Some(before), after),
+        None => (None, case),
+    };
+    let (model, desired) = wished(after);
+    let mut observed = Catalog::empty(desired.name.clone());
+    if let Some(before) = before {
+        let (model, desired) = wished(before);
+        observed = apply(
+            &observed,
+            &plan(&desired, &observed, &model.circumstances()),
+        );
+    }
+    let plan = plan(&desired, &observed, &model.circumstances());
+    show(&model, &plan)
+}
+
+fn show(model: &WorkspaceModel, plan: &Plan) -> String {
+    let mut text = String::new();
+    for rejection in model.rejections.iter().chain(&plan.refusals) {
+        let reason = rejection.reason.as_str();
+        writeln!(
+            text,
+            "! {} {reason}: {}",
+            rejection.object, rejection.message
+        )
+        .unwrap();
+    }
+    for pipe in &model.pipes {
+        let sources: Vec<&str> = pipe.data_sources.iter().map(String::as_str).collect();
+        writeln!(text, "= pipe {} reads {}", pipe.name, sources.join(", ")).unwrap();
+        for line in pipe.template.lines() {
+            writeln!(text, "    {line}").unwrap();
+        }
+    }
+    for step in &plan.steps {
+        writeln!(text, "- {step} ({:?}, {})", step.why, step.object).unwrap();
+        for statement in step.statements() {
+            writeln!(text, "    {statement}").unwrap();
+        }
+    }
+    text
+}
+
+const FLIGHTS: &str = "
+kind: DataSource
+metadata: {name: flights}
+spec:
+  workspace: shop
+  columns:
+  - {name: year, type: Int16}
+  - {name: carrier, type: LowCardinality(String)}
+  - {name: delay, type: Nullable(Int32)}
+  sortingKey: [year, carrier]
+";
+
+/// The catalog after a plan for the manifests was run on an empty server.
+fn applied(manifests: &str) -> Catalog {
+    let (model, desired) = wished(manifests);
+    let empty = Catalog::empty(desired.name.clone());
+    apply(&empty, &plan(&desired, &empty, &model.circumstances()))
+}
+
+/// Plans for the manifests on a server that was tampered with.
+fn repairs(manifests: &str, tamper: impl FnOnce(&mut Catalog)) -> Plan {
+    let mut observed = applied(manifests);
+    tamper(&mut observed);
+    let (model, desired) = wished(manifests);
+    let repairs = plan(&desired, &observed, &model.circumstances());
+    let repaired = apply(&observed, &repairs);
+    let again = plan(&desired, &repaired, &model.circumstances());
+    assert_eq!(again.steps, [], "repairs hold");
+    repairs
+}
+
+fn told(plan: &Plan) -> Vec<String> {
+    let told = plan
+        .steps
+        .iter()
+        .map(|step| format!("{step} ({:?})", step.why));
+    told.collect()
+}
+
+#[test]
+fn planning_twice_plans_nothing() {
+    assert_eq!(repairs(FLIGHTS, |_| {}), Plan::default());
+}
+
+#[test]
+fn drift_is_put_back() {
+    let plan = repairs(FLIGHTS, |catalog| {
+        let table = catalog.tables.get_mut("flights").unwrap();
+        table.columns.remove(1);
+        table.ttl = Some("year + toIntervalDay(1)".to_owned());
+        table.columns[0].comment = "mine".to_owned();
+        catalog.views.remove("flights__reject");
+        let ingest = catalog.views.get_mut("flights__ingest").unwrap();
+        ingest.query = "SELECT 1".to_owned();
+        catalog.tables.remove("flights__landing");
+        let reader = catalog.users.get_mut("acme_shop__reader").unwrap();
+        reader.grants.clear();
+        reader.settings.clear();
+        reader.roles.insert("admin".to_owned());
+    });
+    assert_eq!(
+        told(&plan),
+        [
+            "set the password and settings of the user acme_shop__reader (Drifted)",
+            "grant SELECT to acme_shop__reader (Drifted)",
+            "revoke the role admin from acme_shop__reader (Drifted)",
+            "add to flights: carrier (Drifted)",
+            "set the comment of flights.year (Drifted)",
+            "remove the TTL of flights (Drifted)",
+            "create the table flights__landing (Drifted)",
+            "create the view flights__reject (Drifted)",
+            "set the query of flights__ingest (Drifted)",
+        ]
+    );
+}
+
+#[test]
+fn another_owner_is_never_touched() {
+    let plan = repairs(FLIGHTS, |catalog| {
+        let comment = &mut catalog.database.as_mut().unwrap().comment;
+        *comment = crate::comment::Comment::Foreign("mine".to_owned());
+    });
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.refusals.len(), 1);
+    let plan = repairs(FLIGHTS, |catalog| {
+        let comment = &mut catalog
+            .tables
+            .get_mut("flights_quarantine")
+            .unwrap()
+            .comment;
+        *comment = crate::comment::Comment::Foreign("mine".to_owned());
+    });
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.refusals.len(), 1);
+}
+
+#[test]
+fn a_column_added_by_hand_is_nobodys_business() {
+    let plan = repairs(FLIGHTS, |catalog| {
+        let columns = &mut catalog.tables.get_mut("flights").unwrap().columns;
+        let mut extra = columns[0].clone();
+        extra.name = "extra".to_owned();
+        columns.push(extra);
+    });
+    assert_eq!(plan, Plan::default());
+}
+
+#[test]
+fn a_refused_password_is_set_again() {
+    let observed = applied(FLIGHTS);
+    let (model, desired) = wished(FLIGHTS);
+    let circumstances = Circumstances {
+        credentials_refused: true,
+        ..model.circumstances()
+    };
+    let plan = plan(&desired, &observed, &circumstances);
+    assert_eq!(told(&plan).len(), 2);
+    assert!(
+        plan.steps
+            .iter()
+            .all(|step| !format!("{step:?}").contains("aaaa"))
+    );
+    for statement in plan.steps.iter().flat_map(super::Step::statements) {
+        assert!(statement.text().contains("aaaa") || statement.text().contains("bbbb"));
+        assert!(!format!("{statement} {statement:?}").contains("aaaa"));
+    }
+}
+
+#[test]
+fn what_lost_its_owner_is_dropped_or_released_and_can_be_taken_over() {
+    let (_, nothing) = wished("");
+    let released = repairs_to("", &applied(FLIGHTS));
+    assert_eq!(
+        told(&released),
+        [
+            "drop the view flights__ingest (Orphaned)",
+            "drop the view flights__reject (Orphaned)",
+            "keep the table flights, no longer managed (Orphaned)",
+            "drop the table flights__landing (Orphaned)",
+            "keep the table flights_quarantine, no longer managed (Orphaned)",
+        ]
+    );
+    let left = apply(&applied(FLIGHTS), &released);
+    assert_eq!(
+        plan(&nothing, &left, &Circumstances::default()),
+        Plan::default()
+    );
+
+    let taken = FLIGHTS.replace("name: flights}", "name: flights, uid: another}");
+    let taken_over = repairs_to(&taken, &left);
+    assert_eq!(
+        told(&taken_over),
+        [
+            "create the table flights__landing (Missing)",
+            "create the view flights__ingest (Missing)",
+            "create the view flights__reject (Missing)",
+            "set the comment of flights_quarantine (SpecChanged)",
+            "set the comment of flights (SpecChanged)",
+        ]
+    );
+
+    let deleted = FLIGHTS.replace("spec:", "spec:\n  deletionPolicy: Delete");
+    let dropped = repairs_to("", &applied(&deleted));
+    assert!(dropped.steps.iter().any(super::Step::is_destructive));
+    let left = apply(&applied(&deleted), &dropped);
+    assert_eq!(left.tables.len() + left.views.len(), 0);
+}
+
+fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
+    let (model, desired) = wished(manifests);
+    plan(&desired, observed, &model.circumstances())
+}
+
+#[test]
+fn a_workspace_is_retired_by_its_policy() {
+    let kept = retire(&applied(FLIGHTS), "workspace-shop");
+    assert!(!kept.steps.iter().any(super::Step::is_destructive));
+    let left = apply(&applied(FLIGHTS), &kept);
+    assert!(left.users.is_empty() && left.views.is_empty());
+    assert!(left.tables.contains_key("flights"));
+    assert_eq!(retire(&left, "workspace-shop"), Plan::default());
+    assert_eq!(retire(&applied(FLIGHTS), "another"), Plan::default());
+
+    let workspace = "
+kind: Workspace
+metadata: {name: shop}
+spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
+---";
+    let deleted = format!("{workspace}{FLIGHTS}");
+    let plan = retire(&applied(&deleted), "workspace-shop");
+    assert_eq!(told(&plan)[0], "drop the database (Orphaned)");
+    assert!(plan.steps.iter().all(|step| step.why == Why::Orphaned));
+}

@@ -1,0 +1,101 @@
+//! For tests: workspaces from manifests, and a ClickHouse that does what steps say.
+
+pub(crate) mod simulate;
+
+use crate::catalog::{Catalog, Sha256};
+use crate::desired::{CredentialHashes, ServerFeatures, desired};
+use crate::model::{WorkspaceModel, WorkspaceObjects, model};
+use aviary_crds::{AccessToken, DataSource, Pipe, Workspace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+const DEFAULT_WORKSPACE: &str =
+    "{kind: Workspace, metadata: {name: shop}, spec: {clusterRef: {name: shared}}}";
+
+/// Reads manifests, in the order of their age. Without a Workspace among them,
+/// there is one named `shop` in the namespace `acme`.
+pub(crate) fn objects(manifests: &str) -> WorkspaceObjects {
+    let mut found = WorkspaceObjects {
+        workspace: read(
+            serde_yaml::from_str(DEFAULT_WORKSPACE).unwrap(),
+            0,
+            |it: &mut Workspace| &mut it.metadata,
+        ),
+        data_sources: Vec::new(),
+        pipes: Vec::new(),
+        access_tokens: Vec::new(),
+    };
+    for (age, document) in serde_yaml::Deserializer::from_str(manifests).enumerate() {
+        let value = serde_yaml::Value::deserialize(document).unwrap();
+        let Some(kind) = value["kind"].as_str().map(str::to_owned) else {
+            continue;
+        };
+        match kind.as_str() {
+            "Workspace" => found.workspace = read(value, 0, |it: &mut Workspace| &mut it.metadata),
+            "DataSource" => {
+                let parsed = read(value, age, |it: &mut DataSource| &mut it.metadata);
+                found.data_sources.push(parsed);
+            }
+            "Pipe" => {
+                let parsed = read(value, age, |it: &mut Pipe| &mut it.metadata);
+                found.pipes.push(parsed);
+            }
+            "AccessToken" => {
+                let parsed = read(value, age, |it: &mut AccessToken| &mut it.metadata);
+                found.access_tokens.push(parsed);
+            }
+            other => panic!("unknown kind {other}"),
+        }
+    }
+    found
+}
+
+fn read<T: DeserializeOwned>(
+    mut manifest: serde_yaml::Value,
+    age: usize,
+    metadata: fn(&mut T) -> &mut ObjectMeta,
+) -> Arc<T> {
+    let kind = manifest["kind"].as_str().unwrap().to_owned();
+    manifest["apiVersion"] = "aviary.dev/v1alpha1".into();
+    let mut parsed: T =
+        serde_yaml::from_value(manifest).unwrap_or_else(|error| panic!("{kind}: {error}"));
+    complete(metadata(&mut parsed), &kind, age);
+    Arc::new(parsed)
+}
+
+/// What the API server would have added.
+fn complete(metadata: &mut ObjectMeta, kind: &str, age: usize) {
+    let name = metadata.name.clone().unwrap();
+    metadata.namespace.get_or_insert_with(|| "acme".to_owned());
+    metadata
+        .uid
+        .get_or_insert_with(|| format!("{}-{name}", kind.to_lowercase()));
+    metadata.creation_timestamp.get_or_insert_with(|| {
+        let second = 1_700_000_000 + i64::try_from(age).unwrap();
+        Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap())
+    });
+}
+
+pub(crate) fn credentials() -> CredentialHashes {
+    CredentialHashes {
+        reader_sha256: Sha256::new("a".repeat(64)).unwrap(),
+        writer_sha256: Sha256::new("b".repeat(64)).unwrap(),
+    }
+}
+
+pub(crate) fn server() -> ServerFeatures {
+    ServerFeatures {
+        version: "26.7.2.1".to_owned(),
+        sql_security: true,
+        replication: false,
+    }
+}
+
+/// The model of manifests and the catalog that it asks of an ordinary server.
+pub(crate) fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
+    let model = model(&objects(manifests));
+    let catalog = desired(&model, &credentials(), &server());
+    (model, catalog)
+}
