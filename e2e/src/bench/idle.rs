@@ -1,8 +1,10 @@
 //! What the product costs while nothing happens.
 
 use super::report::{Figure, Report};
-use super::stage::{Component, Stage};
+use super::stage::Stage;
 use crate::cluster::Progress;
+use crate::support::pods::Component;
+use crate::support::{AuditMark, Request};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -18,15 +20,13 @@ const COMPONENTS: [Component; 2] = [Component::Operator, Component::Gateway];
 
 /// Looks at both processes and the audit log, and touches nothing.
 pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
-    progress
-        .step("Waiting for quiet", until_quiet(stage))
-        .await?;
+    progress.step("Waiting for quiet", until_quiet()).await?;
     let mut processes = Vec::new();
     for component in COMPONENTS {
         let process = stage.process(component).await?;
         processes.push((component, process, process.cpu_seconds()?));
     }
-    let mark = stage.audit.mark()?;
+    let mark = AuditMark::now()?;
     let what = format!("Doing nothing for {} s", IDLE.as_secs());
     progress
         .step(&what, async {
@@ -37,17 +37,17 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
     let mut report = Report::new(format!("{} s in which nothing happens", IDLE.as_secs()));
     for (component, process, before) in processes {
         let used = process.cpu_seconds()? - before;
-        let requests = stage.audit.requests_since(mark, &component.user())?;
+        let requests = mark.requests_of(component)?;
         let name = component.name();
         report = report
             .with(
                 Figure::new(
                     format!("requests but watches, {name}"),
-                    requests.total() as f64,
+                    requests.len() as f64,
                     "",
                 )
                 .at_most(0.0)
-                .note(requests.to_string()),
+                .note(Request::summary(&requests)),
             )
             .with(Figure::new(format!("CPU, {name}"), used, "s").at_most(CPU))
             .with(Figure::new(
@@ -59,14 +59,14 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
     Ok(report)
 }
 
-async fn until_quiet(stage: &Stage) -> Result<()> {
+async fn until_quiet() -> Result<()> {
     let started = Instant::now();
     loop {
-        let mark = stage.audit.mark()?;
+        let mark = AuditMark::now()?;
         tokio::time::sleep(QUIET).await;
         let mut requests = 0;
         for component in COMPONENTS {
-            requests += stage.audit.requests_since(mark, &component.user())?.total();
+            requests += mark.requests_of(component)?.len();
         }
         if requests == 0 || started.elapsed() > PATIENCE {
             return Ok(());

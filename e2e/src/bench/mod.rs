@@ -6,12 +6,10 @@
 //! statements sent by one client. A figure missed is printed as missed and is
 //! no error. `docs/guides/benchmarks.md` describes each.
 
-mod audit;
 mod change;
 mod floor;
 mod idle;
 mod ingestion;
-mod metrics;
 mod nginx;
 mod processes;
 mod report;

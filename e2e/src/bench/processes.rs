@@ -1,6 +1,7 @@
-//! CPU time and memory of processes, from /proc: also of those in pods, which are processes of this machine.
+//! CPU time and memory of processes, from /proc.
 
 use anyhow::{Context as _, Result};
+use rustix::process::Pid;
 use std::fs;
 use std::path::PathBuf;
 
@@ -14,16 +15,6 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The process of `program` in the pod with this uid.
-    pub(crate) fn in_pod(uid: &str, program: &str) -> Result<Self> {
-        all()
-            .find(|process| {
-                let text = |file| process.read(file).unwrap_or_default();
-                text("comm").trim() == program && text("cgroup").contains(uid)
-            })
-            .with_context(|| format!("no process {program} of pod {uid} on this machine"))
-    }
-
     /// The process with this id and its children.
     pub(crate) fn family(pid: u32) -> Vec<Self> {
         all()
@@ -72,6 +63,14 @@ impl Process {
 
     fn path(self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.pid))
+    }
+}
+
+impl From<Pid> for Process {
+    fn from(pid: Pid) -> Self {
+        Self {
+            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+        }
     }
 }
 

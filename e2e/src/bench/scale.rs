@@ -1,11 +1,12 @@
 //! How long 500 objects take from `kubectl apply` to ready, and what the operator needs for them.
 
 use super::floor::Floor;
-use super::metrics::counter;
 use super::report::{Figure, Report};
-use super::stage::{Component, Stage};
+use super::stage::Stage;
 use super::tenants::{OBJECTS, Tenants};
 use crate::cluster::Progress;
+use crate::support::pods::{self, Component};
+use crate::support::{AuditMark, Request};
 use anyhow::{Context as _, Result, ensure};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(crate) struct Arrival {
     apply_seconds: f64,
     peak_memory: f64,
     cpu_seconds: f64,
-    requests: u64,
+    requests: usize,
     requests_by_kind: String,
     statements: f64,
 }
@@ -41,19 +42,16 @@ pub(crate) async fn measure(
 ) -> Result<Arrival> {
     let file = file_of(tenants)?;
     let operator = stage.process(Component::Operator).await?;
-    let metrics = stage.operator_metrics().await?;
-    let statements_before = counter(&metrics, STATEMENTS).await?;
+    let statements_before = statements(stage).await?;
     let cpu_before = operator.cpu_seconds()?;
     operator.forget_peak()?;
-    let mark = stage.audit.mark()?;
+    let mark = AuditMark::now()?;
     let what = format!("Applying {OBJECTS} objects and waiting until all are ready");
     let (seconds, apply_seconds) = progress
         .step(&what, apply_until_ready(stage, tenants, &file))
         .await?;
-    let requests = stage
-        .audit
-        .requests_since(mark, &Component::Operator.user())?;
-    let statements = counter(&metrics, STATEMENTS).await? - statements_before;
+    let requests = mark.requests_of(Component::Operator)?;
+    let statements = statements(stage).await? - statements_before;
     ensure!(
         statements > 0.0,
         "the operator's metrics have no {STATEMENTS}"
@@ -63,10 +61,15 @@ pub(crate) async fn measure(
         apply_seconds,
         peak_memory: operator.peak_memory()?,
         cpu_seconds: operator.cpu_seconds()? - cpu_before,
-        requests: requests.total(),
-        requests_by_kind: requests.to_string(),
+        requests: requests.len(),
+        requests_by_kind: Request::summary(&requests),
         statements,
     })
+}
+
+/// Statements that the operator has sent so far.
+async fn statements(stage: &Stage) -> Result<f64> {
+    pods::metric(&stage.client, Component::Operator, STATEMENTS, "").await
 }
 
 /// Seconds until all are ready, and until kubectl has ended.

@@ -1,14 +1,14 @@
 //! What every measurement works with: the installed product, its processes, its clients.
 
-use super::audit::AuditLog;
 use super::processes::Process;
 use crate::cluster::{Progress, Target};
 use crate::product;
+use crate::support::pods::{self, Component};
 use crate::support::{ClickHouse, Gateway};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use std::path::PathBuf;
@@ -19,29 +19,6 @@ use tokio::process::Command;
 const ROLLOUT: Duration = Duration::from_secs(90);
 const OPERATOR: &str = "aviary-operator";
 
-/// A part of the product that runs as one pod of a Deployment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Component {
-    Operator,
-    Gateway,
-}
-
-impl Component {
-    /// Its name in selectors and as the program's first argument.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Gateway => "gateway",
-        }
-    }
-
-    /// Its user at the apiserver.
-    pub(crate) fn user(self) -> String {
-        let namespace = product::NAMESPACE;
-        format!("system:serviceaccount:{namespace}:aviary-{}", self.name())
-    }
-}
-
 /// The installed product and the means to ask it.
 pub(crate) struct Stage {
     pub(crate) client: Client,
@@ -49,7 +26,6 @@ pub(crate) struct Stage {
     pub(crate) clickhouse: ClickHouse,
     /// The engine's address, such as `10.244.0.9:8123`.
     pub(crate) engine: String,
-    pub(crate) audit: AuditLog,
     /// The network that pods are reached from: the box's own.
     pub(crate) network: PathBuf,
     kubectl: PathBuf,
@@ -70,7 +46,6 @@ impl Stage {
             gateway: Gateway::shared(&client).await?,
             clickhouse: ClickHouse::shared(&client).await?,
             engine: format!("{}:8123", address(&engine)?),
-            audit: AuditLog::at(cluster.audit_log()),
             network: cluster.layout().network_namespace(),
             kubectl: cluster.tool("kubectl", progress).await?,
             kubeconfig: target.kubeconfig(),
@@ -87,14 +62,15 @@ impl Stage {
 
     /// The process of a component.
     pub(crate) async fn process(&self, component: Component) -> Result<Process> {
-        let uid = self.pod(component).await?.uid();
-        Process::in_pod(&uid.unwrap_or_default(), "aviary")
-    }
-
-    /// Where the operator's metrics are.
-    pub(crate) async fn operator_metrics(&self) -> Result<String> {
-        let pod = self.pod(Component::Operator).await?;
-        Ok(format!("{}:8081", address(&pod)?))
+        let pods = pods::pods(&self.client, component).await?;
+        ensure!(
+            pods.len() == 1,
+            "{} pods of the {}: the measurements need exactly one",
+            pods.len(),
+            component.name()
+        );
+        let uid = pods[0].uid().unwrap_or_default();
+        pods::process_of(&uid, component.name()).map(Process::from)
     }
 
     /// A value in a Secret.
@@ -133,7 +109,7 @@ impl Stage {
         let namespace = format!("--namespace={}", product::NAMESPACE);
         let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
         if replicas == 0 {
-            let pods = selector(Component::Operator);
+            let pods = format!("app.kubernetes.io/component={}", Component::Operator.name());
             self.kubectl(&[
                 "wait",
                 "pod",
@@ -151,35 +127,6 @@ impl Stage {
         }
         Ok(())
     }
-
-    /// The only running pod of a component.
-    async fn pod(&self, component: Component) -> Result<Pod> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), product::NAMESPACE);
-        let found = pods
-            .list(&ListParams::default().labels(&selector(component)))
-            .await
-            .context("list the product's pods")?;
-        let mut running: Vec<Pod> = found
-            .items
-            .into_iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .collect();
-        ensure!(
-            running.len() == 1,
-            "{} pods of the {}: the measurements need exactly one",
-            running.len(),
-            component.name()
-        );
-        Ok(running.remove(0))
-    }
-}
-
-fn selector(component: Component) -> String {
-    format!(
-        "app.kubernetes.io/instance={},app.kubernetes.io/component={}",
-        product::RELEASE,
-        component.name()
-    )
 }
 
 fn address(pod: &Pod) -> Result<&str> {

@@ -3,11 +3,12 @@
 use super::nginx::Nginx;
 use super::processes::Process;
 use super::report::{Figure, Report};
-use super::stage::{Component, Stage};
+use super::stage::Stage;
 use super::statistics::median;
 use super::wrk::{CONNECTIONS, Load, Round};
 use crate::cluster::Progress;
 use crate::product;
+use crate::support::pods::Component;
 use crate::support::{self, Scene};
 use anyhow::{Context as _, Result, ensure};
 use aviary_crds::names::{PUBLISHED_SECRET_KEY, published_secret};

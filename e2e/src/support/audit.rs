@@ -1,15 +1,14 @@
 //! What was asked of the apiserver, from its audit log: the proof that a pass
 //! with nothing to do does nothing.
 
+use super::pods::Component;
 use crate::cluster::Target;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
-
-/// The service account of the operator that the chart installs.
-const OPERATOR: &str = "system:serviceaccount:aviary-system:aviary-operator";
 
 /// A place in the audit log. Only the box has one.
 pub struct AuditMark {
@@ -57,7 +56,10 @@ struct ObjectRef {
 impl AuditMark {
     /// The end of the log.
     pub fn now() -> Result<Self> {
-        let log = Target::from_environment().as_box()?.audit_log();
+        Self::of(Target::from_environment().as_box()?.audit_log())
+    }
+
+    fn of(log: PathBuf) -> Result<Self> {
         let length = std::fs::metadata(&log)
             .with_context(|| format!("read {}", log.display()))?
             .len();
@@ -67,15 +69,22 @@ impl AuditMark {
         })
     }
 
-    /// What the operator asked since, except for watches, which report by themselves, and its lease.
-    pub fn requests_of_operator(&self) -> Result<Vec<Request>> {
+    /// What a component asked since, except for watches.
+    pub fn requests_of(&self, component: Component) -> Result<Vec<Request>> {
+        let user = component.user();
         let entries = self.entries()?.into_iter();
         Ok(entries
-            .filter(|entry| entry.user.username == OPERATOR)
+            .filter(|entry| entry.user.username == user)
             .filter(|entry| entry.stage == "ResponseComplete" && entry.verb != "watch")
             .map(Request::from)
-            .filter(|request| request.resource != "leases")
             .collect())
+    }
+
+    /// What the operator asked since, except for watches, which report by themselves, and its lease.
+    pub fn requests_of_operator(&self) -> Result<Vec<Request>> {
+        let mut requests = self.requests_of(Component::Operator)?;
+        requests.retain(|request| request.resource != "leases");
+        Ok(requests)
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -96,6 +105,22 @@ impl AuditMark {
 }
 
 impl Request {
+    /// Requests of the same sort counted, the most frequent first: `50 create secrets, 9 list pipes`.
+    pub fn summary(requests: &[Self]) -> String {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for request in requests {
+            let sort = format!("{} {}", request.verb, request.resource);
+            *counts.entry(sort).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let texts: Vec<String> = counts
+            .iter()
+            .map(|(sort, count)| format!("{count} {sort}"))
+            .collect();
+        texts.join(", ")
+    }
+
     /// Whether it changes something.
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list")
@@ -115,5 +140,48 @@ impl From<Entry> for Request {
             namespace: object.namespace,
             name: object.name,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    const OPERATOR: &str = "system:serviceaccount:aviary-system:aviary-operator";
+
+    fn line(user: &str, stage: &str, verb: &str, object: &str) -> String {
+        format!(
+            r#"{{"kind":"Event","level":"Metadata","stage":"{stage}","requestURI":"/x","verb":"{verb}","user":{{"username":"{user}"}}{object}}}"#
+        )
+    }
+
+    #[test]
+    fn requests_of_one_component_after_the_mark_without_watches() {
+        let pipes = r#","objectRef":{"resource":"pipes","namespace":"a","name":"b","subresource":"status"}"#;
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        let patch = line(OPERATOR, "ResponseComplete", "patch", pipes);
+        writeln!(log, "{patch}").unwrap();
+        let mark = AuditMark::of(log.path().to_owned()).unwrap();
+        assert_eq!(mark.requests_of(Component::Operator).unwrap(), []);
+
+        let other = format!("{OPERATOR}-2");
+        for (user, stage, verb, object) in [
+            (OPERATOR, "ResponseComplete", "patch", pipes),
+            (OPERATOR, "ResponseComplete", "get", ""),
+            (OPERATOR, "ResponseStarted", "watch", pipes),
+            (OPERATOR, "ResponseComplete", "watch", pipes),
+            (&other, "ResponseComplete", "patch", pipes),
+            (OPERATOR, "ResponseComplete", "patch", pipes),
+        ] {
+            writeln!(log, "{}", line(user, stage, verb, object)).unwrap();
+        }
+        write!(log, "{}", &patch[..40]).unwrap();
+        let requests = mark.requests_of(Component::Operator).unwrap();
+        assert_eq!(Request::summary(&requests), "2 patch pipes/status, 1 get ");
+        assert_eq!(
+            (requests[0].namespace.as_str(), requests[0].name.as_str()),
+            ("a", "b")
+        );
     }
 }

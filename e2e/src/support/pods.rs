@@ -18,11 +18,21 @@ pub enum Component {
 }
 
 impl Component {
-    fn name(self) -> &'static str {
+    /// Its label, and the program's first argument.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
             Self::Gateway => "gateway",
         }
+    }
+
+    /// Its user at the apiserver.
+    pub fn user(self) -> String {
+        let (namespace, release) = (product::NAMESPACE, product::RELEASE);
+        format!(
+            "system:serviceaccount:{namespace}:{release}-{}",
+            self.name()
+        )
     }
 
     fn metrics_port(self) -> u16 {
@@ -137,7 +147,7 @@ pub async fn kill(client: &Client, component: Component) -> Result<()> {
 }
 
 /// The process `aviary <component>` in the pod's cgroup.
-fn process_of(pod_uid: &str, component: &str) -> Result<Pid> {
+pub(crate) fn process_of(pod_uid: &str, component: &str) -> Result<Pid> {
     let processes = std::fs::read_dir("/proc").context("read /proc")?;
     let numbers =
         processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
