@@ -17,6 +17,7 @@ pub(crate) fn create() -> Result<()> {
         if folder.exists() {
             continue;
         }
+        hand_down_controllers(folder.parent().unwrap_or(Path::new("/")))?;
         fs::create_dir(&folder).with_context(|| format!("create cgroup {}", folder.display()))?;
         // In version 1 a new cpuset is empty, and no process may enter it.
         for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -28,6 +29,22 @@ pub(crate) fn create() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In version 2 a cgroup has only the controllers that its parent hands down; the
+/// kubelet wants these of its root.
+fn hand_down_controllers(parent: &Path) -> Result<()> {
+    let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+    let wanted: Vec<String> = available
+        .split_whitespace()
+        .filter(|name| ["cpu", "cpuset", "hugetlb", "memory", "pids"].contains(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let file = parent.join("cgroup.subtree_control");
+    fs::write(&file, wanted.join(" ")).with_context(|| format!("write {}", file.display()))
 }
 
 /// The box's cgroups that exist.

@@ -11,6 +11,7 @@ use super::system_images::PAUSE_IMAGE;
 
 /// containerd with folders of its own. `restrict_oom_score_adj`: where the
 /// machine's root may not lower scores, no pod would start otherwise.
+/// `disable_apparmor`: a profile would stay loaded in the kernel after `down`.
 pub(crate) fn containerd(layout: &Layout) -> String {
     format!(
         r#"version = 2
@@ -35,6 +36,7 @@ path = "{data}/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
 restrict_oom_score_adj = true
+disable_apparmor = true
 netns_mounts_under_state_dir = true
 max_container_log_line_size = 262144
 

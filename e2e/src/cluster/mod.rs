@@ -209,11 +209,13 @@ impl Cluster {
 
     /// How the box is.
     pub async fn status(&self) -> Result<Status> {
+        require_root()?;
         Status::of(self).await
     }
 
     /// What of the box is on this machine besides its data. Nothing, after `down`.
     pub async fn leftovers(&self) -> Result<Vec<String>> {
+        require_root()?;
         leftovers::find(&self.layout).await
     }
 
@@ -255,6 +257,7 @@ impl Cluster {
         runtime::wait_until_ready(&self.layout, READY_DEADLINE).await?;
         self.load_image(system_images::pause()?).await?;
         self.load_image(system_images::coredns(coredns)).await?;
+        self.load_image(system_images::busybox()?).await?;
         Ok(())
     }
 
@@ -318,7 +321,7 @@ async fn client(kubeconfig: &Path) -> Result<Client> {
 
 fn require_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the box needs root: it makes mounts, networks and cgroups");
+        bail!("the box needs root: its parts are mounts, networks and cgroups");
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ pub(crate) fn coredns(program: &Path) -> ImageSpec {
         .entrypoint(["/coredns"])
 }
 
-/// A shell and the usual small programs, from Debian's busybox.
+/// A shell and the usual small programs, from Debian's busybox. The box always
+/// has it.
 pub fn busybox() -> Result<ImageSpec> {
     let listed = Command::new(BUSYBOX)
         .arg("--list")
