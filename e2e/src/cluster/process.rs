@@ -227,7 +227,6 @@ async fn start(layout: &Layout, component: &Component, identity: &str) -> Result
         }
     })
     .await
-    .with_context(|| format!("start {}", component.name))
 }
 
 /// `setsid` puts the process into a session of its own, out of reach of the
