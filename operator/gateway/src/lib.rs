@@ -1,1 +1,112 @@
-//! The HTTP data plane: endpoints and ingestion over an in-memory index.
+//! The HTTP data plane: serves pipes as endpoints and takes rows, for every
+//! workspace, from an in-memory index of what the operator has published.
+//!
+//! This crate does not know specs, conditions, or how ClickHouse gets its tables.
+//! It reads `status.published` and the published Secrets, and talks to ClickHouse's
+//! HTTP interface as the users named there. Isolation between tenants rests on
+//! those users' grants, never on anything checked here.
+//!
+//! ```text
+//! request -> route -> token -> rate -> endpoint: template -> ClickHouse -> client
+//!                                      ingest:   body -> block -> ClickHouse -> receipt
+//! ```
+
+mod args;
+mod auth;
+mod body;
+mod client_stream;
+mod context;
+mod endpoint;
+mod error;
+mod index;
+mod ingest;
+mod limits;
+mod metrics;
+pub mod rbac;
+mod request_id;
+mod route;
+mod server;
+mod service;
+mod upstream;
+mod watch;
+
+pub use args::GatewayArgs;
+pub use error::ErrorCode;
+pub use index::{Index, Kind, Object, ObjectKey, Published};
+pub use metrics::Metrics;
+pub use server::Gateway;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address is taken or not ours.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no way to the apiserver.
+    #[error("find the Kubernetes apiserver: {0}")]
+    Kubernetes(#[source] Box<kube::Error>),
+    /// The system's TLS settings are unusable.
+    #[error("prepare TLS: {0}")]
+    Tls(String),
+    /// Signals cannot be listened for.
+    #[error("listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the gateway until SIGTERM or SIGINT.
+pub async fn run(args: GatewayArgs) -> Result<(), GatewayError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(GatewayError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(GatewayError::Signals)?;
+    let listener = listen(args.listen).await?;
+    let metrics_listener = listen(args.metrics_listen).await?;
+    let client = kube::Client::try_default()
+        .await
+        .map_err(|error| GatewayError::Kubernetes(Box::new(error)))?;
+    let gateway = Gateway::new(args.clone())?;
+    let background = {
+        let gateway = gateway.clone();
+        let namespace = args.namespace.clone();
+        tokio::spawn(async move {
+            let listed = || {
+                gateway.set_ready(true);
+                tracing::info!("everything is listed: ready");
+            };
+            let feeding = watch::feed(client, &namespace, Arc::clone(gateway.index()), listed);
+            futures::join!(feeding, gateway.serve_metrics(metrics_listener));
+        })
+    };
+    tracing::info!(address = %args.listen, metrics = %args.metrics_listen, "gateway listens");
+    let stop = CancellationToken::new();
+    let stopping = async {
+        tokio::select! {
+            _ = terminate.recv() => {
+                gateway.set_ready(false);
+                tracing::info!("ending: no new connections after the drain delay");
+                tokio::time::sleep(args.drain_delay.get()).await;
+            }
+            _ = interrupt.recv() => gateway.set_ready(false),
+        }
+        stop.cancel();
+    };
+    futures::join!(stopping, gateway.serve(listener, stop.clone()));
+    background.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| GatewayError::Listen { address, source })
+}

@@ -1,0 +1,127 @@
+//! Tokens: where a request carries one, and what it may do.
+//!
+//! Only hashes are known here, and a presented value is forgotten as soon as it
+//! is hashed.
+
+use aviary_crds::{Scope, ScopeType};
+use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    pub(crate) fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// Reads the lower-case hex form.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// The hash of the token a request carries: in the `Authorization` header, else
+/// as `?token=`.
+pub(crate) fn presented(headers: &HeaderMap, query: &str) -> Option<TokenHash> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+        return scheme
+            .eq_ignore_ascii_case(b"bearer ")
+            .then(|| TokenHash::of(token.trim_ascii()))
+            .filter(|_| !token.trim_ascii().is_empty());
+    }
+    let values = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("token="));
+    let value = values.filter(|value| !value.is_empty()).last()?;
+    let decoded: Vec<u8> = percent_decode_str(value).collect();
+    Some(TokenHash::of(&decoded))
+}
+
+/// The rights of a token.
+#[derive(Debug, Default)]
+pub(crate) struct Scopes(Vec<Scope>);
+
+impl Scopes {
+    pub(crate) fn new(scopes: Vec<Scope>) -> Self {
+        Self(scopes)
+    }
+
+    /// Whether it may do this with the pipe or data source of this name.
+    pub(crate) fn allow(&self, what: ScopeType, name: &str) -> bool {
+        self.0.iter().any(|scope| {
+            scope.scope_type == what && (scope.resource == name || scope.resource == "*")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn hash(text: &str) -> TokenHash {
+        TokenHash::of(text.as_bytes())
+    }
+
+    fn headers(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_token_is_found_in_header_or_query() {
+        let none = HeaderMap::new();
+        assert!(
+            presented(&headers("Bearer abc"), "")
+                .unwrap()
+                .matches(&hash("abc"))
+        );
+        assert!(
+            presented(&headers("bearer  abc "), "token=other")
+                .unwrap()
+                .matches(&hash("abc"))
+        );
+        assert!(
+            presented(&none, "x=1&token=a%2Bc")
+                .unwrap()
+                .matches(&hash("a+c"))
+        );
+        assert!(presented(&none, "mytoken=a").is_none());
+        assert!(presented(&none, "token=").is_none());
+        assert!(presented(&headers("Bearer "), "").is_none());
+        assert!(presented(&headers("Basic abc"), "").is_none());
+    }
+
+    #[test]
+    fn hashes_are_read_from_hex() {
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert!(TokenHash::from_hex(hex).unwrap().matches(&hash("abc")));
+        assert!(TokenHash::from_hex("ba78").is_none());
+    }
+
+    #[test]
+    fn scopes_are_per_name_or_for_all() {
+        let scope = |scope_type, resource: &str| Scope {
+            scope_type,
+            resource: resource.to_owned(),
+        };
+        let scopes = Scopes::new(vec![
+            scope(ScopeType::PipesRead, "*"),
+            scope(ScopeType::DataSourcesAppend, "events"),
+        ]);
+        assert!(scopes.allow(ScopeType::PipesRead, "anything"));
+        assert!(scopes.allow(ScopeType::DataSourcesAppend, "events"));
+        assert!(!scopes.allow(ScopeType::DataSourcesAppend, "event"));
+    }
+}

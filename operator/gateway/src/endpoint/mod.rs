@@ -1,0 +1,135 @@
+//! Endpoints: a pipe's query, run with a request's parameters, its rows passed
+//! through as ClickHouse writes them.
+
+mod answer;
+mod failure;
+mod format;
+mod openapi;
+mod parameters;
+mod schema;
+
+pub(crate) use answer::Streaming;
+pub(crate) use format::Format;
+pub(crate) use openapi::{handle_list, handle_openapi};
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::{ApiError, ErrorCode};
+use crate::index::{ServedPipe, ServedWorkspace};
+use crate::metrics::Measured;
+use crate::upstream::{Answer, Request, RequestBody};
+use aviary_crds::ScopeType;
+use aviary_sql::{RenderError, Rendered};
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+use url::form_urlencoded;
+
+/// ClickHouse ends a query at the workspace's limit; this much later the gateway does.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// `GET|POST /v0/pipes/<name>.<format>`.
+pub(crate) async fn handle(
+    context: &Context,
+    name: &str,
+    format: Format,
+    parts: &Parts,
+    body: Incoming,
+    measured: &mut Option<Measured>,
+) -> Result<Response<Body>, ApiError> {
+    context.require(ScopeType::PipesRead, name)?;
+    let workspace = context.workspace()?;
+    let pipe = workspace.pipes.get(name);
+    let pipe = pipe.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::PipeUnknown,
+            format!("there is no pipe `{name}` with an endpoint"),
+        )
+    })?;
+    let values = parameters::read(parts, body).await?;
+    let rendered = pipe
+        .template
+        .render(&values)
+        .map_err(|error| explain(&error))?;
+    let slot = workspace.queries.admit().await?;
+    let answer = ask(context, workspace, format, rendered).await?;
+    answer::respond(context, answer, format, slot, measured).await
+}
+
+async fn ask(
+    context: &Context,
+    workspace: &Arc<ServedWorkspace>,
+    format: Format,
+    rendered: Rendered,
+) -> Result<Answer, ApiError> {
+    let query = query_string(
+        workspace.query_start(format),
+        context.request_id.as_str(),
+        &rendered.parameters,
+    );
+    let mut request = Request {
+        query: &query,
+        authorization: &workspace.reader,
+        body: RequestBody::Pieces(&[Bytes::from(rendered.sql)]),
+        patience: workspace.query_timeout() + GRACE,
+        repeatable: true,
+    };
+    let sent = workspace.replicas.send(&mut request).await;
+    let answer = sent.map_err(|error| failure::of_upstream(&error, workspace.query_timeout()))?;
+    if answer.status() == 200 && answer.exception_code().is_none() {
+        return Ok(answer);
+    }
+    Err(failure::of_answer(answer, workspace.query_timeout()).await)
+}
+
+/// The settings of the query, its id, and its parameters. Nothing of a request
+/// gets in here but the values of parameters the pipe has.
+fn query_string(start: &str, query_id: &str, parameters: &[(String, String)]) -> String {
+    let mut query = String::with_capacity(start.len() + 64 + parameters.len() * 64);
+    query.push_str(start);
+    query.push('=');
+    query.push_str(query_id);
+    for (name, value) in parameters {
+        query.push_str("&param_");
+        query.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+        query.push('=');
+        query.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+    query
+}
+
+fn explain(error: &RenderError) -> ApiError {
+    let code = match error {
+        RenderError::Missing { .. } => ErrorCode::ParameterMissing,
+        RenderError::Invalid { .. } | RenderError::Repeated { .. } => ErrorCode::ParameterInvalid,
+    };
+    ApiError::new(code, error.to_string()).parameters(error.parameters())
+}
+
+/// Whether the pipe may be read with these scopes.
+fn is_readable(context: &Context, pipe: &ServedPipe) -> bool {
+    context
+        .principal
+        .scopes
+        .allow(ScopeType::PipesRead, &pipe.published.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_cannot_become_settings() {
+        let parameters = [(
+            "p_a".to_owned(),
+            "1&max_execution_time=0 '\u{e9}".to_owned(),
+        )];
+        assert_eq!(
+            query_string("database=d&query_id", "id", &parameters),
+            "database=d&query_id=id&param_p_a=1%26max_execution_time%3D0+%27%C3%A9"
+        );
+    }
+}

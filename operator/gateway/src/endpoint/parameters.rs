@@ -1,0 +1,155 @@
+//! A request's parameters: from its query string and, for POST, from a form or a
+//! JSON object in its body. What the body says counts more.
+
+use crate::error::{ApiError, ErrorCode};
+use aviary_sql::ParameterValues;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use url::form_urlencoded;
+
+/// Parameters are short; a body beyond this is a mistake.
+const LARGEST_BODY: usize = 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Reads all of them. Names that the pipe does not know do no harm.
+pub(super) async fn read(parts: &Parts, body: Incoming) -> Result<ParameterValues, ApiError> {
+    let mut values = ParameterValues::new();
+    if parts.method == Method::POST {
+        let body = collect(body).await?;
+        if !body.trim_ascii().is_empty() {
+            from_body(parts, &body, &mut values)?;
+        }
+    }
+    let Some(query) = parts.uri.query() else {
+        return Ok(values);
+    };
+    let in_body: Vec<String> = values.names().map(str::to_owned).collect();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !in_body.iter().any(|known| *known == name) {
+            values.push(name, value);
+        }
+    }
+    Ok(values)
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, ApiError> {
+    let collecting = tokio::time::timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
+    match collecting.await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
+            ErrorCode::BodyTooLarge,
+            format!("parameters in a body may take {LARGEST_BODY} bytes"),
+        )),
+        Ok(Err(_)) => Err(ApiError::new(ErrorCode::BodyInvalid, "the body broke off")),
+        Err(_) => Err(ApiError::new(
+            ErrorCode::BodyTimeout,
+            "the body stopped coming",
+        )),
+    }
+}
+
+fn from_body(parts: &Parts, body: &[u8], values: &mut ParameterValues) -> Result<(), ApiError> {
+    let media_type = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => from_json(body, values),
+        "application/x-www-form-urlencoded" => {
+            values.extend(form_urlencoded::parse(body));
+            Ok(())
+        }
+        _ => Err(ApiError::new(
+            ErrorCode::RequestInvalid,
+            "the body holds parameters: send it as application/json or application/x-www-form-urlencoded",
+        )),
+    }
+}
+
+fn from_json(body: &[u8], values: &mut ParameterValues) -> Result<(), ApiError> {
+    let not_an_object = |_| {
+        ApiError::new(
+            ErrorCode::RequestInvalid,
+            "the body is not a JSON object of parameters",
+        )
+    };
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(body).map_err(not_an_object)?;
+    for (name, raw) in members {
+        push_json(&name, raw.get(), values).ok_or_else(|| {
+            let message = format!("parameter `{name}`: expected a text, a number, true, false, null, or a list of them");
+            ApiError::new(ErrorCode::ParameterInvalid, message).parameters(std::slice::from_ref(&name))
+        })?;
+    }
+    Ok(())
+}
+
+/// Adds a value; numbers as they are written, so that wide ones keep their digits.
+fn push_json(name: &str, raw: &str, values: &mut ParameterValues) -> Option<()> {
+    match raw.as_bytes().first()? {
+        b'n' => {}
+        b'{' => return None,
+        b'[' => {
+            let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            if elements.is_empty() {
+                // The template language's empty list.
+                values.push(name, "");
+            }
+            for element in elements {
+                if element.get().starts_with(['[', '{', 'n']) {
+                    return None;
+                }
+                push_json(name, element.get(), values)?;
+            }
+        }
+        b'"' => values.push(name, serde_json::from_str::<String>(raw).ok()?),
+        _ => values.push(name, raw),
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Result<ParameterValues, ApiError> {
+        let mut values = ParameterValues::new();
+        from_json(text.as_bytes(), &mut values).map(|()| values)
+    }
+
+    #[test]
+    fn json_values_become_text() {
+        let values =
+            json(r#"{"a":"x\n","b":12345678901234567890123,"c":true,"d":null,"e":["p","q"]}"#)
+                .unwrap();
+        let expected = ParameterValues::from_iter([
+            ("a", "x\n"),
+            ("b", "12345678901234567890123"),
+            ("c", "true"),
+            ("e", "p"),
+            ("e", "q"),
+        ]);
+        assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused_by_name() {
+        let error = json(r#"{"good":1,"bad":{"x":1}}"#).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ParameterInvalid);
+        assert!(error.message().contains("`bad`"));
+        assert_eq!(json("[1]").unwrap_err().code(), ErrorCode::RequestInvalid);
+    }
+}

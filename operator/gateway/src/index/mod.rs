@@ -1,0 +1,130 @@
+//! Everything the gateway serves, in memory: fed object by object, read by every
+//! request through one pointer.
+//!
+//! `apply` and `delete` are all there is; where objects come from (`watch`, or a
+//! test) the index does not know. Readers see one snapshot for a whole request.
+
+mod served;
+mod state;
+
+pub(crate) use served::{Principal, ServedPipe, ServedWorkspace};
+pub(crate) use state::Snapshot;
+
+use crate::auth::TokenHash;
+use crate::metrics::Metrics;
+use crate::upstream::ReplicaSettings;
+use arc_swap::ArcSwap;
+use aviary_crds::published::{
+    PublishedDataSource, PublishedPipe, PublishedWorkspace, WorkspaceAccess,
+};
+use state::State;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The kinds of objects the gateway is told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `Workspace`.
+    Workspace,
+    /// `DataSource`.
+    DataSource,
+    /// `Pipe`.
+    Pipe,
+    /// The Secret with a workspace's users and token hashes.
+    Access,
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// An object, as far as it matters here.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Which object.
+    pub key: ObjectKey,
+    /// When it was made, and its uid: of two that claim one name, the older is served.
+    pub age: (i64, String),
+    /// What it publishes.
+    pub published: Published,
+}
+
+/// What an object publishes.
+#[derive(Clone, Debug)]
+pub enum Published {
+    /// Of a `Workspace`.
+    Workspace(PublishedWorkspace),
+    /// Of a `DataSource` and the workspace it names.
+    DataSource(String, PublishedDataSource),
+    /// Of a `Pipe` and the workspace it names.
+    Pipe(String, PublishedPipe),
+    /// Of a published-workspace Secret.
+    Access(WorkspaceAccess),
+}
+
+/// The index.
+pub struct Index {
+    state: Mutex<State>,
+    snapshot: ArcSwap<Snapshot>,
+}
+
+impl Index {
+    /// An index that serves nothing yet.
+    pub(crate) fn new(
+        replicas: ReplicaSettings,
+        ingestion: crate::ingest::Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State::new(replicas, ingestion, metrics)),
+            snapshot: ArcSwap::default(),
+        }
+    }
+
+    /// Adds an object, or what is new about it.
+    pub fn apply(&self, object: Object) {
+        self.change(|state| state.apply(object));
+    }
+
+    /// Forgets an object.
+    pub fn delete(&self, key: &ObjectKey) {
+        self.change(|state| state.delete(key));
+    }
+
+    /// Puts these in the place of all objects of a kind, at once: what was served
+    /// and still is among them is served throughout. Of `unreadable` objects,
+    /// which are there but not understood, what was served before stays.
+    pub fn replace(&self, kind: Kind, objects: Vec<Object>, unreadable: &[ObjectKey]) {
+        self.change(|state| state.replace(kind, objects, unreadable));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        // Stored under the lock, so that a later snapshot is never overwritten by an earlier one.
+        self.snapshot
+            .store(Arc::new(state.snapshot(&self.snapshot.load())));
+    }
+
+    /// Who presents this token, and the workspace it opens.
+    pub(crate) fn authenticate(
+        &self,
+        token: &TokenHash,
+    ) -> Option<(Arc<Principal>, Option<Arc<ServedWorkspace>>)> {
+        let snapshot = self.snapshot.load();
+        let principal = snapshot.principal(token)?;
+        Some((
+            Arc::clone(principal),
+            snapshot.workspace(&principal.workspace).cloned(),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

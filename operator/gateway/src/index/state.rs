@@ -1,0 +1,365 @@
+//! The writer's side of the index: every object as it was published, and how
+//! workspaces are put together from them.
+
+use super::served::{Parts, Principal, ServedPipe, ServedWorkspace, WorkspaceKey};
+use super::{Kind, Object, ObjectKey, Published};
+use crate::auth::{Scopes, TokenHash};
+use crate::ingest::{self, Intake, IntakeParts};
+use crate::metrics::Metrics;
+use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
+use aviary_crds::published::{
+    PublishedDataSource, PublishedPipe, PublishedWorkspace, WorkspaceAccess,
+};
+use aviary_sql::Template;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// What readers see.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    tokens: Arc<HashMap<TokenHash, Arc<Principal>>>,
+    workspaces: HashMap<WorkspaceKey, Arc<ServedWorkspace>>,
+}
+
+impl Snapshot {
+    pub(crate) fn principal(&self, token: &TokenHash) -> Option<&Arc<Principal>> {
+        // Found by hash, and then compared as a whole in constant time.
+        let (known, principal) = self.tokens.get_key_value(token)?;
+        known.matches(token).then_some(principal)
+    }
+
+    pub(crate) fn workspace(&self, key: &WorkspaceKey) -> Option<&Arc<ServedWorkspace>> {
+        self.workspaces.get(key)
+    }
+}
+
+/// Every object, and which workspaces are to be put together anew.
+pub(super) struct State {
+    registry: Registry,
+    ingestion: ingest::Settings,
+    metrics: Arc<Metrics>,
+    workspaces: BTreeMap<WorkspaceKey, PublishedWorkspace>,
+    /// By name of the Secret.
+    access: BTreeMap<ObjectKey, Arc<Access>>,
+    data_sources: BTreeMap<ObjectKey, DataSourceEntry>,
+    pipes: BTreeMap<ObjectKey, PipeEntry>,
+    stale: BTreeSet<WorkspaceKey>,
+    tokens_are_stale: bool,
+}
+
+/// A workspace's users and tokens.
+struct Access {
+    workspace: WorkspaceKey,
+    reader: Authorization,
+    writer: Authorization,
+    tokens: Vec<(TokenHash, Arc<Principal>)>,
+}
+
+struct DataSourceEntry {
+    workspace: WorkspaceKey,
+    age: (i64, String),
+    published: PublishedDataSource,
+}
+
+struct PipeEntry {
+    workspace: WorkspaceKey,
+    age: (i64, String),
+    served: Arc<ServedPipe>,
+}
+
+impl State {
+    pub(super) fn new(
+        replicas: ReplicaSettings,
+        ingestion: ingest::Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            registry: Registry::new(replicas, Arc::clone(&metrics)),
+            ingestion,
+            metrics,
+            workspaces: BTreeMap::new(),
+            access: BTreeMap::new(),
+            data_sources: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            tokens_are_stale: false,
+        }
+    }
+
+    pub(super) fn apply(&mut self, object: Object) {
+        let Object {
+            key,
+            age,
+            published,
+        } = object;
+        match published {
+            Published::Workspace(published) => {
+                let key = WorkspaceKey::of(&key);
+                if self.workspaces.get(&key) != Some(&published) {
+                    self.workspaces.insert(key.clone(), published);
+                    self.stale.insert(key);
+                }
+            }
+            Published::DataSource(workspace, published) => {
+                let workspace = WorkspaceKey::new(&key.namespace, &workspace);
+                let same = |old: &DataSourceEntry| {
+                    old.published == published && old.workspace == workspace && old.age == age
+                };
+                if !self.data_sources.get(&key).is_some_and(same) {
+                    self.delete(&key);
+                    self.stale.insert(workspace.clone());
+                    self.data_sources.insert(
+                        key,
+                        DataSourceEntry {
+                            workspace,
+                            age,
+                            published,
+                        },
+                    );
+                }
+            }
+            Published::Pipe(workspace, published) => {
+                self.apply_pipe(key, age, &workspace, published)
+            }
+            Published::Access(access) => self.apply_access(key, &access),
+        }
+    }
+
+    fn apply_pipe(
+        &mut self,
+        key: ObjectKey,
+        age: (i64, String),
+        workspace: &str,
+        published: PublishedPipe,
+    ) {
+        let workspace = WorkspaceKey::new(&key.namespace, workspace);
+        let same = |old: &PipeEntry| {
+            old.served.published == published && old.workspace == workspace && old.age == age
+        };
+        if self.pipes.get(&key).is_some_and(same) {
+            return;
+        }
+        match Template::parse(&published.template) {
+            Ok(template) => {
+                self.delete(&key);
+                self.stale.insert(workspace.clone());
+                let served = Arc::new(ServedPipe {
+                    published,
+                    template,
+                });
+                self.pipes.insert(
+                    key,
+                    PipeEntry {
+                        workspace,
+                        age,
+                        served,
+                    },
+                );
+            }
+            // The revision before it stays live.
+            Err(error) => {
+                tracing::warn!(namespace = key.namespace, pipe = key.name, %error, "published template is not understood")
+            }
+        }
+    }
+
+    fn apply_access(&mut self, key: ObjectKey, access: &WorkspaceAccess) {
+        self.delete(&key);
+        let workspace = WorkspaceKey::new(&access.namespace, &access.workspace);
+        let tokens = access.tokens.iter().filter_map(|token| {
+            let principal = Principal {
+                workspace: workspace.clone(),
+                scopes: Scopes::new(token.scopes.clone()),
+            };
+            Some((TokenHash::from_hex(&token.sha256)?, Arc::new(principal)))
+        });
+        let access = Access {
+            reader: Authorization::basic(&access.reader.name, &access.reader.password),
+            writer: Authorization::basic(&access.writer.name, &access.writer.password),
+            tokens: tokens.collect(),
+            workspace: workspace.clone(),
+        };
+        self.access.insert(key, Arc::new(access));
+        self.stale.insert(workspace);
+        self.tokens_are_stale = true;
+    }
+
+    pub(super) fn delete(&mut self, key: &ObjectKey) {
+        let workspace = match key.kind {
+            Kind::Workspace => {
+                let key = WorkspaceKey::of(key);
+                self.workspaces.remove(&key).map(|_| key)
+            }
+            Kind::DataSource => self.data_sources.remove(key).map(|old| old.workspace),
+            Kind::Pipe => self.pipes.remove(key).map(|old| old.workspace),
+            Kind::Access => {
+                self.tokens_are_stale = true;
+                self.access.remove(key).map(|old| old.workspace.clone())
+            }
+        };
+        self.stale.extend(workspace);
+    }
+
+    pub(super) fn replace(&mut self, kind: Kind, objects: Vec<Object>, unreadable: &[ObjectKey]) {
+        let kept: BTreeSet<&ObjectKey> = objects
+            .iter()
+            .map(|object| &object.key)
+            .chain(unreadable)
+            .collect();
+        let gone: Vec<ObjectKey> = self
+            .keys(kind)
+            .into_iter()
+            .filter(|key| !kept.contains(key))
+            .collect();
+        gone.iter().for_each(|key| self.delete(key));
+        objects.into_iter().for_each(|object| self.apply(object));
+    }
+
+    fn keys(&self, kind: Kind) -> Vec<ObjectKey> {
+        match kind {
+            Kind::Workspace => self
+                .workspaces
+                .keys()
+                .map(|key| ObjectKey {
+                    kind,
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                })
+                .collect(),
+            Kind::DataSource => self.data_sources.keys().cloned().collect(),
+            Kind::Pipe => self.pipes.keys().cloned().collect(),
+            Kind::Access => self.access.keys().cloned().collect(),
+        }
+    }
+
+    /// The snapshot after all changes so far, made from the one before.
+    pub(super) fn snapshot(&mut self, previous: &Snapshot) -> Snapshot {
+        let mut workspaces = previous.workspaces.clone();
+        for key in std::mem::take(&mut self.stale) {
+            match self.serve(&key, previous.workspaces.get(&key).map(Arc::as_ref)) {
+                Some(workspace) => workspaces.insert(key, Arc::new(workspace)),
+                None => workspaces.remove(&key),
+            };
+        }
+        let tokens = match std::mem::take(&mut self.tokens_are_stale) {
+            true => Arc::new(self.tokens()),
+            false => Arc::clone(&previous.tokens),
+        };
+        self.metrics.served("workspace", workspaces.len());
+        self.metrics.served("datasource", self.data_sources.len());
+        self.metrics.served("pipe", self.pipes.len());
+        Snapshot { tokens, workspaces }
+    }
+
+    fn tokens(&self) -> HashMap<TokenHash, Arc<Principal>> {
+        let mut tokens = HashMap::new();
+        for access in self.access.values() {
+            for (hash, principal) in &access.tokens {
+                // The same value in two workspaces cannot say which it opens; the first keeps it.
+                let holder = tokens.entry(*hash).or_insert_with(|| Arc::clone(principal));
+                if holder.workspace != principal.workspace {
+                    tracing::warn!(
+                        namespace = principal.workspace.namespace,
+                        workspace = principal.workspace.name,
+                        "a token of this workspace opens another one already"
+                    );
+                }
+            }
+        }
+        tokens
+    }
+
+    fn serve(
+        &mut self,
+        key: &WorkspaceKey,
+        previous: Option<&ServedWorkspace>,
+    ) -> Option<ServedWorkspace> {
+        let published = self.workspaces.get(key)?.clone();
+        let access = self
+            .access
+            .values()
+            .find(|access| access.workspace == *key)?
+            .clone();
+        let members = self.registry.resolve(&published.replica_urls);
+        let replicas = reuse_replicas(previous, members);
+        let mut pipes = BTreeMap::new();
+        for entry in oldest_first(&self.pipes, key, |entry| (&entry.workspace, &entry.age)) {
+            pipes
+                .entry(entry.served.published.name.clone())
+                .or_insert_with(|| Arc::clone(&entry.served));
+        }
+        let mut intakes = HashMap::new();
+        for entry in oldest_first(&self.data_sources, key, |entry| {
+            (&entry.workspace, &entry.age)
+        }) {
+            let name = entry.published.name.clone();
+            let serve = || self.serve_intake(entry, &published, &access, &replicas, previous);
+            intakes.entry(name).or_insert_with(serve);
+        }
+        let reader = access.reader.clone();
+        let parts = Parts {
+            key: key.clone(),
+            published,
+            replicas,
+            reader,
+            pipes,
+            intakes,
+        };
+        Some(ServedWorkspace::new(parts, previous))
+    }
+
+    /// A data source that is as before stays the very same, with the rows it is
+    /// just gathering.
+    fn serve_intake(
+        &self,
+        entry: &DataSourceEntry,
+        workspace: &PublishedWorkspace,
+        access: &Access,
+        replicas: &Arc<Replicas>,
+        previous: Option<&ServedWorkspace>,
+    ) -> Arc<Intake> {
+        let parts = IntakeParts {
+            database: workspace.database.clone(),
+            published: entry.published.clone(),
+            replicas: Arc::clone(replicas),
+            writer: access.writer.clone(),
+            reader: access.reader.clone(),
+        };
+        let same = previous
+            .and_then(|old| old.intakes.get(&entry.published.name))
+            .filter(|old| old.is_made_from(&parts));
+        same.map_or_else(
+            || Arc::new(Intake::new(parts, self.ingestion.clone())),
+            Arc::clone,
+        )
+    }
+}
+
+fn reuse_replicas(previous: Option<&ServedWorkspace>, members: Vec<Arc<Replica>>) -> Arc<Replicas> {
+    match previous.filter(|old| old.replicas.same(&members)) {
+        Some(old) => Arc::clone(&old.replicas),
+        None => Arc::new(Replicas::new(members)),
+    }
+}
+
+/// The objects of a workspace, oldest first: of two that claim a name, the first keeps it.
+fn oldest_first<'a, E>(
+    objects: &'a BTreeMap<ObjectKey, E>,
+    workspace: &WorkspaceKey,
+    of: impl Fn(&E) -> (&WorkspaceKey, &(i64, String)),
+) -> Vec<&'a E> {
+    let kind = objects.keys().next().map(|key| key.kind);
+    let first = kind.map(|kind| ObjectKey {
+        kind,
+        namespace: workspace.namespace.clone(),
+        name: String::new(),
+    });
+    let namespace = first.into_iter().flat_map(|first| objects.range(first..));
+    let mut entries: Vec<&E> = namespace
+        .take_while(|(key, _)| key.namespace == workspace.namespace)
+        .map(|(_, entry)| entry)
+        .filter(|entry| of(entry).0 == workspace)
+        .collect();
+    entries.sort_by(|a, b| of(a).1.cmp(of(b).1));
+    entries
+}

@@ -1,0 +1,331 @@
+//! Rows on their way into a landing table, column by column, as ClickHouse's
+//! `Native` format wants them: it takes such a block as it is, without parsing.
+
+use aviary_crds::published::PublishedColumn;
+use bytes::Bytes;
+
+/// The columns that every landing table has after those of its data source.
+pub(crate) const RAW_COLUMN: &str = "c__row";
+pub(crate) const ERROR_COLUMN: &str = "c__error";
+pub(crate) const IMPORT_COLUMN: &str = "c__import_id";
+
+/// Pieces of an encoded block are at least this long, where they can be.
+const PIECE: usize = 256 * 1024;
+
+/// Rows of one or more requests.
+#[derive(Debug)]
+pub(crate) struct Block {
+    columns: Vec<Column>,
+    raw: Texts,
+    errors: Texts,
+    /// Whose rows: so many of the first import, so many of the next.
+    imports: Vec<(String, usize)>,
+    rows: usize,
+}
+
+/// A `Nullable(String)` column.
+#[derive(Debug, Default)]
+struct Column {
+    nulls: Vec<u8>,
+    texts: Texts,
+}
+
+/// Texts, each after its length.
+#[derive(Debug, Default)]
+struct Texts(Vec<u8>);
+
+impl Block {
+    /// An empty block for the rows of one import.
+    pub(crate) fn new(columns: usize, import_id: &str) -> Self {
+        Self {
+            columns: (0..columns).map(|_| Column::default()).collect(),
+            raw: Texts::default(),
+            errors: Texts::default(),
+            imports: vec![(import_id.to_owned(), 0)],
+            rows: 0,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let columns: usize = self
+            .columns
+            .iter()
+            .map(|column| column.nulls.len() + column.texts.0.len())
+            .sum();
+        columns + self.raw.0.len() + self.errors.0.len()
+    }
+
+    /// The imports whose rows it holds.
+    pub(crate) fn imports(&self) -> impl Iterator<Item = &str> {
+        self.imports.iter().map(|(import_id, _)| import_id.as_str())
+    }
+
+    /// Adds the value of a column to the row that is being added. Every column
+    /// gets one, in any order, and then comes [`Self::end_row`].
+    pub(crate) fn value(&mut self, column: usize, value: Option<&[u8]>) {
+        let column = &mut self.columns[column];
+        column.nulls.push(value.is_none().into());
+        column.texts.push(value.unwrap_or_default());
+    }
+
+    /// Ends a row.
+    pub(crate) fn end_row(&mut self) {
+        self.raw.push(b"");
+        self.errors.push(b"");
+        self.count_row();
+    }
+
+    /// Adds a record that cannot be split into values, as it is, and why.
+    pub(crate) fn reject(&mut self, raw: &[u8], reason: &str) {
+        for column in &mut self.columns {
+            column.nulls.push(1);
+            column.texts.push(b"");
+        }
+        self.raw.push(raw);
+        self.errors.push(reason.as_bytes());
+        self.count_row();
+    }
+
+    fn count_row(&mut self) {
+        self.rows += 1;
+        if let Some((_, count)) = self.imports.last_mut() {
+            *count += 1;
+        }
+    }
+
+    /// Takes the rows of another block of the same table.
+    pub(crate) fn append(&mut self, other: Self) {
+        for (column, more) in self.columns.iter_mut().zip(other.columns) {
+            column.nulls.extend_from_slice(&more.nulls);
+            column.texts.0.extend_from_slice(&more.texts.0);
+        }
+        self.raw.0.extend_from_slice(&other.raw.0);
+        self.errors.0.extend_from_slice(&other.errors.0);
+        self.imports.extend(other.imports);
+        self.rows += other.rows;
+    }
+
+    /// The block in `Native` format.
+    pub(crate) fn encode(self, columns: &[PublishedColumn]) -> Vec<Bytes> {
+        let mut pieces = Pieces::default();
+        pieces.number(self.columns.len() + 3);
+        pieces.number(self.rows);
+        for (name, column) in columns.iter().zip(self.columns) {
+            pieces.text(&name.name);
+            pieces.text("Nullable(String)");
+            pieces.bytes(column.nulls);
+            pieces.bytes(column.texts.0);
+        }
+        for (name, texts) in [(RAW_COLUMN, self.raw), (ERROR_COLUMN, self.errors)] {
+            pieces.text(name);
+            pieces.text("String");
+            pieces.bytes(texts.0);
+        }
+        pieces.text(IMPORT_COLUMN);
+        pieces.text("String");
+        for (import_id, count) in &self.imports {
+            for _ in 0..*count {
+                pieces.text(import_id);
+            }
+        }
+        pieces.finish()
+    }
+}
+
+impl Texts {
+    fn push(&mut self, text: &[u8]) {
+        write_number(&mut self.0, text.len());
+        self.0.extend_from_slice(text);
+    }
+}
+
+/// LEB128, as ClickHouse writes lengths.
+fn write_number(output: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        output.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    output.push(number as u8);
+}
+
+/// Gathers small writes and passes big ones on without copying them.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl Pieces {
+    fn number(&mut self, number: usize) {
+        write_number(&mut self.open, number);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len());
+        self.open.extend_from_slice(text.as_bytes());
+        if self.open.len() >= PIECE {
+            self.close();
+        }
+    }
+
+    fn bytes(&mut self, bytes: Vec<u8>) {
+        if self.open.len() + bytes.len() < PIECE {
+            self.open.extend_from_slice(&bytes);
+        } else {
+            self.close();
+            self.done.push(bytes.into());
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.close();
+        self.done
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Reads a block back.
+
+    use super::Block;
+
+    /// A row as it was added.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) enum Row {
+        Values(Vec<Option<Vec<u8>>>),
+        Rejected { raw: Vec<u8>, reason: String },
+    }
+
+    impl Row {
+        pub(crate) fn values(values: &[Option<&str>]) -> Self {
+            Self::Values(
+                values
+                    .iter()
+                    .map(|value| value.map(|value| value.as_bytes().to_vec()))
+                    .collect(),
+            )
+        }
+
+        pub(crate) fn rejected(raw: &str, reason: &str) -> Self {
+            Self::Rejected {
+                raw: raw.as_bytes().to_vec(),
+                reason: reason.to_owned(),
+            }
+        }
+    }
+
+    pub(crate) fn rows(block: &Block) -> Vec<Row> {
+        let raw = texts(&block.raw.0);
+        let errors = texts(&block.errors.0);
+        let columns: Vec<Vec<Vec<u8>>> = block
+            .columns
+            .iter()
+            .map(|column| texts(&column.texts.0))
+            .collect();
+        assert!(
+            columns
+                .iter()
+                .chain([&raw, &errors])
+                .all(|column| column.len() == block.rows)
+        );
+        (0..block.rows)
+            .map(|row| match errors[row].is_empty() {
+                false => Row::Rejected {
+                    raw: raw[row].clone(),
+                    reason: String::from_utf8(errors[row].clone()).unwrap(),
+                },
+                true => Row::Values(
+                    block
+                        .columns
+                        .iter()
+                        .zip(&columns)
+                        .map(|(column, texts)| (column.nulls[row] == 0).then(|| texts[row].clone()))
+                        .collect(),
+                ),
+            })
+            .collect()
+    }
+
+    fn texts(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut texts = Vec::new();
+        while !bytes.is_empty() {
+            let mut length = 0;
+            for shift in (0..).step_by(7) {
+                let (&byte, rest) = bytes.split_first().unwrap();
+                bytes = rest;
+                length |= usize::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            let (text, rest) = bytes.split_at(length);
+            texts.push(text.to_vec());
+            bytes = rest;
+        }
+        texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Row, rows};
+    use super::*;
+
+    fn column(name: &str) -> PublishedColumn {
+        PublishedColumn {
+            name: name.to_owned(),
+            column_type: "Int32".to_owned(),
+            json_path: format!("$.{name}"),
+            has_default: false,
+        }
+    }
+
+    #[test]
+    fn a_block_is_encoded_as_native() {
+        let mut block = Block::new(1, "i");
+        block.value(0, Some(b"ab"));
+        block.end_row();
+        block.reject(b"x,y", "why");
+        let encoded: Vec<u8> = block.encode(&[column("n")]).concat();
+        let expected = [
+            b"\x04\x02".as_slice(),
+            b"\x01n\x10Nullable(String)\x00\x01\x02ab\x00",
+            b"\x06c__row\x06String\x00\x03x,y",
+            b"\x08c__error\x06String\x00\x03why",
+            b"\x0cc__import_id\x06String\x01i\x01i",
+        ];
+        assert_eq!(encoded, expected.concat());
+    }
+
+    #[test]
+    fn blocks_are_joined_in_order() {
+        let long = vec![b'z'; 300];
+        let mut first = Block::new(2, "a");
+        first.value(1, None);
+        first.value(0, Some(&long));
+        first.end_row();
+        let mut second = Block::new(2, "b");
+        second.reject(b"?", "no");
+        first.append(second);
+        assert_eq!(first.rows(), 2);
+        assert_eq!(first.imports().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(
+            rows(&first),
+            [
+                Row::Values(vec![Some(long), None]),
+                Row::rejected("?", "no")
+            ]
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! The body of a request as a stream of plain bytes: decompressed, no larger
+//! than allowed, and given up when the client sends nothing for too long.
+
+use crate::error::{ApiError, ErrorCode};
+use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::io;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+/// How much is decompressed at a time.
+const PLAIN_PIECE: usize = 128 * 1024;
+
+/// The plain bytes of a body.
+pub(super) struct PlainBody {
+    pieces: BoxStream<'static, io::Result<Bytes>>,
+    encoding: Encoding,
+    limit: u64,
+    taken: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Deflate,
+    Zstd,
+}
+
+impl PlainBody {
+    /// Refuses a body that says of itself that it is too large, or compressed in
+    /// a way that is not known.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: Incoming,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Self, ApiError> {
+        let encoding = encoding(headers)?;
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large(limit));
+        }
+        let received = received(body, patience);
+        let pieces = match encoding {
+            Encoding::Identity => received,
+            Encoding::Gzip => {
+                let mut decoder = GzipDecoder::new(StreamReader::new(received));
+                decoder.multiple_members(true);
+                plain(decoder)
+            }
+            Encoding::Deflate => plain(ZlibDecoder::new(StreamReader::new(received))),
+            Encoding::Zstd => {
+                let mut decoder = ZstdDecoder::new(StreamReader::new(received));
+                decoder.multiple_members(true);
+                plain(decoder)
+            }
+        };
+        Ok(Self {
+            pieces,
+            encoding,
+            limit,
+            taken: 0,
+        })
+    }
+
+    /// The next bytes; nothing at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let piece = self
+            .pieces
+            .try_next()
+            .await
+            .map_err(|error| self.explain(&error))?;
+        self.taken += piece.as_ref().map_or(0, Bytes::len) as u64;
+        if self.taken > self.limit {
+            return Err(too_large(self.limit));
+        }
+        Ok(piece)
+    }
+
+    fn explain(&self, error: &io::Error) -> ApiError {
+        let encoding = match self.encoding {
+            Encoding::Identity => None,
+            Encoding::Gzip => Some("gzip"),
+            Encoding::Deflate => Some("deflate"),
+            Encoding::Zstd => Some("zstd"),
+        };
+        match (error.kind(), encoding) {
+            (io::ErrorKind::TimedOut, _) => {
+                ApiError::new(ErrorCode::BodyTimeout, "the body stopped coming")
+            }
+            (io::ErrorKind::ConnectionAborted, _) | (_, None) => {
+                ApiError::new(ErrorCode::BodyInvalid, "the body broke off")
+            }
+            (_, Some(encoding)) => ApiError::new(
+                ErrorCode::BodyInvalid,
+                format!("the body is not {encoding} to its end, as Content-Encoding says"),
+            ),
+        }
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+    let value = headers
+        .get(header::CONTENT_ENCODING)
+        .map_or(&b""[..], |value| value.as_bytes().trim_ascii());
+    match value.to_ascii_lowercase().as_slice() {
+        b"" | b"identity" => Ok(Encoding::Identity),
+        b"gzip" | b"x-gzip" => Ok(Encoding::Gzip),
+        b"deflate" => Ok(Encoding::Deflate),
+        b"zstd" => Ok(Encoding::Zstd),
+        _ => Err(ApiError::new(
+            ErrorCode::EncodingUnknown,
+            "Content-Encoding must be gzip, zstd, deflate, or absent",
+        )),
+    }
+}
+
+fn too_large(limit: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format!(
+            "the body is larger than {limit} bytes, the workspace's limits.bodySize: send it in parts"
+        ),
+    )
+}
+
+fn received(body: Incoming, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::try_unfold(body, move |mut body| async move {
+        loop {
+            let frame = tokio::time::timeout(patience, body.frame());
+            match frame
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some((data, body)));
+                    }
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+fn plain(decoder: impl AsyncRead + Send + 'static) -> BoxStream<'static, io::Result<Bytes>> {
+    ReaderStream::with_capacity(decoder, PLAIN_PIECE).boxed()
+}

@@ -1,0 +1,104 @@
+//! Ingestion: from a request's body to rows in ClickHouse.
+//!
+//! ```text
+//! body -> decompress -> split into records -> block -> queue -> INSERT into <ds>__landing
+//!         (body)        (csv, ndjson)         (block)  (queue)  (store)
+//! ```
+//!
+//! The landing table's views put every row either into the table or into the
+//! quarantine, so nothing here judges a value. A row is acknowledged when
+//! ClickHouse has said that it is stored, never before.
+
+mod block;
+mod body;
+mod csv;
+mod json;
+mod json_path;
+mod lines;
+mod ndjson;
+mod parquet;
+mod queue;
+mod request;
+mod store;
+mod upload;
+
+pub(crate) use request::{handle_append, handle_events};
+
+use crate::upstream::{Authorization, Replicas};
+use aviary_crds::published::PublishedDataSource;
+use json_path::Paths;
+use queue::Queue;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use tokio::sync::Semaphore;
+
+/// How ingestion uses memory and time.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// A block is sent when it is about this large.
+    pub(crate) block_bytes: usize,
+    /// What all blocks together may use.
+    pub(crate) memory: Arc<Memory>,
+    /// How long an INSERT may take.
+    pub(crate) insert_timeout: Duration,
+    /// How long a client may send nothing.
+    pub(crate) body_timeout: Duration,
+}
+
+/// The memory of blocks, in units of [`Memory::UNIT`] bytes.
+pub(crate) struct Memory(Arc<Semaphore>);
+
+/// What an intake is made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct IntakeParts {
+    pub(crate) database: String,
+    pub(crate) published: PublishedDataSource,
+    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) writer: Authorization,
+    pub(crate) reader: Authorization,
+}
+
+/// Where the rows of a data source go in.
+pub(crate) struct Intake {
+    parts: IntakeParts,
+    paths: Arc<Paths>,
+    store: Arc<Store>,
+    queue: Arc<Queue>,
+    settings: Settings,
+}
+
+impl Intake {
+    pub(crate) fn new(parts: IntakeParts, settings: Settings) -> Self {
+        let paths = parts
+            .published
+            .columns
+            .iter()
+            .map(|column| column.json_path.as_str());
+        let paths = Paths::new(paths).unwrap_or_else(|error| {
+            tracing::warn!(database = parts.database, data_source = parts.published.name, %error, "columns are found by their names");
+            Paths::by_name(parts.published.columns.iter().map(|column| column.name.as_str()))
+        });
+        let store = Arc::new(Store::new(&parts, settings.insert_timeout));
+        Self {
+            paths: Arc::new(paths),
+            queue: Queue::new(Arc::clone(&store), settings.block_bytes),
+            store,
+            parts,
+            settings,
+        }
+    }
+
+    /// Whether a new intake from these parts would be the same.
+    pub(crate) fn is_made_from(&self, parts: &IntakeParts) -> bool {
+        self.parts == *parts
+    }
+}
+
+impl Memory {
+    const UNIT: usize = 64 * 1024;
+
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / Self::UNIT).max(1))))
+    }
+}

@@ -1,0 +1,164 @@
+//! Group commit: blocks that wait while ClickHouse is busy with others go
+//! together in the next INSERT.
+//!
+//! An idle queue sends at once, so a single event waits for nothing; a busy one
+//! makes few large INSERTs out of many small requests, which is what ClickHouse
+//! wants. Nobody is answered before the INSERT that holds their rows is.
+
+use super::block::Block;
+use super::store::{Store, StoreError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// INSERTs at once for one data source. The second is for full blocks only: while
+/// ClickHouse works on one, the other travels.
+const MOST_FLUSHES: usize = 2;
+/// Imports in one INSERT, which is also how many are asked about in one query.
+const MOST_IMPORTS: usize = 1000;
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Rows of its import that are in quarantine so far, if that could be told.
+    pub(super) quarantined: Option<u64>,
+}
+
+type Outcome = Result<Stored, StoreError>;
+
+/// The blocks of one data source that wait to be stored.
+pub(super) struct Queue {
+    store: Arc<Store>,
+    full: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    waiting_bytes: usize,
+    flushes: usize,
+}
+
+struct Waiting {
+    block: Block,
+    /// The memory of the block, given back when it is stored.
+    memory: Option<OwnedSemaphorePermit>,
+    done: oneshot::Sender<Outcome>,
+}
+
+impl Queue {
+    pub(super) fn new(store: Arc<Store>, full: usize) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            full,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Queues a block; the receiver learns what became of it.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        block: Block,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> oneshot::Receiver<Outcome> {
+        let (done, outcome) = oneshot::channel();
+        let mut state = self.state();
+        state.waiting_bytes += block.size();
+        state.waiting.push(Waiting {
+            block,
+            memory,
+            done,
+        });
+        let room = match state.flushes {
+            0 => true,
+            1..MOST_FLUSHES => state.waiting_bytes >= self.full,
+            _ => false,
+        };
+        if room {
+            state.flushes += 1;
+            tokio::spawn(Arc::clone(self).flush());
+        }
+        outcome
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores what waits until nothing does.
+    async fn flush(self: Arc<Self>) {
+        while let Some(group) = self.next_group() {
+            let mut senders = Vec::with_capacity(group.len());
+            let mut blocks = group.into_iter().map(|waiting| {
+                let import_id = waiting
+                    .block
+                    .imports()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                senders.push((import_id, waiting.done, waiting.memory));
+                waiting.block
+            });
+            let Some(mut block) = blocks.next() else {
+                continue;
+            };
+            blocks.for_each(|more| block.append(more));
+            let outcome = self.store(block).await;
+            for (import_id, done, _memory) in senders {
+                let own = outcome
+                    .as_ref()
+                    .map_err(StoreError::clone)
+                    .map(|counts| Stored {
+                        quarantined: counts
+                            .as_ref()
+                            .map(|counts| counts.get(&import_id).copied().unwrap_or(0)),
+                    });
+                // A client that left does not want to know.
+                let _ = done.send(own);
+            }
+        }
+    }
+
+    async fn store(&self, block: Block) -> Result<Option<HashMap<String, u64>>, StoreError> {
+        let imports: Vec<String> = block.imports().map(str::to_owned).collect();
+        let replica = self.store.insert(block).await.inspect_err(|error| {
+            tracing::warn!(table = self.store.landing(), ?error, "rows are not stored");
+        })?;
+        let counts = self
+            .store
+            .quarantined(&replica, imports.iter().map(String::as_str))
+            .await;
+        if counts.is_none() {
+            tracing::warn!(
+                table = self.store.landing(),
+                "rows are stored, and their quarantine cannot be counted"
+            );
+        }
+        Ok(counts)
+    }
+
+    /// The blocks of the next INSERT; nothing, and one flush less, when none wait.
+    fn next_group(&self) -> Option<Vec<Waiting>> {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            state.flushes -= 1;
+            return None;
+        }
+        let mut size = 0;
+        let count = state
+            .waiting
+            .iter()
+            .take(MOST_IMPORTS)
+            .take_while(|waiting| {
+                let room = size < self.full;
+                size += waiting.block.size();
+                room
+            })
+            .count();
+        let group: Vec<Waiting> = state.waiting.drain(..count).collect();
+        let taken: usize = group.iter().map(|waiting| waiting.block.size()).sum();
+        state.waiting_bytes -= taken;
+        Some(group)
+    }
+}

@@ -1,0 +1,197 @@
+//! The gateway as a server: takes connections, and ends without breaking a request.
+
+use crate::GatewayError;
+use crate::args::GatewayArgs;
+use crate::body::Body;
+use crate::client_stream::ClientStream;
+use crate::index::Index;
+use crate::ingest::{self, Memory};
+use crate::metrics::Metrics;
+use crate::service::{Service, plain};
+use crate::upstream::ReplicaSettings;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The head of a request, its URL included, is no larger.
+const LARGEST_HEAD: usize = 128 * 1024;
+/// How often a replica that is away is looked at.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// When the system has no file handle left for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A gateway. Feed its [`Index`], and serve.
+#[derive(Clone)]
+pub struct Gateway {
+    service: Arc<Service>,
+    args: Arc<GatewayArgs>,
+}
+
+impl Gateway {
+    /// A gateway that serves nothing yet. Knows nothing of Kubernetes.
+    pub fn new(args: GatewayArgs) -> Result<Self, GatewayError> {
+        let metrics = Arc::new(Metrics::new());
+        let replicas = ReplicaSettings {
+            connect_timeout: args.connect_timeout.get(),
+            probe_interval: PROBE_INTERVAL,
+            tls: tls()?,
+        };
+        let ingestion = ingest::Settings {
+            block_bytes: args.insert_block.get() as usize,
+            memory: Arc::new(Memory::new(args.insert_memory.get() as usize)),
+            insert_timeout: args.insert_timeout.get(),
+            body_timeout: args.body_timeout.get(),
+        };
+        let service = Service {
+            index: Arc::new(Index::new(replicas, ingestion, Arc::clone(&metrics))),
+            metrics,
+            ready: Arc::new(AtomicBool::new(false)),
+        };
+        Ok(Self {
+            service: Arc::new(service),
+            args: Arc::new(args),
+        })
+    }
+
+    /// What is served.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.service.index
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.service.metrics
+    }
+
+    /// Says whether requests should be sent here.
+    pub fn set_ready(&self, ready: bool) {
+        self.service.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Serves clients until `stop`; then ends connections as their requests end,
+    /// and returns when all have, or when the time for that is over.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    connections.spawn(self.clone().connection(socket, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(self.args.drain_timeout.get(), connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = connections.len(),
+                "requests in flight are broken off"
+            );
+        }
+    }
+
+    async fn connection(self, socket: TcpStream, stop: CancellationToken) {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "set TCP_NODELAY");
+        }
+        let stream = ClientStream::new(socket, self.args.write_timeout.get());
+        let service =
+            service_fn(|request| async { Ok::<_, Infallible>(self.service.answer(request).await) });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.args.header_timeout.get())
+            .max_buf_size(LARGEST_HEAD)
+            .serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz` for as long as the process lives.
+    pub async fn serve_metrics(&self, listener: TcpListener) {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let service = Arc::clone(&self.service);
+            tokio::spawn(async move {
+                let answer = service_fn(|request: Request<Incoming>| {
+                    let response = observe(&service, request.uri().path());
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(socket), answer);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection for metrics ended early");
+                }
+            });
+        }
+    }
+}
+
+fn observe(service: &Service, path: &str) -> Response<Body> {
+    match path {
+        "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/readyz" => service.readiness(),
+        "/metrics" => {
+            let mut response = Response::new(Body::full(Bytes::from(service.metrics.encode())));
+            let media_type = HeaderValue::from_static(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            );
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, media_type);
+            response
+        }
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz and /readyz\n",
+        ),
+    }
+}
+
+/// For replicas behind `https`: the certificate authorities of the system.
+fn tls() -> Result<TlsConnector, GatewayError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| GatewayError::Tls(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,120 @@
+//! From a request to its answer: the route, the token, the rate, and then the
+//! handler. Errors become answers here and nowhere else.
+
+use crate::auth;
+use crate::body::Body;
+use crate::context::Context;
+use crate::endpoint;
+use crate::error::{ApiError, ErrorCode};
+use crate::index::Index;
+use crate::ingest;
+use crate::metrics::{Measured, Metrics, RouteKind};
+use crate::request_id::RequestId;
+use crate::route::{Route, route};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What all connections share.
+pub(crate) struct Service {
+    pub(crate) index: Arc<Index>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ready: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// Answers a request, whatever happens.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let request_id = RequestId::new();
+        let (parts, body) = request.into_parts();
+        let route = match route(&parts.method, parts.uri.path()) {
+            Ok(Route::Health) => return plain(StatusCode::OK, "ok\n"),
+            Ok(Route::Ready) => return self.readiness(),
+            Ok(route) => route,
+            Err(error) => {
+                let mut measured = Measured::start(Arc::clone(&self.metrics), RouteKind::Other);
+                measured.status(error.code().status().as_u16());
+                return error.into_response(&request_id);
+            }
+        };
+        let mut measured = Some(Measured::start(Arc::clone(&self.metrics), route.kind()));
+        let result = self
+            .handle(route, &request_id, &parts, body, &mut measured)
+            .await;
+        let response = result.unwrap_or_else(|error| {
+            tracing::debug!(
+                request_id = request_id.as_str(),
+                code = error.code().as_str(),
+                "refused"
+            );
+            error.into_response(&request_id)
+        });
+        // A streamed answer has taken it along, to count when its last byte is sent.
+        if let Some(measured) = &mut measured {
+            measured.status(response.status().as_u16());
+        }
+        response
+    }
+
+    pub(crate) fn readiness(&self) -> Response<Body> {
+        match self.ready.load(Ordering::Relaxed) {
+            true => plain(StatusCode::OK, "ready\n"),
+            false => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
+
+    async fn handle(
+        &self,
+        route: Route<'_>,
+        request_id: &RequestId,
+        parts: &http::request::Parts,
+        body: Incoming,
+        measured: &mut Option<Measured>,
+    ) -> Result<Response<Body>, ApiError> {
+        let context = self.authenticate(request_id, parts)?;
+        if let Some(workspace) = &context.served {
+            workspace.rate.admit()?;
+        }
+        match route {
+            Route::Endpoint { pipe, format } => {
+                endpoint::handle(&context, pipe, format, parts, body, measured).await
+            }
+            Route::Pipes => endpoint::handle_list(&context),
+            Route::OpenApi => endpoint::handle_openapi(&context),
+            Route::Events => ingest::handle_events(&context, parts, body).await,
+            Route::Append => ingest::handle_append(&context, parts, body).await,
+            Route::Health | Route::Ready => Ok(self.readiness()),
+        }
+    }
+
+    fn authenticate(
+        &self,
+        request_id: &RequestId,
+        parts: &http::request::Parts,
+    ) -> Result<Context, ApiError> {
+        let token = auth::presented(&parts.headers, parts.uri.query().unwrap_or_default());
+        let token = token.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::TokenMissing,
+                "give a token: `Authorization: Bearer <token>` or `?token=<token>`",
+            )
+        })?;
+        let (principal, served) = self
+            .index
+            .authenticate(&token)
+            .ok_or_else(|| ApiError::new(ErrorCode::TokenInvalid, "the token is not known"))?;
+        Ok(Context {
+            request_id: request_id.clone(),
+            metrics: Arc::clone(&self.metrics),
+            principal,
+            served,
+        })
+    }
+}
+
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,461 @@
+//! One request and its answer on one connection.
+
+use super::framing::{Chunk, Framing};
+use super::replica::Replica;
+use super::stream::Stream;
+use super::{Address, UpstreamError};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{StreamExt, ready};
+use secrecy::{ExposeSecret, SecretString};
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// More than ClickHouse ever sends.
+const LONGEST_HEAD: usize = 64 * 1024;
+const MOST_HEADERS: usize = 64;
+const READ_SIZE: usize = 64 * 1024;
+const LEAST_ROOM: usize = 4 * 1024;
+/// Bodies up to this size travel in the same segment as the head.
+const SMALL_BODY: usize = 16 * 1024;
+/// How long an idle connection is kept when ClickHouse does not say.
+const DEFAULT_IDLE: Duration = Duration::from_secs(5);
+
+/// A connection to a replica that no answer is being read from.
+pub(super) struct Connection {
+    stream: Stream,
+    received: BytesMut,
+    /// When the replica may close it.
+    pub(super) idle_until: Instant,
+}
+
+/// The value of an `Authorization` header.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorization(SecretString);
+
+impl PartialEq for Authorization {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Authorization {
+    pub(crate) fn basic(user: &str, password: &SecretString) -> Self {
+        use base64::Engine as _;
+        let pair = format!("{user}:{}", password.expose_secret());
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        Self(format!("Basic {encoded}").into())
+    }
+}
+
+/// A request to ClickHouse.
+pub(crate) struct Request<'a> {
+    /// The query string, without `?`.
+    pub(crate) query: &'a str,
+    pub(crate) authorization: &'a Authorization,
+    pub(crate) body: RequestBody<'a>,
+    /// How long to wait until the answer begins.
+    pub(crate) patience: Duration,
+    /// Whether it may be carried out twice.
+    pub(crate) repeatable: bool,
+}
+
+/// What a request carries.
+pub(crate) enum RequestBody<'a> {
+    /// Pieces that are there already, and can be sent again.
+    Pieces(&'a [Bytes]),
+    /// A stream; `None` in it says that it failed and nothing more will come.
+    Stream(BoxStream<'a, Option<Bytes>>),
+}
+
+/// What an answer starts with.
+#[derive(Debug)]
+pub(super) struct Head {
+    status: u16,
+    framing: Framing,
+    keep_alive: bool,
+    idle: Duration,
+    exception_code: Option<i32>,
+    exception_tag: Option<Box<str>>,
+    summary: Option<Box<str>>,
+}
+
+/// An answer of ClickHouse. Dropping it before its end closes the connection,
+/// which is how ClickHouse learns that nobody waits for the query any more.
+pub(crate) struct Answer {
+    head: Head,
+    connection: Option<Connection>,
+    replica: Arc<Replica>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            received: BytesMut::new(),
+            idle_until: Instant::now() + DEFAULT_IDLE,
+        }
+    }
+
+    /// Whether it can carry another request.
+    pub(super) fn is_alive(&self, now: Instant) -> bool {
+        now < self.idle_until && self.received.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(super) async fn exchange(
+        &mut self,
+        address: &Address,
+        request: &mut Request<'_>,
+    ) -> Result<Head, UpstreamError> {
+        let sent = self.send(address, request).await;
+        match sent {
+            Ok(()) => self.head().await,
+            Err(error @ UpstreamError::Interrupted(_)) => {
+                // ClickHouse answers early when it refuses a request, and closes.
+                self.head().await.map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the server says that it is up.
+    pub(super) async fn ping(&mut self, address: &Address) -> bool {
+        let request = format!(
+            "GET {}/ping HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            address.path, address.authority,
+        );
+        self.write(request.as_bytes()).await.is_ok()
+            && self.head().await.is_ok_and(|head| head.status == 200)
+    }
+
+    async fn send(
+        &mut self,
+        address: &Address,
+        request: &mut Request<'_>,
+    ) -> Result<(), UpstreamError> {
+        let mut head = Vec::with_capacity(1024);
+        let written = write!(
+            head,
+            "POST {}/?{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: aviary-gateway\r\nAuthorization: {}\r\n",
+            address.path,
+            request.query,
+            address.authority,
+            request.authorization.0.expose_secret(),
+        );
+        written.map_err(UpstreamError::Interrupted)?;
+        match &mut request.body {
+            RequestBody::Pieces(pieces) => self.send_pieces(head, pieces).await,
+            RequestBody::Stream(stream) => self.send_stream(head, stream).await,
+        }
+    }
+
+    async fn send_pieces(
+        &mut self,
+        mut head: Vec<u8>,
+        pieces: &[Bytes],
+    ) -> Result<(), UpstreamError> {
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let written = write!(head, "Content-Length: {length}\r\n\r\n");
+        written.map_err(UpstreamError::Interrupted)?;
+        if length <= SMALL_BODY {
+            pieces
+                .iter()
+                .for_each(|piece| head.extend_from_slice(piece));
+            return self.write(&head).await;
+        }
+        self.write(&head).await?;
+        for piece in pieces {
+            self.write(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_stream(
+        &mut self,
+        mut head: Vec<u8>,
+        stream: &mut BoxStream<'_, Option<Bytes>>,
+    ) -> Result<(), UpstreamError> {
+        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+        self.write(&head).await?;
+        while let Some(piece) = stream.next().await {
+            let piece = piece.ok_or(UpstreamError::Source)?;
+            if piece.is_empty() {
+                continue;
+            }
+            self.write(format!("{:x}\r\n", piece.len()).as_bytes())
+                .await?;
+            self.write(&piece).await?;
+            self.write(b"\r\n").await?;
+        }
+        self.write(b"0\r\n\r\n").await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), UpstreamError> {
+        self.stream
+            .write_all(bytes)
+            .await
+            .map_err(UpstreamError::Interrupted)
+    }
+
+    async fn head(&mut self) -> Result<Head, UpstreamError> {
+        loop {
+            if let Some(head) = parse_head(&mut self.received)? {
+                return Ok(head);
+            }
+            self.make_room();
+            let count = self.stream.read_buf(&mut self.received).await;
+            match count {
+                Ok(0) => {
+                    return Err(UpstreamError::Interrupted(
+                        io::ErrorKind::UnexpectedEof.into(),
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(UpstreamError::Interrupted(error)),
+            }
+        }
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.make_room();
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), context, &mut self.received)
+    }
+
+    /// Reserving rarely lets a buffer serve many short answers.
+    fn make_room(&mut self) {
+        if self.received.capacity() - self.received.len() < LEAST_ROOM {
+            self.received.reserve(READ_SIZE);
+        }
+    }
+}
+
+/// Takes the head of an answer out of what was received, if it is all there.
+fn parse_head(received: &mut BytesMut) -> Result<Option<Head>, UpstreamError> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let length = match response.parse(received) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if received.len() > LONGEST_HEAD => {
+                return Err(UpstreamError::Malformed("its head does not end"));
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(UpstreamError::Malformed("its head is not HTTP")),
+        };
+        let head = read_head(&response)?;
+        received.advance(length);
+        if head.status >= 200 {
+            return Ok(Some(head));
+        }
+    }
+}
+
+fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamError> {
+    let mut head = Head {
+        status: response.code.unwrap_or_default(),
+        framing: Framing::UntilClose,
+        keep_alive: response.version == Some(1),
+        idle: DEFAULT_IDLE,
+        exception_code: None,
+        exception_tag: None,
+        summary: None,
+    };
+    let mut length = None;
+    for header in &*response.headers {
+        let Ok(value) = std::str::from_utf8(header.value) else {
+            continue;
+        };
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let parsed = value.trim().parse();
+            length = Some(parsed.map_err(|_| UpstreamError::Malformed("its length is no number"))?);
+        } else if is("transfer-encoding") {
+            if !value.trim().eq_ignore_ascii_case("chunked") {
+                return Err(UpstreamError::Malformed("its transfer encoding is unknown"));
+            }
+            head.framing = Framing::Chunked(Chunk::Size);
+        } else if is("connection") {
+            head.keep_alive &= !value.trim().eq_ignore_ascii_case("close");
+        } else if is("keep-alive") {
+            head.idle = idle(value).unwrap_or(DEFAULT_IDLE);
+        } else if is("x-clickhouse-exception-code") {
+            head.exception_code = value.trim().parse().ok();
+        } else if is("x-clickhouse-exception-tag") {
+            head.exception_tag = Some(value.trim().into());
+        } else if is("x-clickhouse-summary") {
+            head.summary = Some(value.trim().into());
+        }
+    }
+    if matches!(head.status, 204 | 304) {
+        head.framing = Framing::Finished;
+    } else if let (Framing::UntilClose, Some(length)) = (head.framing, length) {
+        head.framing = if length == 0 {
+            Framing::Finished
+        } else {
+            Framing::Length(length)
+        };
+    }
+    Ok(head)
+}
+
+/// `timeout=10, max=99`, less a second, so that we close before the replica does.
+fn idle(value: &str) -> Option<Duration> {
+    let timeout = value
+        .split(',')
+        .find_map(|part| part.trim().strip_prefix("timeout="))?;
+    let seconds: u64 = timeout.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.clamp(2, 60) - 1))
+}
+
+impl Answer {
+    pub(super) fn new(head: Head, connection: Connection, replica: Arc<Replica>) -> Self {
+        let mut answer = Self {
+            head,
+            connection: Some(connection),
+            replica,
+        };
+        if answer.head.framing == Framing::Finished {
+            answer.finish();
+        }
+        answer
+    }
+
+    /// The status, which is 200 as long as nothing is known to be wrong.
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    /// ClickHouse's number for what is wrong.
+    pub(crate) fn exception_code(&self) -> Option<i32> {
+        self.head.exception_code
+    }
+
+    /// What precedes an exception in the middle of the body, where the server says so.
+    pub(crate) fn exception_tag(&self) -> Option<&str> {
+        self.head.exception_tag.as_deref()
+    }
+
+    /// `X-ClickHouse-Summary`.
+    pub(crate) fn summary(&self) -> Option<&str> {
+        self.head.summary.as_deref()
+    }
+
+    /// Who answered.
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// See [`Self::next`].
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, UpstreamError>> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(Ok(None));
+        };
+        loop {
+            if let Some(piece) = self.head.framing.take(&mut connection.received)? {
+                // The end of a length is known with its last piece; giving the
+                // connection back now spares the next request a new one.
+                if self.head.framing == Framing::Finished {
+                    self.finish();
+                }
+                return Poll::Ready(Ok(Some(piece)));
+            }
+            if self.head.framing == Framing::Finished {
+                self.finish();
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(connection.poll_receive(context)) {
+                Ok(0) if self.head.framing == Framing::UntilClose => {
+                    self.connection = None;
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(0) => return Poll::Ready(Err(UpstreamError::Truncated)),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(UpstreamError::Interrupted(error))),
+            }
+        }
+    }
+
+    /// The whole body, cut at a number of bytes; for what is short.
+    pub(crate) async fn text(mut self, most: usize) -> Result<Vec<u8>, UpstreamError> {
+        let mut text = Vec::new();
+        while let Some(piece) = self.next().await? {
+            text.extend_from_slice(&piece[..piece.len().min(most - text.len())]);
+            if text.len() == most {
+                break;
+            }
+        }
+        Ok(text)
+    }
+
+    /// Hands the connection back for the next request.
+    fn finish(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if self.head.keep_alive && connection.received.is_empty() {
+            connection.idle_until = Instant::now() + self.head.idle;
+            self.replica.give_back(connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read() {
+        let mut received = BytesMut::from(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Internal Server Error\r\nConnection: Keep-Alive\r\n\
+             Keep-Alive: timeout=10, max=9999\r\nTransfer-Encoding: chunked\r\nX-ClickHouse-Exception-Code: 241\r\n\
+             X-ClickHouse-Exception-Tag: abcdefghijklmnop\r\n\r\nrest",
+        );
+        let head = parse_head(&mut received).unwrap().unwrap();
+        assert_eq!(
+            (head.status, head.framing),
+            (500, Framing::Chunked(Chunk::Size))
+        );
+        assert_eq!((head.keep_alive, head.idle), (true, Duration::from_secs(9)));
+        assert_eq!(head.exception_code, Some(241));
+        assert_eq!(head.exception_tag.as_deref(), Some("abcdefghijklmnop"));
+        assert_eq!(&received[..], b"rest");
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces() {
+        let wire = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
+        for cut in 0..wire.len() {
+            assert!(
+                parse_head(&mut BytesMut::from(&wire[..cut]))
+                    .unwrap()
+                    .is_none(),
+                "{cut}"
+            );
+        }
+        let head = parse_head(&mut BytesMut::from(wire)).unwrap().unwrap();
+        assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), false));
+    }
+
+    #[test]
+    fn credentials_do_not_print() {
+        let authorization = Authorization::basic("reader", &"hunter2".to_owned().into());
+        assert_eq!(
+            authorization.0.expose_secret(),
+            "Basic cmVhZGVyOmh1bnRlcjI="
+        );
+        assert!(!format!("{authorization:?}").contains("cmVh"));
+    }
+}

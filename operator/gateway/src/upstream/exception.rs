@@ -1,0 +1,297 @@
+//! What ClickHouse says when something is wrong: before an answer, or in the
+//! middle of one.
+
+use crate::endpoint::Format;
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+
+/// No message is longer in ClickHouse itself.
+const LONGEST_EXCEPTION: usize = 16 * 1024;
+/// What a client gets of a message.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// An exception of ClickHouse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exception {
+    /// Its number; 0 when there is none.
+    pub(crate) code: i32,
+    /// Its words, without stack trace, version, and what does not concern a client.
+    pub(crate) message: String,
+}
+
+impl Exception {
+    /// Reads the text of an exception; `code` from the header counts if it is there.
+    pub(crate) fn parse(code: Option<i32>, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        let (found, message) = split_code(&text);
+        Self {
+            code: code.or(found).unwrap_or(0),
+            message: clean(message),
+        }
+    }
+}
+
+/// `Code: 60. DB::Exception: words` (`Code: 60. DB::Exception: Received from ...` included).
+fn split_code(text: &str) -> (Option<i32>, &str) {
+    let Some((_, rest)) = text.split_once("Code: ") else {
+        return (None, text);
+    };
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let code = rest[..digits].parse().ok();
+    let message = rest[digits..].trim_start_matches(['.', ',', ' ']);
+    (
+        code,
+        message.strip_prefix("DB::Exception: ").unwrap_or(message),
+    )
+}
+
+/// Words that start what a client must not or need not see: guesses that name
+/// other databases' tables, the whole query, and where in the server it happened.
+const NOT_FOR_CLIENTS: [&str; 8] = [
+    "Stack trace:",
+    " (version ",
+    ". Maybe you meant",
+    ". In scope ",
+    " in scope ",
+    ": In scope ",
+    ": While executing ",
+    ": while executing ",
+];
+
+fn clean(message: &str) -> String {
+    let mut end = message.len();
+    for words in NOT_FOR_CLIENTS {
+        end = message.find(words).map_or(end, |at| end.min(at));
+    }
+    let message = message[..end].trim();
+    let message = without_name(message).trim_end_matches(['.', ' ']);
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((cut, _)) => format!("{}…", &message[..cut]),
+        None => message.to_owned(),
+    }
+}
+
+/// Drops the name of the error at the end: ` (UNKNOWN_TABLE)`.
+fn without_name(message: &str) -> &str {
+    let name = message
+        .strip_suffix(')')
+        .and_then(|rest| rest.rsplit_once(" ("));
+    match name {
+        Some((words, name))
+            if !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') =>
+        {
+            words
+        }
+        _ => message,
+    }
+}
+
+/// Lets the bytes of an answer through until an exception stands among them.
+///
+/// Servers since 25.11 announce a tag in the head and put it before an exception;
+/// nothing a tenant stores can look like it, since it is new for every answer.
+/// Older ones just break off or append the words; there the end of the answer is
+/// held back until it is known to be the end that the format has.
+pub(crate) struct ExceptionWatch {
+    /// `__exception__\r\n<tag>`, for servers that announce it.
+    marker: Option<Box<[u8]>>,
+    held: BytesMut,
+    found: bool,
+}
+
+/// Whether an answer is whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    /// It is; these bytes are its end.
+    Whole(Bytes),
+    /// It is not.
+    Broken(Exception),
+}
+
+impl ExceptionWatch {
+    pub(crate) fn new(tag: Option<&str>) -> Self {
+        Self {
+            marker: tag.map(|tag| format!("__exception__\r\n{tag}").into_bytes().into()),
+            held: BytesMut::new(),
+            found: false,
+        }
+    }
+
+    /// Takes a piece of the answer and gives what may go on to the client.
+    pub(crate) fn pass(&mut self, piece: Bytes) -> Bytes {
+        if self.found {
+            self.hold_some(&piece);
+            return Bytes::new();
+        }
+        match &self.marker {
+            Some(marker) => {
+                // The line break before the marker belongs to it.
+                let longest_start = marker.len() + 1;
+                self.pass_tagged(piece, longest_start)
+            }
+            None => self.pass_all_but(piece, LONGEST_EXCEPTION),
+        }
+    }
+
+    fn pass_tagged(&mut self, piece: Bytes, held_back: usize) -> Bytes {
+        let joined = self.join(piece);
+        let marker = self.marker.as_deref().unwrap_or_default();
+        if let Some(at) = memmem::find(&joined, marker) {
+            self.found = true;
+            self.hold_some(&joined[at..]);
+            let end = if joined[..at].ends_with(b"\r\n") {
+                at - 2
+            } else {
+                at
+            };
+            return joined.slice(..end);
+        }
+        self.split_end(joined, held_back)
+    }
+
+    fn pass_all_but(&mut self, piece: Bytes, held_back: usize) -> Bytes {
+        let joined = self.join(piece);
+        self.split_end(joined, held_back)
+    }
+
+    fn join(&mut self, piece: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return piece;
+        }
+        self.held.extend_from_slice(&piece);
+        self.held.split().freeze()
+    }
+
+    fn split_end(&mut self, mut joined: Bytes, held_back: usize) -> Bytes {
+        let through = joined.len().saturating_sub(held_back);
+        self.held.extend_from_slice(&joined[through..]);
+        joined.truncate(through);
+        joined
+    }
+
+    fn hold_some(&mut self, bytes: &[u8]) {
+        let room = LONGEST_EXCEPTION.saturating_sub(self.held.len());
+        self.held.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Judges the answer at its end.
+    pub(crate) fn finish(&mut self, format: Format) -> Completeness {
+        let end = self.held.split().freeze();
+        if self.found {
+            return Completeness::Broken(Exception::parse(None, &end));
+        }
+        if self.marker.is_none() && !format.ends_like(&end) {
+            let words = memmem::rfind(&end, b"Code: ").map_or(&end[..0], |at| &end[at..]);
+            return Completeness::Broken(Exception::parse(None, words));
+        }
+        Completeness::Whole(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: &str = "abcdefghijklmnop";
+
+    fn run(
+        watch: &mut ExceptionWatch,
+        pieces: &[&[u8]],
+        format: Format,
+    ) -> (Vec<u8>, Completeness) {
+        let mut through = Vec::new();
+        for piece in pieces {
+            through.extend_from_slice(&watch.pass(Bytes::copy_from_slice(piece)));
+        }
+        let end = watch.finish(format);
+        if let Completeness::Whole(rest) = &end {
+            through.extend_from_slice(rest);
+        }
+        (through, end)
+    }
+
+    #[test]
+    fn words_for_clients() {
+        let exception = Exception::parse(
+            None,
+            b"Code: 60. DB::Exception: Unknown table expression identifier 'b.x' in scope SELECT * FROM b.x. \
+              Maybe you meant: ['other_tenant.secrets']. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))\n",
+        );
+        assert_eq!(
+            exception,
+            Exception {
+                code: 60,
+                message: "Unknown table expression identifier 'b.x'".to_owned()
+            }
+        );
+        let exception = Exception::parse(Some(395), b"Code: 395. DB::Exception: Value passed to 'throwIf' function is non-zero: while executing 'FUNCTION throwIf(number :: 0)'. (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)\nStack trace: 0x1");
+        assert_eq!(
+            exception.message,
+            "Value passed to 'throwIf' function is non-zero"
+        );
+        assert_eq!(Exception::parse(None, b"no words").code, 0);
+        assert!(Exception::parse(None, &[b'a'; 20_000]).message.len() < 1100);
+    }
+
+    #[test]
+    fn a_tagged_exception_is_found_wherever_it_is_cut() {
+        let body = format!(
+            "{{\"a\":1}}\n{{\"a\":2}}\n\r\n__exception__\r\n{TAG}\r\nCode: 395. DB::Exception: boom. (X)\n53 {TAG}\r\n__exception__\r\n"
+        );
+        for cut in 0..body.len() {
+            let (first, second) = body.as_bytes().split_at(cut);
+            let (through, end) = run(
+                &mut ExceptionWatch::new(Some(TAG)),
+                &[first, second],
+                Format::NdJson,
+            );
+            assert!(
+                b"{\"a\":1}\n{\"a\":2}\n".starts_with(&through),
+                "{cut}: {}",
+                String::from_utf8_lossy(&through)
+            );
+            assert!(
+                matches!(end, Completeness::Broken(Exception { code: 395, .. })),
+                "{cut}: {end:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whole_answers_pass_unchanged() {
+        let body: Vec<u8> = (0..100_000_u32)
+            .map(|n| if n % 61 == 60 { b'\n' } else { b'x' })
+            .chain(*b"\n")
+            .collect();
+        for tag in [Some(TAG), None] {
+            let pieces: Vec<&[u8]> = body.chunks(777).collect();
+            let (through, end) = run(&mut ExceptionWatch::new(tag), &pieces, Format::Csv);
+            assert_eq!(through, body);
+            assert!(matches!(end, Completeness::Whole(_)));
+        }
+    }
+
+    #[test]
+    fn old_servers_append_the_words() {
+        let body = b"{\"a\":1}\n{\"a\":2}\nCode: 395. DB::Exception: boom. (X) (version 21.8)\n";
+        let (_, end) = run(&mut ExceptionWatch::new(None), &[body], Format::NdJson);
+        assert_eq!(
+            end,
+            Completeness::Broken(Exception {
+                code: 395,
+                message: "boom".to_owned()
+            })
+        );
+        let (_, end) = run(
+            &mut ExceptionWatch::new(None),
+            &[b"{\"meta\":[], \"data\":[ 1,"],
+            Format::Json,
+        );
+        assert!(matches!(end, Completeness::Broken(_)));
+    }
+}

@@ -1,0 +1,64 @@
+//! ClickHouse's HTTP interface as the gateway uses it: replicas with their
+//! connections, one request and its answer at a time, and what ClickHouse says
+//! when something is wrong.
+//!
+//! This is a client of our own because the path is hot and particular: bytes pass
+//! through untouched, dropping an answer must cancel the query, and whether a
+//! request may be sent twice differs between reading and writing.
+
+mod address;
+mod connection;
+mod exception;
+mod framing;
+mod replica;
+mod replicas;
+mod stream;
+
+pub(crate) use address::Address;
+pub(crate) use connection::{Answer, Authorization, Request, RequestBody};
+pub(crate) use exception::{Completeness, Exception, ExceptionWatch};
+pub(crate) use replica::{Replica, ReplicaSettings};
+pub(crate) use replicas::{Registry, Replicas};
+
+use std::io;
+
+/// Why ClickHouse gave no (complete) answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// Every replica is known to be away.
+    #[error("no replica of ClickHouse can be reached")]
+    Unavailable,
+    /// No connection, so nothing was sent.
+    #[error("connect to ClickHouse: {0}")]
+    Connect(io::Error),
+    /// The connection broke after something was sent: the request may have been carried out.
+    #[error("the connection to ClickHouse broke: {0}")]
+    Interrupted(io::Error),
+    /// No answer in time.
+    #[error("ClickHouse did not answer in time")]
+    Timeout,
+    /// The answer broke off.
+    #[error("the answer of ClickHouse broke off")]
+    Truncated,
+    /// The answer is not HTTP as we know it.
+    #[error("the answer of ClickHouse is not understood: {0}")]
+    Malformed(&'static str),
+    /// The client's side of a streamed request failed; the message is for the client.
+    #[error("the request's body broke off")]
+    Source,
+}
+
+impl UpstreamError {
+    /// The label in metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Connect(_) => "connect",
+            Self::Interrupted(_) => "interrupted",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Malformed(_) => "malformed",
+            Self::Source => "client",
+        }
+    }
+}
