@@ -18,7 +18,7 @@ const POINT_IN_TIME: &str = concat!(
     "^(?:19|2[0-2])[0-9]{2}-[0-9]{2}-[0-9]{2}",
     "(?:[ T](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?",
     "(?: ?(?:Z|UTC|[+-](?:0[0-9]|1[0-4]):?(?:[0-5][0-9])?))?)?$",
-    "|^[0-9]{9,10}$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
+    "|^[0-9]{9,10}(?:[.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 );
 
 /// How values of a column are made from the field's text.
@@ -75,9 +75,9 @@ fn nullable(value_type: &ColumnType, text: &str) -> String {
         ColumnType::Float(FloatWidth::Brain16 | FloatWidth::Single | FloatWidth::Double) => {
             format!("if(isFinite({cast}) OR match({text}, '[fFyYnN]$'), {cast}, NULL)")
         }
-        // Digits beyond the scale are cut off: only zeros may stand there.
+        // Digits beyond the scale are cut off: only zeros may stand there. `.` is 0.
         ColumnType::Decimal { scale, .. } => {
-            let plain = format!("^[+-]?[0-9]*[.]?[0-9]{{0,{scale}}}0*$");
+            let plain = plain_decimal(*scale);
             format!(
                 "if(match({text}, '{plain}') OR (match({text}, '[eE]') \
                  AND toFloat64OrNull({text}) = toFloat64({cast})), {cast}, NULL)"
@@ -88,18 +88,27 @@ fn nullable(value_type: &ColumnType, text: &str) -> String {
         ColumnType::Date | ColumnType::Date32 => {
             format!("if(toString({cast}) = {text}, {cast}, NULL)")
         }
+        // What is out of range becomes the nearest value in it, so the time is
+        // parsed into the wider type first.
         ColumnType::DateTime { zone } => {
             let zone = StringLiteral(zone.as_deref().unwrap_or("UTC")).to_string();
-            let parsed = format!("parseDateTime64BestEffortOrNull({text}, 0, {zone})");
+            let parsed = format!("parseDateTime64BestEffortOrNull({text}, 3, {zone})");
             format!(
                 "if(match({text}, '{POINT_IN_TIME}') AND toInt64({parsed}) BETWEEN 0 AND \
                  4294967295, toDateTime({parsed}, {zone}), NULL)"
             )
         }
+        // With few digits the parser itself falls back to the narrower type.
         ColumnType::DateTime64 { precision, zone } => {
             let zone = StringLiteral(zone.as_deref().unwrap_or("UTC")).to_string();
-            let parsed = format!("parseDateTime64BestEffortOrNull({text}, {precision}, {zone})");
-            format!("if(match({text}, '{POINT_IN_TIME}'), {parsed}, NULL)")
+            let digits = (*precision).max(3);
+            let parsed = format!("parseDateTime64BestEffortOrNull({text}, {digits}, {zone})");
+            let value = if digits == *precision {
+                parsed
+            } else {
+                format!("toDateTime64({parsed}, {precision}, {zone})")
+            };
+            format!("if(match({text}, '{POINT_IN_TIME}'), {value}, NULL)")
         }
         // A name that the Enum does not have is an exception, `OrNull` or not.
         ColumnType::Enum { values, .. } => {
@@ -126,5 +135,13 @@ fn nullable(value_type: &ColumnType, text: &str) -> String {
         ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => {
             unreachable!("composites are converted by `composite`")
         }
+    }
+}
+
+/// Digits, of which at most `scale` after the point are not zero.
+fn plain_decimal(scale: u8) -> String {
+    match scale {
+        0 => "^[+-]?[0-9]+(?:[.]0*)?$".to_owned(),
+        _ => format!("^[+-]?(?:[0-9]+(?:[.][0-9]{{0,{scale}}})?|[.][0-9]{{1,{scale}}})0*$"),
     }
 }

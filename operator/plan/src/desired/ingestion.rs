@@ -205,7 +205,10 @@ impl<'a> Field<'a> {
         let text = &self.text;
         let name = &self.column.name;
         let missing = format!("no value on column '{name}'");
-        let wrong = format!("' on column '{name}' is not {}", self.column.column_type);
+        let wrong = format!(
+            "' on column '{name}' is not {}",
+            self.column.column_type.value_type()
+        );
         Some(format!(
             "multiIf({accepted}, '', isNull({text}), {}, \
              concat('value \\'', substring(assumeNotNull({text}), 1, {SHOWN_BYTES}), {}))",
