@@ -186,7 +186,7 @@ impl Kubernetes {
     }
 
     /// Makes a Secret; `false` if one of this name is there already.
-    pub(crate) async fn create_secret(
+    pub(crate) async fn create_secret<K: Indexed + for<'a> From<&'a Secret>>(
         &self,
         name: &ObjectName,
         secret: &Secret,
@@ -198,7 +198,10 @@ impl Kubernetes {
         let api = self.secrets(name);
         let request = api.create(&parameters, secret);
         match self.send(|| format!("create Secret {name}"), request).await {
-            Ok(_) => Ok(true),
+            Ok(created) => {
+                self.index.created(name, K::from(&created));
+                Ok(true)
+            }
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }

@@ -15,8 +15,6 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -64,11 +62,11 @@ impl Progress {
     }
 
     /// Records a failure of a watch that has not seen everything yet.
-    fn fails(&self, what: &'static str, why: &watcher::Error) {
+    fn fails(&self, what: &'static str, why: &str) {
         self.0
             .send_if_modified(|pending| match pending.get_mut(what) {
                 Some(entry) => {
-                    *entry = explain(why);
+                    why.clone_into(entry);
                     true
                 }
                 None => false,
@@ -161,9 +159,14 @@ impl Watches {
         K: Indexed,
         Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let mut events = pin!(watcher(api, config).backoff(Pauses::default()));
+        let mut events = pin!(watcher(api, config));
         let mut listed = BTreeSet::new();
+        let mut pauses = Pauses::default();
+        let mut told = None;
         while let Some(event) = events.next().await {
+            if !matches!(event, Err(_) | Ok(Event::Init)) {
+                (pauses, told) = (Pauses::default(), None);
+            }
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(object)) => {
@@ -180,15 +183,17 @@ impl Watches {
                     self.request(apply(&name, slim(object)));
                 }
                 Ok(Event::Delete(object)) => {
-                    self.request(self.index.remove::<K>(&ObjectName::of(&object)));
+                    let version = object.meta().resource_version.as_deref();
+                    self.request(self.index.remove::<K>(&ObjectName::of(&object), version));
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        what,
-                        error = explain(&error),
-                        "watch is interrupted, trying again"
-                    );
-                    self.progress.fails(what, &error);
+                    let problem = explain(&error);
+                    self.progress.fails(what, &problem);
+                    if told.as_ref() != Some(&problem) {
+                        tracing::warn!(what, problem, "cannot watch yet, trying again");
+                        told = Some(problem);
+                    }
+                    tokio::time::sleep(pauses.next()).await;
                 }
             }
         }
@@ -240,23 +245,16 @@ fn slim<K: Resource>(mut object: K) -> K {
     object
 }
 
-/// Pauses between attempts to watch: from a fifth of a second, doubling, to ten seconds.
+/// Pauses between attempts to watch: from a fifth of a second, doubling, to ten seconds. A watch
+/// begins with an event of its own, before anything was asked, so only what was seen ends them.
 #[derive(Default)]
 struct Pauses(u32);
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Pauses {
+    fn next(&mut self) -> Duration {
         let pause = Duration::from_millis(200 << self.0.min(6)).min(Duration::from_secs(10));
         self.0 += 1;
-        Some(pause.mul_f64(rand::random_range(0.8..1.2)))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0 = 0;
+        pause.mul_f64(rand::random_range(0.8..1.2))
     }
 }
 

@@ -88,7 +88,11 @@ async fn create(
     name: &ObjectName,
 ) -> Result<Option<String>, KubernetesError> {
     let (secret, sha256) = token_secret(object, name);
-    if context.kubernetes.create_secret(name, &secret).await? {
+    let kubernetes = &context.kubernetes;
+    if kubernetes
+        .create_secret::<TokenSecret>(name, &secret)
+        .await?
+    {
         return Ok(Some(sha256));
     }
     // There is one: without the label that the watch goes by, or so new that it was not seen yet.
@@ -136,7 +140,11 @@ async fn publish(
         Some(known) if known.document.as_ref() == Some(&document) => return Ok(access),
         Some(_) => context.kubernetes.update_secret(&name, &secret).await?,
         None => {
-            if !context.kubernetes.create_secret(&name, &secret).await? {
+            let kubernetes = &context.kubernetes;
+            if !kubernetes
+                .create_secret::<PublishedSecret>(&name, &secret)
+                .await?
+            {
                 return publish_over(context, model, &name, access.tokens).await;
             }
         }

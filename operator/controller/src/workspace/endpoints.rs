@@ -19,34 +19,44 @@ pub(crate) enum Standing {
     /// This is what the spec asks for.
     Good(PublishedPipe),
     /// Something is in the way; the last good revision stays.
-    Bad(Fault),
+    Bad { fault: Fault, reader_refused: bool },
 }
 
-/// Pipes without an endpoint that were found good, by workspace and pipe, so that they are not
-/// asked about again. Those with one are remembered in their status.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<String, GoodPipes>>);
+impl Standing {
+    fn bad(fault: Fault) -> Self {
+        Self::Bad {
+            fault,
+            reader_refused: false,
+        }
+    }
+}
 
-type GoodPipes = HashMap<String, PublishedPipe>;
+/// What is known of a workspace from one pass to the next, and lost with the process.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<HashMap<String, Remembered>>);
+
+#[derive(Default)]
+pub(crate) struct Remembered {
+    /// Pipes without an endpoint that were found good, by uid, so that they are not asked about
+    /// again. Those with one are remembered in their status.
+    good_pipes: HashMap<String, PublishedPipe>,
+    /// ClickHouse refused the reader's password, although it should know it.
+    pub(crate) credentials_refused: bool,
+}
 
 impl Memory {
-    /// What was found good in a workspace, to be put back by the one pass that works on it.
-    fn take(&self, workspace_uid: &str) -> GoodPipes {
+    /// What is remembered of a workspace, to be put back by the one pass that works on it.
+    pub(crate) fn take(&self, workspace_uid: &str) -> Remembered {
         self.lock().remove(workspace_uid).unwrap_or_default()
     }
 
-    fn put(&self, workspace_uid: &str, pipes: GoodPipes) {
-        if !pipes.is_empty() {
-            self.lock().insert(workspace_uid.to_owned(), pipes);
+    pub(crate) fn put(&self, workspace_uid: &str, remembered: Remembered) {
+        if remembered.credentials_refused || !remembered.good_pipes.is_empty() {
+            self.lock().insert(workspace_uid.to_owned(), remembered);
         }
     }
 
-    /// The workspace is gone.
-    pub(crate) fn forget(&self, workspace_uid: &str) {
-        self.lock().remove(workspace_uid);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, GoodPipes>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,25 +68,31 @@ pub(crate) struct Checks<'a> {
     pub(crate) replicas: &'a [Connected],
     pub(crate) outcomes: &'a [OnReplica],
     pub(crate) reader: &'a ClickHouseUser,
-    pub(crate) memory: &'a Memory,
     /// Data sources, by name in SQL, that no replica has.
     pub(crate) lacking: &'a BTreeMap<String, Fault>,
 }
 
 /// Looks at every valid pipe of the workspace.
-pub(crate) async fn stand(checks: &Checks<'_>) -> BTreeMap<ObjectKey, Standing> {
-    let mut known = checks.memory.take(&checks.model.uid);
+pub(crate) async fn stand(
+    checks: &Checks<'_>,
+    mut known: Remembered,
+) -> (BTreeMap<ObjectKey, Standing>, Remembered) {
     let mut standings = BTreeMap::new();
-    let mut good_without_endpoint = GoodPipes::new();
+    let mut remembered = Remembered::default();
     for pipe in &checks.model.pipes {
-        let standing = stand_one(checks, pipe, known.remove(&pipe.uid)).await;
-        if let (Standing::Good(good), false) = (&standing, pipe.has_endpoint) {
-            good_without_endpoint.insert(pipe.uid.clone(), good.clone());
+        let standing = stand_one(checks, pipe, known.good_pipes.remove(&pipe.uid)).await;
+        match &standing {
+            Standing::Good(good) if !pipe.has_endpoint => {
+                remembered.good_pipes.insert(pipe.uid.clone(), good.clone());
+            }
+            Standing::Good(_) => {}
+            Standing::Bad { reader_refused, .. } => {
+                remembered.credentials_refused |= reader_refused;
+            }
         }
         standings.insert(ObjectKey::Pipe(pipe.object.clone()), standing);
     }
-    checks.memory.put(&checks.model.uid, good_without_endpoint);
-    standings
+    (standings, remembered)
 }
 
 async fn stand_one(
@@ -103,11 +119,11 @@ async fn stand_one(
         .find_map(|name| checks.lacking.get_key_value(name));
     if let Some((name, fault)) = lacking {
         let message = format!("data source `{name}` is not ready: {}", fault.message);
-        return Standing::Bad(Fault::new(Reason::DependencyNotReady, message));
+        return Standing::bad(Fault::new(Reason::DependencyNotReady, message));
     }
     match check(checks, pipe).await {
         Ok(columns) => Standing::Good(published(pipe, generation, columns)),
-        Err(fault) => Standing::Bad(fault),
+        Err(bad) => bad,
     }
 }
 
@@ -116,38 +132,40 @@ fn last_good(object: Option<&Pipe>) -> Option<PublishedPipe> {
 }
 
 /// Asks the first replica that can be asked.
-async fn check(checks: &Checks<'_>, pipe: &ValidPipe) -> Result<Vec<ResultColumn>, Fault> {
+async fn check(checks: &Checks<'_>, pipe: &ValidPipe) -> Result<Vec<ResultColumn>, Standing> {
     let reader = ReaderCredentials {
         user: checks.reader.name.clone(),
         password: checks.reader.password.clone(),
     };
-    let reached = checks.replicas.iter().zip(checks.outcomes);
-    let mut last = Fault::new(
+    let mut last = Standing::bad(Fault::new(
         Reason::ClickHouseUnreachable,
         "no replica can be asked whether the SQL is right",
-    );
+    ));
     let renderings = pipe.renderings();
+    let reached = checks.replicas.iter().zip(checks.outcomes);
     for (Connected { replica, .. }, _) in reached.filter(|(_, outcome)| outcome.work.is_ok()) {
         let database = &checks.model.database;
         match replica.check_pipe(database, &reader, &renderings).await {
             Ok(columns) => return Ok(columns.into_iter().map(result_column).collect()),
-            Err(error) => last = fault(&error),
-        }
-        if last.reason != Reason::ClickHouseUnreachable {
-            break;
+            Err(error @ PipeError::NotAsked(_)) => last = bad(&error),
+            Err(error) => return Err(bad(&error)),
         }
     }
     Err(last)
 }
 
-fn fault(error: &PipeError) -> Fault {
-    let reason = match error {
-        PipeError::Refused(_) => Reason::ClickHouseRefused,
-        PipeError::ReaderRefused(_) => Reason::CredentialsInvalid,
-        PipeError::NotAsked(_) => Reason::ClickHouseUnreachable,
-        PipeError::NothingToCheck => Reason::Invalid,
+fn bad(error: &PipeError) -> Standing {
+    let (reason, reader_refused) = match error {
+        PipeError::Refused(_) => (Reason::ClickHouseRefused, false),
+        // The next pass sets the reader's password again.
+        PipeError::ReaderRefused(_) => (Reason::DependencyNotReady, true),
+        PipeError::NotAsked(_) => (Reason::ClickHouseUnreachable, false),
+        PipeError::NothingToCheck => (Reason::Invalid, false),
     };
-    Fault::new(reason, error.to_string())
+    Standing::Bad {
+        fault: Fault::new(reason, error.to_string()),
+        reader_refused,
+    }
 }
 
 fn result_column(column: aviary_clickhouse::ResultColumn) -> ResultColumn {

@@ -150,13 +150,16 @@ impl Pass {
         else {
             return;
         };
+        let known = context.memory.take(&self.model.uid);
+        let mut circumstances = self.model.circumstances();
+        circumstances.credentials_refused = known.credentials_refused;
         let wish = Wish {
             model: &self.model,
             credentials: &CredentialHashes {
                 reader_sha256,
                 writer_sha256,
             },
-            circumstances: self.model.circumstances(),
+            circumstances,
         };
         self.outcomes = converge(context, cluster, replicas, &wish).await;
         self.rejections.extend(refusals(&self.outcomes));
@@ -169,16 +172,17 @@ impl Pass {
         if self.rejections.contains_key(&ObjectKey::Workspace) {
             return;
         }
-        self.pipe_standings = stand(&Checks {
+        let checks = Checks {
             model: &self.model,
             pipes: &self.members.pipes,
             replicas,
             outcomes: &self.outcomes,
             reader: &access.reader,
-            memory: &context.memory,
             lacking: &self.lacking(),
-        })
-        .await;
+        };
+        let (standings, remembered) = stand(&checks, known).await;
+        context.memory.put(&self.model.uid, remembered);
+        self.pipe_standings = standings;
     }
 
     /// Data sources, by name in SQL, of which no replica has anything.
@@ -244,8 +248,8 @@ impl Pass {
             Err(fault) => Some(fault.reason),
         });
         let in_pipes = self.pipe_standings.values().filter_map(|one| match one {
-            Standing::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
-            Standing::Bad(_) | Standing::Good(_) => None,
+            Standing::Bad { fault, .. } if !waits_for_a_person(fault.reason) => Some(fault.reason),
+            Standing::Bad { .. } | Standing::Good(_) => None,
         });
         let in_workspace = self
             .rejections

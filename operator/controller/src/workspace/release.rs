@@ -59,7 +59,7 @@ pub(crate) async fn release(
             .telemetry
             .emit(&workspace.object_ref(&()), &Happening::Released { what });
     }
-    context.memory.forget(&workspace.uid().unwrap_or_default());
+    context.memory.take(&workspace.uid().unwrap_or_default());
     let published = published_secret_name(&context.namespace, workspace);
     context.kubernetes.delete_secret(&published).await?;
     let mut finalizers = workspace.finalizers().to_vec();

@@ -74,6 +74,10 @@ where
         } else {
             within_deadline(run(replica, make_plan(replica.clone()))).await
         };
+        if let Ok(work) = &work {
+            let changes = work.done.len() as u64;
+            context.metrics.clickhouse_changes.inc_by(changes);
+        }
         OnReplica {
             name: replica.name().to_owned(),
             url: url.clone(),

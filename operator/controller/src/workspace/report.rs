@@ -194,7 +194,7 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
             Reason::Succeeded,
             "other pipes can use it; it has no endpoint",
         ),
-        (None, Some(Standing::Bad(fault))) if is_live => Finding::unmet(
+        (None, Some(Standing::Bad { fault, .. })) if is_live => Finding::unmet(
             ConditionType::Published,
             fault.reason,
             format!(
@@ -202,7 +202,7 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
                 fault.message
             ),
         ),
-        (None, Some(Standing::Bad(fault))) => unmet(ConditionType::Published, fault),
+        (None, Some(Standing::Bad { fault, .. })) => unmet(ConditionType::Published, fault),
         (None, None) => not_asked(report, ConditionType::Published),
     });
     let good = match standing {
