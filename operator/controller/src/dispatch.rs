@@ -3,10 +3,13 @@
 use crate::queue::{Next, Queue, Timing};
 use std::fmt::Display;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// How long a stop waits for what is running: less than Kubernetes waits for a container.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// Asks for a key to be worked on, from anywhere.
 pub(crate) struct Requests<K>(mpsc::UnboundedSender<K>);
@@ -74,7 +77,12 @@ pub(crate) async fn dispatch<K, Work, Running>(
             () = until(due) => {}
         }
     }
-    running.join_all().await;
+    if tokio::time::timeout(DRAIN, running.join_all())
+        .await
+        .is_err()
+    {
+        tracing::warn!("stopped before everything under way was finished; it is taken up again");
+    }
 }
 
 async fn until(due: Option<Instant>) {
@@ -89,7 +97,6 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     const TIMING: Timing = Timing {
         debounce: Duration::from_millis(1),

@@ -86,10 +86,10 @@ impl fmt::Display for Happening {
             Self::DriftRepaired { what } => {
                 write!(formatter, "put back what differed from the spec: {what}")
             }
-            Self::Created { what }
-            | Self::Updated { what }
-            | Self::Dropped { what }
-            | Self::Released { what } => formatter.write_str(what),
+            Self::Created { what } => write!(formatter, "done for the first time: {what}"),
+            Self::Updated { what } => write!(formatter, "done because the spec changed: {what}"),
+            Self::Dropped { what } => write!(formatter, "done because the owner is gone: {what}"),
+            Self::Released { what } => formatter.write_str(what),
             Self::Worsened { message, .. } | Self::Recovered { message, .. } => {
                 formatter.write_str(message)
             }

@@ -280,7 +280,7 @@ impl Kubernetes {
 /// Whether the object went, or was made anew under its name, while we worked.
 fn is_gone(error: &KubernetesError) -> bool {
     match error.code() {
-        Some(404 | 409) => true,
+        Some(404) => true,
         Some(422) => error.to_string().contains("metadata.uid"),
         _ => false,
     }
@@ -321,6 +321,8 @@ fn merge_difference(old: &Value, new: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{FakeApi, Request, failure, object};
+    use aviary_crds::{Pipe, PipeStatus};
     use rstest::rstest;
 
     #[rstest]
@@ -331,5 +333,80 @@ mod tests {
     #[case::lists_are_replaced(json!({"a": [1, 2]}), json!({"a": [2]}), Some(json!({"a": [2]})))]
     fn differences(#[case] old: Value, #[case] new: Value, #[case] expected: Option<Value>) {
         assert_eq!(merge_difference(&old, &new), expected);
+    }
+
+    fn pipe() -> (ObjectName, Pipe) {
+        let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
+        let spec = json!({ "workspace": "orders", "nodes": nodes });
+        (ObjectName::new("shop", "p"), object("Pipe", "p", spec))
+    }
+
+    fn with_endpoint() -> PipeStatus {
+        PipeStatus {
+            endpoint: Some("/v0/pipes/p.json".to_owned()),
+            ..PipeStatus::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_is_one_patch_and_the_same_status_none() {
+        let api = FakeApi::default();
+        let (name, known) = pipe();
+        let mut patched = known.clone();
+        patched.status = Some(with_endpoint());
+        patched.metadata.resource_version = Some("2".to_owned());
+        let answer = serde_json::to_value(&patched).unwrap();
+        let index = Arc::new(Index::default());
+        index.apply(&name, known.clone());
+        let client = api.client(move |_| (200, answer.clone()));
+        let kubernetes = Kubernetes::new(client, index.clone());
+        kubernetes
+            .patch_status(&known, &with_endpoint())
+            .await
+            .unwrap();
+        let known = index.members(&ObjectName::new("shop", "orders")).pipes[0].clone();
+        kubernetes
+            .patch_status(&*known, &with_endpoint())
+            .await
+            .unwrap();
+        let expected = Request {
+            method: "PATCH".to_owned(),
+            path: "/apis/aviary.dev/v1alpha1/namespaces/shop/pipes/p/status".to_owned(),
+            body: json!({
+                "metadata": { "uid": "uid-of-p" },
+                "status": { "endpoint": "/v0/pipes/p.json" },
+            }),
+        };
+        assert_eq!(api.asked(), [expected]);
+    }
+
+    #[rstest]
+    #[case::gone(404, "NotFound", "pipes \"p\" not found", Ok(()))]
+    #[case::made_anew(422, "Invalid", "metadata.uid: Invalid value: field is immutable", Ok(()))]
+    #[case::changed(409, "Conflict", "the object has been modified", Err(true))]
+    #[case::refused(422, "Invalid", "status.endpoint: Invalid value", Err(false))]
+    #[case::forbidden(403, "Forbidden", "no", Err(false))]
+    #[tokio::test]
+    async fn a_status_that_cannot_be_written(
+        #[case] code: u16,
+        #[case] reason: &'static str,
+        #[case] message: &'static str,
+        #[case] expected: Result<(), bool>,
+    ) {
+        let client = FakeApi::default().client(move |_| failure(code, reason, message));
+        let kubernetes = Kubernetes::new(client, Arc::default());
+        let result = kubernetes.patch_status(&pipe().1, &with_endpoint()).await;
+        assert_eq!(result.map_err(|error| error.is_conflict()), expected);
+    }
+
+    #[tokio::test]
+    async fn finalizers_are_set_only_on_what_was_seen() {
+        let api = FakeApi::default();
+        let client = api.client(|_| failure(409, "Conflict", "the object has been modified"));
+        let kubernetes = Kubernetes::new(client, Arc::default());
+        let finalizers = vec!["aviary.dev/workspace".to_owned()];
+        let result = kubernetes.set_finalizers(&pipe().1, finalizers).await;
+        assert!(result.unwrap_err().is_conflict());
+        assert_eq!(api.asked()[0].body["metadata"]["resourceVersion"], "1");
     }
 }

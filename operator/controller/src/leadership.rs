@@ -4,6 +4,9 @@
 //! sends one request every third of the lease and nothing else, a standby watches and so takes
 //! over the moment a lease is released, and nobody compares another machine's clock with its own.
 
+#[cfg(test)]
+mod tests;
+
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -344,73 +347,5 @@ impl LeaseError {
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Api(error)
             if matches!(&**error, kube::Error::Api(status) if status.code == 409))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn lease(holder: Option<&str>, renewed: i64) -> Lease {
-        Lease {
-            spec: Some(LeaseSpec {
-                holder_identity: holder.map(ToOwned::to_owned),
-                lease_duration_seconds: Some(60),
-                renew_time: Some(MicroTime(Timestamp::from_second(renewed).unwrap())),
-                ..LeaseSpec::default()
-            }),
-            ..Lease::default()
-        }
-    }
-
-    #[rstest]
-    #[case::none_yet(None, 0, true)]
-    #[case::released(Some(lease(None, 1)), 0, true)]
-    #[case::released_by_others_in_their_way(Some(lease(Some(""), 1)), 0, true)]
-    #[case::own_after_a_restart(Some(lease(Some("me"), 1)), 0, true)]
-    #[case::held(Some(lease(Some("other"), 1)), 59, false)]
-    #[case::expired(Some(lease(Some("other"), 1)), 60, true)]
-    #[case::without_a_spec(Some(Lease::default()), 0, true)]
-    fn is_free(#[case] found: Option<Lease>, #[case] seconds: u64, #[case] free: bool) {
-        let start = Instant::now();
-        let mut seen = Seen::default();
-        assert_eq!(seen.evaluate("me", start), Decision::Unknown);
-        seen.look(found.clone(), start);
-        let decision = seen.evaluate("me", start + Duration::from_secs(seconds));
-        let expected = if free {
-            Decision::Free(found)
-        } else {
-            Decision::HeldUntil(start + Duration::from_secs(60))
-        };
-        assert_eq!(decision, expected);
-    }
-
-    #[test]
-    fn each_renewal_counts_anew_whatever_the_clocks_say() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut seen = Seen::default();
-        seen.look(Some(lease(Some("other"), 1)), start);
-        // The same lease seen again, after a reconnect, is not a renewal.
-        seen.look(Some(lease(Some("other"), 1)), at(30));
-        assert_eq!(seen.evaluate("me", at(59)), Decision::HeldUntil(at(60)));
-        seen.look(Some(lease(Some("other"), 2)), at(50));
-        assert_eq!(seen.evaluate("me", at(60)), Decision::HeldUntil(at(110)));
-    }
-
-    #[test]
-    fn only_a_change_of_hands_is_a_transition() {
-        let candidate = Candidate {
-            namespace: "aviary-system".to_owned(),
-            lease: "aviary-operator".to_owned(),
-            identity: "me".to_owned(),
-            duration: Duration::from_secs(60),
-        };
-        let now = Timestamp::from_second(100).unwrap();
-        let mine = taken(lease(Some("other"), 1), &candidate, now);
-        let transitions = |lease: &Lease| lease.spec.as_ref().unwrap().lease_transitions;
-        assert_eq!(transitions(&mine), Some(1));
-        assert_eq!(transitions(&taken(mine, &candidate, now)), Some(1));
     }
 }

@@ -1,9 +1,20 @@
-//! Objects for tests.
+//! For tests: objects, and an API server that answers as told.
 
+use crate::cluster::{Fleet, FleetOptions};
+use crate::context::Context;
+use crate::dispatch::Requests;
+use crate::happenings::Telemetry;
+use crate::index::Index;
+use crate::kubernetes::Kubernetes;
+use crate::metrics::Metrics;
+use crate::workspace::Memory;
 use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
+use kube::Client;
+use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// An object of a kind, in namespace `shop`, with this name and spec.
 pub(crate) fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value) -> K {
@@ -31,4 +42,90 @@ pub(crate) fn model() -> WorkspaceModel {
         pipes: Vec::new(),
         access_tokens: Vec::new(),
     })
+}
+
+/// A request that a [`FakeApi`] got.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) body: Value,
+}
+
+/// An API server that answers as a test says and keeps what it was asked. Watches stay open and
+/// silent.
+#[derive(Clone, Default)]
+pub(crate) struct FakeApi(Arc<Mutex<Vec<Request>>>);
+
+impl FakeApi {
+    /// A client of an API server that answers each request with a code and an object.
+    pub(crate) fn client(
+        &self,
+        answer: impl Fn(&Request) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Client {
+        let (asked, answer) = (self.0.clone(), Arc::new(answer));
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (asked, answer) = (asked.clone(), answer.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                if head
+                    .uri
+                    .query()
+                    .is_some_and(|query| query.contains("watch=true"))
+                {
+                    std::future::pending::<()>().await;
+                }
+                let body = body.collect_bytes().await?;
+                let request = Request {
+                    method: head.method.to_string(),
+                    path: head.uri.path().to_owned(),
+                    body: serde_json::from_slice(&body).unwrap_or_default(),
+                };
+                let (code, object) = answer(&request);
+                asked.lock().unwrap().push(request);
+                let body = Body::from(object.to_string().into_bytes());
+                Ok::<_, kube::Error>(http::Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// What was asked so far, without events, which are sent in their own time.
+    pub(crate) fn asked(&self) -> Vec<Request> {
+        let asked = self.0.lock().unwrap();
+        let is_event = |request: &&Request| request.path.ends_with("/events");
+        asked.iter().filter(|one| !is_event(one)).cloned().collect()
+    }
+}
+
+/// The API server's answer to a request that failed.
+pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    (code, status)
+}
+
+/// What reconciles work with, in front of this API server.
+pub(crate) fn context(client: Client) -> Context {
+    let index = Arc::new(Index::default());
+    let kubernetes = Kubernetes::new(client.clone(), index.clone());
+    let metrics = Arc::new(Metrics::new());
+    let options = FleetOptions {
+        connect_deadline: Duration::from_secs(1),
+        statement_deadline: Duration::from_secs(1),
+        workspaces_at_once: 1,
+    };
+    Context {
+        fleet: Arc::new(Fleet::new(kubernetes.clone(), options)),
+        telemetry: Telemetry::start(client, "test".to_owned(), metrics.clone()),
+        index,
+        kubernetes,
+        metrics,
+        memory: Memory::default(),
+        workspaces: Requests::channel().0,
+        namespace: "aviary-system".to_owned(),
+        resync_interval: Duration::from_mins(5),
+    }
 }

@@ -59,6 +59,27 @@ pub(crate) fn accepted(rejection: Option<&Fault>) -> Finding {
     }
 }
 
+/// Whether the workspace as such is in place: for it, unlike for what is in it, no replica at all
+/// is trouble worth telling.
+pub(crate) fn workspace_applied(
+    before: Before<'_>,
+    rejection: Option<&Fault>,
+    found: &InClickHouse,
+) -> Finding {
+    let first = found.absent.iter().next();
+    match first.filter(|_| rejection.is_none() && !found.somewhere && found.failures.is_empty()) {
+        Some((replica, fault)) => Finding::unmet(
+            ConditionType::Applied,
+            fault.reason,
+            format!(
+                "no replica can be worked with; `{replica}`: {}",
+                fault.message
+            ),
+        ),
+        None => applied(before, rejection, found),
+    }
+}
+
 /// Whether every replica has the object. A replica that went away after it had this spec still
 /// has it: that is the cluster's trouble, not a thousand objects'.
 pub(crate) fn applied(
@@ -256,6 +277,21 @@ mod tests {
         assert_eq!(conditions(&live, 1, None, &gone), live);
         let changed = conditions(&live, 2, None, &gone);
         assert!(!is_true(&changed, ConditionType::Applied));
+    }
+
+    #[test]
+    fn a_workspace_tells_that_no_replica_is_there() {
+        let before = Before {
+            conditions: &conditions(&[], 1, None, &everywhere()),
+            generation: Some(1),
+            is_live: true,
+        };
+        let mut found = absent(Reason::ClickHouseUnreachable);
+        assert_eq!(workspace_applied(before, None, &found).status, Some(true));
+        found.somewhere = false;
+        let finding = workspace_applied(before, None, &found);
+        assert_eq!(finding.status, Some(false));
+        assert_eq!(finding.reason, Reason::ClickHouseUnreachable);
     }
 
     #[test]

@@ -68,6 +68,7 @@ struct Pass {
     members: Members,
     model: WorkspaceModel,
     rejections: BTreeMap<ObjectKey, Fault>,
+    tokens_are_given_out: bool,
     outcomes: Vec<OnReplica>,
     in_clickhouse: BTreeMap<ObjectKey, InClickHouse>,
     pipe_standings: BTreeMap<ObjectKey, Standing>,
@@ -93,6 +94,7 @@ async fn pass(
         workspace,
         members,
         model,
+        tokens_are_given_out: false,
         outcomes: Vec::new(),
         in_clickhouse: BTreeMap::new(),
         pipe_standings: BTreeMap::new(),
@@ -111,6 +113,7 @@ async fn pass(
     }
     let tokens = &pass.members.access_tokens;
     let admitted = admit(context, &pass.workspace, &pass.model, tokens).await?;
+    pass.tokens_are_given_out = true;
     let replicas = match context.fleet.connect(&cluster_name, &cluster).await {
         Ok(replicas) => replicas,
         Err(ConnectError::Kubernetes(error)) => return Err(error),
@@ -163,14 +166,14 @@ impl Pass {
         };
         self.outcomes = converge(context, cluster, replicas, &wish).await;
         self.rejections.extend(refusals(&self.outcomes));
+        if self.rejections.contains_key(&ObjectKey::Workspace) {
+            return;
+        }
         let sources = self.model.data_sources.iter();
         let objects = sources.map(|source| ObjectKey::DataSource(source.object.clone()));
         for object in objects.chain([ObjectKey::Workspace]) {
             let found = in_clickhouse(&object, &self.outcomes);
             self.in_clickhouse.insert(object, found);
-        }
-        if self.rejections.contains_key(&ObjectKey::Workspace) {
-            return;
         }
         let checks = Checks {
             model: &self.model,
@@ -214,6 +217,7 @@ impl Pass {
     }
 
     async fn conclude(self, context: &Context) -> Result<Next, KubernetesError> {
+        self.log();
         events::tell(context, &self.workspace, &self.members, &self.outcomes);
         report(
             context,
@@ -224,6 +228,7 @@ impl Pass {
                 access_tokens: &existing(&self.members.access_tokens, |one| &one.metadata),
                 model: &self.model,
                 rejections: &self.rejections,
+                tokens_are_given_out: self.tokens_are_given_out,
                 in_clickhouse: &self.in_clickhouse,
                 pipe_standings: &self.pipe_standings,
                 replica_urls: served_urls(&self.workspace, &self.outcomes),
@@ -238,6 +243,24 @@ impl Pass {
             }
             None => Next::After(context.resync_interval),
         })
+    }
+
+    /// What was done and what went wrong on each replica; a pass without either says nothing.
+    fn log(&self) {
+        let workspace = ObjectName::of(&*self.workspace);
+        for OnReplica { name, work, .. } in &self.outcomes {
+            match work {
+                Ok(work) if !work.done.is_empty() || !work.failures.is_empty() => {
+                    let (done, failed) = (work.done.len(), work.failures.len());
+                    tracing::info!(%workspace, replica = name, done, failed, "converged");
+                }
+                Ok(_) => {}
+                Err(fault) => {
+                    let reason = fault.reason.as_str();
+                    tracing::info!(%workspace, replica = name, reason, "could not converge yet");
+                }
+            }
+        }
     }
 
     /// What another attempt may cure without anything having changed in Kubernetes.

@@ -134,3 +134,92 @@ fn database(workspace: &Workspace) -> String {
     };
     workspace.spec.database.clone().unwrap_or_else(default)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeApi, Request, context, failure, object};
+    use aviary_crds::ClickHouseCluster;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn deleted() -> Arc<Workspace> {
+        let mut workspace: Workspace = object(
+            "Workspace",
+            "orders",
+            json!({ "clusterRef": { "name": "shared" } }),
+        );
+        let meta = &mut workspace.metadata;
+        meta.finalizers = Some(vec!["other/one".to_owned(), WORKSPACE_FINALIZER.to_owned()]);
+        meta.deletion_timestamp = Some(Time(Timestamp::now()));
+        Arc::new(workspace)
+    }
+
+    fn cluster() -> ClickHouseCluster {
+        let spec = json!({ "external": {
+            "replicas": [{ "name": "a", "url": "http://127.0.0.1:1" }],
+            "credentialsSecretRef": { "name": "admin" },
+        }});
+        object("ClickHouseCluster", "shared", spec)
+    }
+
+    fn summary(asked: &[Request]) -> Vec<String> {
+        let finalizers = |request: &Request| request.body["metadata"]["finalizers"].clone();
+        asked
+            .iter()
+            .map(|request| format!("{} {}", request.method, request.path))
+            .chain(asked.last().map(|last| finalizers(last).to_string()))
+            .collect()
+    }
+
+    /// A namespace that is going away, or not; no Secret; and every change is accepted.
+    fn answer(request: &Request, namespace_goes: bool) -> (u16, Value) {
+        let meta = json!({ "name": "shop", "deletionTimestamp": namespace_goes.then_some("2026-01-01T00:00:00Z") });
+        match request.path.as_str() {
+            "/api/v1/namespaces/shop" => (
+                200,
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": meta }),
+            ),
+            path if path.contains("/secrets/") => failure(404, "NotFound", "no such Secret"),
+            _ => (200, serde_json::to_value(&*deleted()).unwrap()),
+        }
+    }
+
+    const SECRET: &str =
+        "DELETE /api/v1/namespaces/aviary-system/secrets/aviary-workspace-uid-of-orders";
+    const WORKSPACE: &str = "PATCH /apis/aviary.dev/v1alpha1/namespaces/shop/workspaces/orders";
+    const CREDENTIALS: &str = "GET /api/v1/namespaces/shop/secrets/admin";
+    const NAMESPACE: &str = "GET /api/v1/namespaces/shop";
+
+    #[rstest]
+    #[case::the_cluster_is_gone(false, false, Next::Forget, &[SECRET, WORKSPACE, "[\"other/one\"]"])]
+    #[case::the_namespace_goes(true, true, Next::Forget, &[CREDENTIALS, NAMESPACE, SECRET, WORKSPACE, "[\"other/one\"]"])]
+    #[case::it_may_work_later(true, false, Next::Retry, &[CREDENTIALS, NAMESPACE, "null"])]
+    #[tokio::test]
+    async fn a_workspace_whose_cluster_cannot_be_asked(
+        #[case] cluster_exists: bool,
+        #[case] namespace_goes: bool,
+        #[case] expected: Next,
+        #[case] requests: &[&str],
+    ) {
+        let api = FakeApi::default();
+        let context = context(api.client(move |request| answer(request, namespace_goes)));
+        if cluster_exists {
+            let name = ObjectName::new("shop", "shared");
+            context.index.apply(&name, cluster());
+        }
+        assert_eq!(release(&context, &deleted()).await.unwrap(), expected);
+        assert_eq!(summary(&api.asked()), requests);
+    }
+
+    #[tokio::test]
+    async fn what_holds_no_finalizer_of_ours_is_left_alone() {
+        let api = FakeApi::default();
+        let context = context(api.client(|request| answer(request, false)));
+        let mut workspace = (*deleted()).clone();
+        workspace.metadata.finalizers = Some(vec!["other/one".to_owned()]);
+        let next = release(&context, &Arc::new(workspace)).await.unwrap();
+        assert_eq!((next, api.asked()), (Next::Forget, Vec::new()));
+    }
+}

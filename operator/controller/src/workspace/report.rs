@@ -3,7 +3,9 @@
 use crate::context::Context;
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::workspace::endpoints::Standing;
-use crate::workspace::findings::{Before, Fault, InClickHouse, accepted, applied, sum_up, unmet};
+use crate::workspace::findings::{
+    Before, Fault, InClickHouse, accepted, applied, sum_up, unmet, workspace_applied,
+};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, is_true, merge};
 use aviary_crds::published::PublishedWorkspace;
 use aviary_crds::{
@@ -27,6 +29,8 @@ pub(crate) struct Report<'a> {
     pub(crate) model: &'a WorkspaceModel,
     /// Faults of specs, by object.
     pub(crate) rejections: &'a BTreeMap<ObjectKey, Fault>,
+    /// Whether the Secrets with tokens are there and gateways were told of them.
+    pub(crate) tokens_are_given_out: bool,
     /// How data sources and the workspace stand in ClickHouse; empty if it was not asked.
     pub(crate) in_clickhouse: &'a BTreeMap<ObjectKey, InClickHouse>,
     pub(crate) pipe_standings: &'a BTreeMap<ObjectKey, Standing>,
@@ -254,14 +258,15 @@ fn token_status(report: &Report<'_>, object: &AccessToken) -> AccessTokenStatus 
     }];
     findings.push(match rejection {
         Some(fault) => unmet(ConditionType::Applied, fault),
-        None => Finding::met(
+        None if report.tokens_are_given_out => Finding::met(
             ConditionType::Applied,
             Reason::Succeeded,
             "gateways know the token",
         ),
+        None => not_asked(report, ConditionType::Applied),
     });
     let secret_name = valid
-        .filter(|_| rejection.is_none())
+        .filter(|_| rejection.is_none() && report.tokens_are_given_out)
         .map(|token| token.secret_name.clone());
     let ready = secret_name
         .as_ref()
@@ -289,6 +294,7 @@ fn common(
     };
     let rejection = report.rejections.get(key);
     let applied = match report.in_clickhouse.get(key) {
+        Some(found) if *key == ObjectKey::Workspace => workspace_applied(before, rejection, found),
         Some(found) => applied(before, rejection, found),
         None if rejection.is_some() => applied(before, rejection, &InClickHouse::default()),
         None => not_asked(report, ConditionType::Applied),

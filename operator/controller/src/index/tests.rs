@@ -1,0 +1,193 @@
+//! Objects go in as watches and writes show them; what must be looked at again comes out.
+
+use super::*;
+use crate::testing::object;
+use serde_json::{Value, json};
+
+fn with_meta<K: serde::de::DeserializeOwned>(
+    kind: &str,
+    name: &str,
+    spec: Value,
+    meta: Value,
+) -> K {
+    let mut whole = json!({ "apiVersion": "aviary.dev/v1alpha1", "kind": kind, "spec": spec });
+    whole["metadata"] = json!({ "name": name, "namespace": "shop", "uid": name, "generation": 1 });
+    for (key, value) in meta.as_object().unwrap() {
+        whole["metadata"][key] = value.clone();
+    }
+    serde_json::from_value(whole).unwrap()
+}
+
+fn pipe(workspace: &str, meta: Value) -> Pipe {
+    let spec = json!({ "workspace": workspace, "nodes": [{ "name": "n", "sql": "SELECT 1" }] });
+    with_meta("Pipe", "p", spec, meta)
+}
+
+fn name(name: &str) -> ObjectName {
+    ObjectName::new("shop", name)
+}
+
+fn workspaces<const N: usize>(names: [&str; N]) -> Affected {
+    Affected::workspaces(names.map(name))
+}
+
+#[test]
+fn members_concern_the_workspace_they_name() {
+    let index = Index::default();
+    let version = |version: &str| pipe("orders", json!({ "resourceVersion": version }));
+    assert_eq!(
+        index.apply(&name("p"), version("1")),
+        workspaces(["orders"])
+    );
+    assert_eq!(index.apply(&name("p"), version("2")), Affected::default());
+    let moved = pipe("returns", json!({ "resourceVersion": "3", "uid": "other" }));
+    assert_eq!(
+        index.apply(&name("p"), moved),
+        workspaces(["orders", "returns"])
+    );
+    assert_eq!(index.members(&name("orders")).pipes.len(), 0);
+    assert_eq!(index.members(&name("returns")).pipes.len(), 1);
+    assert_eq!(
+        index.remove::<Pipe>(&name("p"), None),
+        workspaces(["returns"])
+    );
+}
+
+#[test]
+fn a_status_changes_nothing_but_a_spec_an_annotation_or_a_deletion_does() {
+    let index = Index::default();
+    index.apply(
+        &name("p"),
+        pipe("orders", json!({ "resourceVersion": "1" })),
+    );
+    let mut reported = pipe("orders", json!({ "resourceVersion": "2" }));
+    reported.status = Some(aviary_crds::PipeStatus::default());
+    assert_eq!(index.apply(&name("p"), reported), Affected::default());
+    for change in [
+        json!({ "resourceVersion": "3", "generation": 2 }),
+        json!({ "resourceVersion": "4", "annotations": { "a": "b" } }),
+        json!({ "resourceVersion": "5", "deletionTimestamp": "2026-01-01T00:00:00Z" }),
+    ] {
+        let affected = index.apply(&name("p"), pipe("orders", change.clone()));
+        assert_eq!(affected, workspaces(["orders"]), "{change}");
+    }
+}
+
+#[test]
+fn a_cluster_concerns_itself_and_the_workspaces_on_it() {
+    let index = Index::default();
+    let on =
+        |cluster: Value| object::<Workspace>("Workspace", "w", json!({ "clusterRef": cluster }));
+    index.apply(&name("here"), on(json!({ "name": "c" })));
+    index.apply(
+        &name("there"),
+        on(json!({ "name": "c", "namespace": "elsewhere" })),
+    );
+    let cluster: ClickHouseCluster = object(
+        "ClickHouseCluster",
+        "c",
+        json!({ "external": {
+            "replicas": [{ "name": "a", "url": "http://a" }],
+            "credentialsSecretRef": { "name": "s" },
+        }}),
+    );
+    let affected = index.apply(&name("c"), cluster);
+    assert_eq!(affected.workspaces, BTreeSet::from([name("here")]));
+    assert_eq!(affected.clusters, BTreeSet::from([name("c")]));
+}
+
+#[test]
+fn a_token_secret_concerns_the_workspaces_of_tokens_that_name_it() {
+    let index = Index::default();
+    let scopes = json!([{ "type": "PIPES:READ", "resource": "*" }]);
+    let token: AccessToken = object(
+        "AccessToken",
+        "reader",
+        json!({ "workspace": "orders", "secretName": "value", "scopes": scopes }),
+    );
+    index.apply(&name("reader"), token);
+    let secret = |sha256: &str, version: &str| TokenSecret {
+        resource_version: Some(version.to_owned()),
+        sha256: Some(sha256.to_owned()),
+        owners: Vec::new(),
+        labelled: true,
+    };
+    assert_eq!(
+        index.apply(&name("reader"), secret("1", "1")),
+        Affected::default()
+    );
+    assert_eq!(
+        index.apply(&name("value"), secret("1", "2")),
+        workspaces(["orders"])
+    );
+    assert_eq!(
+        index.apply(&name("value"), secret("1", "3")),
+        Affected::default()
+    );
+    assert_eq!(
+        index.apply(&name("value"), secret("2", "4")),
+        workspaces(["orders"])
+    );
+    assert_eq!(
+        index.remove::<TokenSecret>(&name("value"), Some("5")),
+        workspaces(["orders"])
+    );
+
+    // What we make ourselves is no news, unless it is gone again already.
+    index.created(&name("value"), secret("3", "6"));
+    assert_eq!(
+        index.apply(&name("value"), secret("3", "6")),
+        Affected::default()
+    );
+    index.remove::<TokenSecret>(&name("value"), Some("8"));
+    index.created(&name("value"), secret("4", "7"));
+    assert_eq!(index.token_secret(&name("value")), None);
+}
+
+#[test]
+fn our_own_writes_do_not_bring_old_or_other_objects_back() {
+    let index = Index::default();
+    let at = |version: &str, uid: &str| {
+        pipe("orders", json!({ "resourceVersion": version, "uid": uid }))
+    };
+    let version = || {
+        index.members(&name("orders")).pipes[0]
+            .metadata
+            .resource_version
+            .clone()
+    };
+    index.refresh(&name("p"), at("1", "one"));
+    assert_eq!(index.members(&name("orders")).pipes.len(), 0);
+    index.apply(&name("p"), at("5", "one"));
+    index.refresh(&name("p"), at("6", "one"));
+    index.apply(&name("p"), at("5", "one"));
+    assert_eq!(version().as_deref(), Some("6"));
+    index.refresh(&name("p"), at("7", "two"));
+    assert_eq!(version().as_deref(), Some("6"));
+}
+
+#[test]
+fn a_list_removes_what_is_not_in_it() {
+    let index = Index::default();
+    index.apply(&name("p"), pipe("orders", json!({})));
+    index.apply(&name("q"), pipe("orders", json!({})));
+    let affected = index.retain::<Pipe>(&BTreeSet::from([name("q")]));
+    assert_eq!(affected, workspaces(["orders"]));
+    assert_eq!(index.members(&name("orders")).pipes.len(), 1);
+}
+
+#[test]
+fn an_unreadable_data_source_is_known_to_be_there() {
+    let index = Index::default();
+    assert!(index.mark_unreadable::<DataSource>(&name("d"), "uid".to_owned()));
+    assert!(!index.mark_unreadable::<DataSource>(&name("d"), "uid".to_owned()));
+    let unreadable = index.members(&name("orders")).unreadable_data_sources;
+    assert_eq!(unreadable, [("uid".to_owned(), "d".to_owned())]);
+    index.retain::<DataSource>(&BTreeSet::new());
+    assert!(
+        index
+            .members(&name("orders"))
+            .unreadable_data_sources
+            .is_empty()
+    );
+}
