@@ -5,11 +5,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 
 use crate::access::Access;
+use crate::access::model::DEFAULT_USER;
+use crate::access::session::UserSession;
 use crate::access::users_xml;
 use crate::config::EngineConfig;
 use crate::control::Control;
@@ -19,6 +22,9 @@ use crate::ffi::Api;
 use crate::library;
 use crate::running::Registry;
 use crate::session::OpenEngine;
+
+/// How often queries past the deadline are cancelled again.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What never changes while the engine runs.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +109,22 @@ impl Core {
         RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())
     }
 
+    /// The open engine with the users as libchdb knows them. Blocks.
+    pub(crate) fn enter_stale(&self) -> Result<OpenGuard<'_>, Exception> {
+        RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())
+    }
+
+    /// Asks the engine something with all rights, with the users as they are now.
+    pub(crate) fn ask(&self, sql: &str) -> Result<String, Exception> {
+        let _open = self.enter()?;
+        self.control.ask(sql)
+    }
+
+    /// Whether libchdb already has this user as he is.
+    pub(crate) fn knows(&self, session: &UserSession) -> bool {
+        session.user == DEFAULT_USER || !self.is_stale()
+    }
+
     /// Whether users changed since libchdb read them.
     pub(crate) fn is_stale(&self) -> bool {
         self.opened_version.load(Ordering::Acquire) < self.access.version()
@@ -150,18 +172,20 @@ impl Core {
     }
 
     /// The gate for writing: no query runs any more, none starts.
-    async fn drained(
-        &self,
-        deadline: std::time::Duration,
-    ) -> RwLockWriteGuard<'_, Option<OpenEngine>> {
+    async fn drained(&self, deadline: Duration) -> RwLockWriteGuard<'_, Option<OpenEngine>> {
         let write = self.gate.write();
         tokio::pin!(write);
         if let Ok(gate) = tokio::time::timeout(deadline, &mut write).await {
             return gate;
         }
         tracing::warn!(?deadline, "queries run past the deadline and are cancelled");
-        self.registry.cancel_all();
-        write.await
+        loop {
+            // Repeated for those that were just about to start.
+            self.registry.cancel_inside();
+            if let Ok(gate) = tokio::time::timeout(CANCEL_INTERVAL, &mut write).await {
+                return gate;
+            }
+        }
     }
 
     fn boot(&self, users: &str) -> Result<OpenEngine, EngineError> {

@@ -1,6 +1,8 @@
 //! Running one request on a worker thread: reads the statement, takes a connection, streams the
 //! output or the input.
 
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,12 +12,20 @@ use crate::access_statement;
 use crate::core::{Core, OpenGuard};
 use crate::exception::{Exception, code};
 use crate::ffi::Connection;
+use crate::formats::Assembler;
 use crate::http::body::BodyReader;
+use crate::http::multipart;
 use crate::http::request::Request;
 use crate::http::response::{Gone, Responder};
 use crate::running::Running;
 use crate::session::ConnectionKey;
 use crate::sql::statement::{Beginning, InsertHead, MAX_QUERY_SIZE, Route, Statement, beginning};
+
+/// How much of the output is taken from a pipe at once: what a pipe holds.
+const PIPE_BUFFER: usize = 64 * 1024;
+
+/// ClickHouse's limit for the fields of a form.
+const MAX_FORM_SIZE: usize = 10 * 1024 * 1024;
 
 /// A request on its way through the engine.
 pub(crate) struct Job {
@@ -48,11 +58,12 @@ impl From<Gone> for Failure {
 impl Job {
     /// Runs the request, all but the end of its answer. Blocks.
     pub(crate) fn run(
-        &self,
+        &mut self,
         body: Result<BodyReader, Exception>,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
-        body.map_err(Failure::from)
+        body.and_then(|body| self.with_form(body))
+            .map_err(Failure::from)
             .and_then(|body| self.answer(body, responder))
             .map_err(|failure| match failure {
                 Failure::Exception(exception) => {
@@ -62,20 +73,47 @@ impl Job {
             })
     }
 
+    /// Takes the fields of a form, which leaves no body.
+    fn with_form(&mut self, mut body: BodyReader) -> Result<BodyReader, Exception> {
+        let Some(boundary) = self.request.form.take() else {
+            return Ok(body);
+        };
+        let form = body.read_to_end(MAX_FORM_SIZE)?;
+        for (name, value) in multipart::fields(&form, &boundary)? {
+            self.request.take(name, value)?;
+        }
+        Ok(body)
+    }
+
     fn answer(&self, mut body: BodyReader, responder: &mut Responder) -> Result<(), Failure> {
         let mut text = BytesMut::from(self.request.query.as_bytes());
         if !text.is_empty() {
             // The URL's part and the body are two lines of one query.
             text.extend_from_slice(b"\n");
         }
-        let (head, complete) = read_beginning(&mut text, &mut body)?;
+        let limit = self.max_query_size();
+        let (head, complete) = read_beginning(&mut text, &mut body, limit)?;
         match head {
             Beginning::Insert(head) => self.insert(text.freeze(), head, complete, body, responder),
             Beginning::Statement | Beginning::Unknown => {
-                read_rest(&mut text, complete, &mut body)?;
+                read_rest(&mut text, complete, &mut body, limit)?;
                 self.statement(&text, responder)
             }
         }
+    }
+
+    fn max_query_size(&self) -> usize {
+        let of_session = || {
+            let values = self.session.values.iter();
+            values
+                .filter(|(name, _)| name == "max_query_size")
+                .find_map(|(_, value)| value.parse().ok())
+        };
+        self.request
+            .setting("max_query_size")
+            .and_then(|value| value.parse().ok())
+            .or_else(of_session)
+            .unwrap_or(MAX_QUERY_SIZE)
     }
 
     fn statement(&self, text: &[u8], responder: &mut Responder) -> Result<(), Failure> {
@@ -101,7 +139,10 @@ impl Job {
                 None => self.collect(text, &statement, true, responder),
             },
             Route::Session => self.collect(text, &statement, false, responder),
-            Route::Other => self.collect(text, &statement, true, responder),
+            Route::Other => match access_statement::with_definer(self, &statement)? {
+                Some(sql) => self.collect(&sql, &statement, true, responder),
+                None => self.collect(text, &statement, true, responder),
+            },
         }
     }
 
@@ -119,50 +160,83 @@ impl Job {
     }
 
     fn select(&self, statement: &Statement<'_>, responder: &mut Responder) -> Result<(), Failure> {
-        // A stream without output looks like one at its end.
-        if statement
-            .format()
-            .is_some_and(|format| format.eq_ignore_ascii_case("Null"))
-        {
+        let default_format = self.announce(statement, responder);
+        let format = statement.format().unwrap_or_else(|| default_format.clone());
+        if format.eq_ignore_ascii_case("Null") {
+            // A stream without output looks like one at its end.
             return self.collect(statement.text, statement, true, responder);
         }
-        let default_format = self.announce(statement, responder);
-        let streamed = self.on_connection(true, |connection| {
-            let mut stream = match connection.stream(
-                statement.text,
-                &default_format,
-                &self.request.parameters,
-            ) {
-                Ok(stream) => stream,
-                Err(message) => {
-                    let exception = Exception::parse(&message);
-                    let unsupported = exception.code == code::BAD_ARGUMENTS
-                        && exception
-                            .message
-                            .starts_with("Streaming query is not supported");
-                    return if unsupported {
-                        Ok(false)
-                    } else {
-                        Err(exception.into())
-                    };
-                }
-            };
+        match Assembler::new(&format).filter(|_| self.is_rows_only(statement)) {
+            Some(assembler) => self.stream(statement, &default_format, assembler, responder),
+            None => self.pipe(statement, &default_format, responder),
+        }
+    }
+
+    /// Whether nothing makes more of the output than rows.
+    fn is_rows_only(&self, statement: &Statement<'_>) -> bool {
+        let settings = ["extremes", "output_format_json_array_of_rows"];
+        !statement.mentions("TOTALS")
+            && !settings.iter().any(|setting| {
+                statement.mentions(setting)
+                    || self.request.setting(setting).is_some()
+                    || self.session.values.iter().any(|(name, _)| name == setting)
+            })
+    }
+
+    /// Streams block by block, without copying any.
+    fn stream(
+        &self,
+        statement: &Statement<'_>,
+        default_format: &str,
+        mut assembler: Assembler,
+        responder: &mut Responder,
+    ) -> Result<(), Failure> {
+        self.on_connection(true, |connection| {
+            let mut stream = connection
+                .stream(statement.text, default_format, &self.request.parameters)
+                .map_err(|text| Exception::parse(&text))?;
             loop {
                 self.running.check()?;
                 match stream.next().map_err(|text| Exception::parse(&text))? {
                     Some(output) => {
                         responder.count(output.statistics());
-                        responder.write(Bytes::from_owner(output))?;
+                        responder.write(assembler.add(output))?;
                     }
-                    None => return Ok(true),
+                    None => return Ok(()),
                 }
             }
+        })
+    }
+
+    /// Streams a format that ClickHouse must write as a whole, through a pipe
+    /// that it takes for a file.
+    fn pipe(
+        &self,
+        statement: &Statement<'_>,
+        default_format: &str,
+        responder: &mut Responder,
+    ) -> Result<(), Failure> {
+        let (mut reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
+        let path = format!("/dev/fd/{}", writer.as_raw_fd());
+        let sql = statement.into_file(&path, default_format);
+        let (statistics, passed) = self.on_connection(true, |connection| {
+            std::thread::scope(|scope| {
+                let passing = std::thread::Builder::new()
+                    .name("output".to_owned())
+                    .spawn_scoped(scope, || pass_on(&mut reader, responder, &self.running))
+                    .map_err(|error| no_pipe(&error))?;
+                let output = connection.query(&sql, default_format, &self.request.parameters);
+                // The last one to hold the pipe's end for writing.
+                drop(writer);
+                let passed = passing.join().unwrap_or(Err(Gone));
+                let output = output.map_err(|text| Exception::parse(&text))?;
+                self.running.check()?;
+                Ok((output.statistics(), passed))
+            })
         })?;
-        if streamed {
-            Ok(())
-        } else {
-            self.collect(statement.text, statement, true, responder)
-        }
+        responder.count(statistics);
+        passed?;
+        Ok(())
     }
 
     /// Runs a statement whose output is small.
@@ -241,12 +315,28 @@ impl Job {
         self.on_engine(&engine, reusable, work)
     }
 
+    /// The same for statements that do not mind whether libchdb knows the
+    /// latest users, so that many of them in a row cost one opening.
+    pub(crate) fn on_stale_connection<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let known = self.core.knows(&self.session);
+        let engine = if known {
+            self.core.enter_stale()?
+        } else {
+            self.core.enter()?
+        };
+        self.on_engine(&engine, false, work)
+    }
+
     fn on_engine<T>(
         &self,
         engine: &OpenGuard<'_>,
         reusable: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        let _inside = self.running.enter_engine();
         let key = self.connection_key();
         let mut marked = engine.checkout(&key)?;
         self.running.enter(&marked.mark);
@@ -260,32 +350,66 @@ impl Job {
         result
     }
 
-    fn connection_key(&self) -> ConnectionKey {
-        let database = self
-            .request
+    /// The database of names without one.
+    pub(crate) fn database(&self) -> String {
+        self.request
             .database
             .clone()
             .filter(|database| !database.is_empty())
             .or_else(|| self.session.default_database.clone())
-            .unwrap_or_else(|| "default".to_owned());
+            .unwrap_or_else(|| "default".to_owned())
+    }
+
+    fn connection_key(&self) -> ConnectionKey {
         ConnectionKey {
             session: Arc::clone(&self.session),
-            database,
+            database: self.database(),
             read_only: self.request.read_only,
             settings: self.request.settings.clone(),
         }
     }
 }
 
+/// Moves output from a pipe to the client. Once the client is gone the query is
+/// cancelled: it would not notice, since libchdb goes on when a file fails.
+fn pass_on(
+    reader: &mut PipeReader,
+    responder: &mut Responder,
+    running: &Arc<Running>,
+) -> Result<(), Gone> {
+    let mut passed = Ok(());
+    loop {
+        let mut buffer = vec![0; PIPE_BUFFER];
+        match reader.read(&mut buffer) {
+            Ok(0) | Err(_) => return passed,
+            Ok(length) => buffer.truncate(length),
+        }
+        if passed.is_ok() {
+            passed = responder.write(buffer.into());
+            if passed.is_err() {
+                running.cancel();
+            }
+        }
+    }
+}
+
+fn no_pipe(error: &io::Error) -> Exception {
+    Exception::new(
+        code::LOGICAL_ERROR,
+        format!("Cannot make a pipe for the output: {error}."),
+    )
+}
+
 /// Reads until it is clear what the query is, or all of it is there.
 fn read_beginning(
     text: &mut BytesMut,
     body: &mut BodyReader,
+    limit: usize,
 ) -> Result<(Beginning, bool), Failure> {
     let mut complete = false;
     loop {
         match beginning(text, complete)? {
-            Beginning::Unknown if text.len() > MAX_QUERY_SIZE => return Err(too_large().into()),
+            Beginning::Unknown if text.len() > limit => return Err(too_large(limit).into()),
             Beginning::Unknown if !complete => match body.next()? {
                 Some(piece) => text.extend_from_slice(&piece),
                 None => complete = true,
@@ -295,26 +419,29 @@ fn read_beginning(
     }
 }
 
-fn read_rest(text: &mut BytesMut, complete: bool, body: &mut BodyReader) -> Result<(), Failure> {
-    if !complete {
-        while let Some(piece) = body.next()? {
-            text.extend_from_slice(&piece);
-            if text.len() > MAX_QUERY_SIZE {
-                break;
-            }
+fn read_rest(
+    text: &mut BytesMut,
+    complete: bool,
+    body: &mut BodyReader,
+    limit: usize,
+) -> Result<(), Failure> {
+    while !complete && text.len() <= limit {
+        match body.next()? {
+            Some(piece) => text.extend_from_slice(&piece),
+            None => break,
         }
     }
-    if text.len() > MAX_QUERY_SIZE {
-        return Err(too_large().into());
+    if text.len() > limit {
+        return Err(too_large(limit).into());
     }
     Ok(())
 }
 
-fn too_large() -> Exception {
+fn too_large(limit: usize) -> Exception {
     Exception::new(
         code::SYNTAX_ERROR,
         format!(
-            "Syntax error: Max query size exceeded (can be increased with the `max_query_size` setting): {MAX_QUERY_SIZE} bytes."
+            "Syntax error: Max query size exceeded (can be increased with the `max_query_size` setting): {limit} bytes."
         ),
     )
 }

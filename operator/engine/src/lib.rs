@@ -27,6 +27,7 @@ mod error;
 mod exception;
 mod execute;
 mod ffi;
+mod formats;
 mod http;
 pub mod library;
 mod running;

@@ -18,6 +18,8 @@ pub(crate) struct Running {
     pub(crate) user: String,
     query: Mutex<String>,
     cancelled: AtomicBool,
+    /// Whether it holds the engine open, rather than waiting for it.
+    inside: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
     control: Arc<Control>,
@@ -58,6 +60,12 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Says that the query keeps the engine open while the result lives.
+    pub(crate) fn enter_engine(&self) -> Inside<'_> {
+        self.inside.store(true, Ordering::Release);
+        Inside(self)
     }
 
     /// Says on which connection the query runs from now on.
@@ -128,6 +136,15 @@ impl Running {
     }
 }
 
+/// A query keeps the engine open as long as this lives.
+pub(crate) struct Inside<'a>(&'a Running);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.store(false, Ordering::Release);
+    }
+}
+
 /// Ends the query when the client is no longer there to read its answer.
 pub(crate) struct CancelOnDrop(Option<Arc<Running>>);
 
@@ -171,6 +188,7 @@ impl Registry {
             user: user.to_owned(),
             query: Mutex::default(),
             cancelled: AtomicBool::new(false),
+            inside: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
             control: Arc::clone(&self.control),
@@ -193,10 +211,14 @@ impl Registry {
         self.lock().get(query_id).cloned()
     }
 
-    pub(crate) fn cancel_all(&self) {
+    /// Cancels the queries that keep the engine open. Those that wait for it
+    /// may go on waiting.
+    pub(crate) fn cancel_inside(&self) {
         let queries: Vec<_> = self.lock().values().cloned().collect();
         for query in queries {
-            query.cancel();
+            if query.inside.load(Ordering::Acquire) {
+                query.cancel();
+            }
         }
     }
 

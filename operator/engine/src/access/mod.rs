@@ -6,55 +6,209 @@
 //! anew before the next query. Enforcement is ClickHouse's own: every user has
 //! a helper role with exactly his rights, and his connections `SET ROLE` to it.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::EngineError;
+use crate::core::write_private;
+use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
 use crate::http::auth::Credentials;
+use model::{Authentication, DEFAULT_USER, Model, helper};
 use session::UserSession;
+use statement::AccessStatement;
 
+mod apply;
+pub(crate) mod describe;
+pub(crate) mod model;
+pub(crate) mod parse;
+mod parse_grants;
 pub(crate) mod session;
+pub(crate) mod statement;
 pub(crate) mod users_xml;
 
+/// The list of users and their rights, on disk and in memory.
 pub(crate) struct Access {
-    password: Option<SecretString>,
+    path: PathBuf,
+    default_user: Authentication,
+    /// Counts changes; libchdb knows those up to the version it was opened with.
+    version: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    model: Arc<Model>,
+    /// What libchdb last took.
+    confirmed: Arc<Model>,
+    sessions: HashMap<(String, Vec<String>), Arc<UserSession>>,
 }
 
 impl Access {
-    pub(crate) fn load(_path: &Path, password: Option<&SecretString>) -> Result<Self, EngineError> {
+    /// Reads the list; a new data path has none.
+    pub(crate) fn load(
+        path: &Path,
+        default_password: Option<&SecretString>,
+    ) -> Result<Self, EngineError> {
+        let model: Model = if path.exists() {
+            let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+            serde_json::from_str(&text).map_err(|source| EngineError::AccessFile {
+                path: path.to_owned(),
+                source,
+            })?
+        } else {
+            Model::default()
+        };
+        let model = Arc::new(model);
         Ok(Self {
-            password: password.cloned(),
+            path: path.to_owned(),
+            default_user: default_password.map_or(Authentication::NoPassword, |password| {
+                Authentication::of_password(password.expose_secret())
+            }),
+            version: AtomicU64::new(1),
+            state: Mutex::new(State {
+                confirmed: Arc::clone(&model),
+                model,
+                sessions: HashMap::new(),
+            }),
         })
     }
-    pub(crate) fn users_xml(&self) -> (u64, String) {
-        (1, "<clickhouse><profiles><default></default></profiles><roles><aviary-user-default><grants><query>GRANT ALL ON *.* WITH GRANT OPTION</query></grants></aviary-user-default></roles><users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota><grants><query>GRANT `aviary-user-default`</query></grants></default></users><quotas><default></default></quotas></clickhouse>".to_owned())
-    }
+
     pub(crate) fn version(&self) -> u64 {
-        1
+        self.version.load(Ordering::Acquire)
     }
-    pub(crate) fn confirm(&self, _version: u64) {}
+
+    pub(crate) fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.lock().model)
+    }
+
+    /// The file for libchdb, and the version it holds.
+    pub(crate) fn users_xml(&self) -> (u64, String) {
+        let state = self.lock();
+        (self.version(), users_xml::render(&state.model))
+    }
+
+    /// Notes that libchdb took the users of this version.
+    pub(crate) fn confirm(&self, version: u64) {
+        let mut state = self.lock();
+        if self.version() == version {
+            state.confirmed = Arc::clone(&state.model);
+        }
+    }
+
+    /// Goes back to the users libchdb last took.
     pub(crate) fn revert(&self) -> (u64, String) {
-        self.users_xml()
+        let mut state = self.lock();
+        state.model = Arc::clone(&state.confirmed);
+        state.sessions.clear();
+        if let Err(error) = self.save(&state.model) {
+            tracing::error!(%error, "cannot save the list of users");
+        }
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        (version, users_xml::render(&state.model))
     }
+
+    /// Applies a statement and saves the outcome before it is answered.
+    pub(crate) fn apply(&self, statement: AccessStatement) -> Result<(), Exception> {
+        let mut state = self.lock();
+        let changed = apply::apply(&state.model, statement)?;
+        if changed == *state.model {
+            return Ok(());
+        }
+        self.save(&changed)
+            .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
+        state.model = Arc::new(changed);
+        state.sessions.clear();
+        self.version.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn save(&self, model: &Model) -> Result<(), EngineError> {
+        let text =
+            serde_json::to_string_pretty(model).map_err(|source| EngineError::AccessFile {
+                path: self.path.clone(),
+                source,
+            })?;
+        write_private(&self.path, &text)
+    }
+
+    /// Finds out whose request this is, and what his connections are like.
     pub(crate) fn authenticate(
         &self,
         credentials: &Credentials,
-        _roles: &[String],
+        roles: &[String],
     ) -> Result<Arc<UserSession>, Exception> {
-        if credentials.user != "default"
-            || self
-                .password
-                .as_ref()
-                .is_some_and(|p| p.expose_secret() != credentials.password.expose_secret())
+        let mut state = self.lock();
+        let name = &credentials.user;
+        let model = Arc::clone(&state.model);
+        let user = model.users.get(name);
+        let authentication = if name == DEFAULT_USER {
+            Some(&self.default_user)
+        } else {
+            user.map(|user| &user.authentication)
+        };
+        if !authentication.is_some_and(|known| known.accepts(credentials.password.expose_secret()))
         {
-            return Err(Exception::new(code::AUTHENTICATION_FAILED, "x"));
+            return Err(refusal(credentials));
         }
-        Ok(Arc::new(UserSession::unlimited(
-            "default",
-            "aviary-user-default",
-        )))
+        let key = (name.clone(), roles.to_vec());
+        if let Some(session) = state.sessions.get(&key) {
+            return Ok(Arc::clone(session));
+        }
+        let session = match user {
+            None => default_session(&model, roles)?,
+            Some(user) => {
+                let roles = if roles.is_empty() {
+                    model.default_roles(user)
+                } else {
+                    check_granted(roles, |role| user.grants.roles.contains_key(role))?;
+                    roles.to_vec()
+                };
+                model.session(name, user, roles)
+            }
+        };
+        let session = Arc::new(session);
+        state.sessions.insert(key, Arc::clone(&session));
+        Ok(session)
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn default_session(model: &Model, roles: &[String]) -> Result<UserSession, Exception> {
+    check_granted(roles, |role| model.roles.contains_key(role))?;
+    let mut session = UserSession::unlimited(DEFAULT_USER, &helper(DEFAULT_USER));
+    session.roles = roles.to_vec();
+    Ok(session)
+}
+
+fn check_granted(roles: &[String], granted: impl Fn(&str) -> bool) -> Result<(), Exception> {
+    match roles.iter().find(|role| !granted(role)) {
+        None => Ok(()),
+        Some(role) => Err(Exception::new(
+            code::SET_NON_GRANTED_ROLE,
+            format!("Role {role} should be granted to set as a current."),
+        )),
+    }
+}
+
+/// The same words for a wrong password and an unknown user.
+fn refusal(credentials: &Credentials) -> Exception {
+    let code = if credentials.given {
+        code::AUTHENTICATION_FAILED
+    } else {
+        code::REQUIRED_PASSWORD
+    };
+    Exception::new(
+        code,
+        format!(
+            "{}: Authentication failed: password is incorrect, or there is no user with such name.",
+            credentials.user
+        ),
+    )
 }

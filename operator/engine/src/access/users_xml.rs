@@ -1,8 +1,453 @@
-//! The users.xml that libchdb reads.
+//! The users.xml that libchdb reads: every user as himself, so that the system tables tell of him
+//! and his views run as him, and a helper role for each, which his connections use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::model::{
+    Authentication, DEFAULT_USER, Grants, HELPER_PREFIX, Model, RowPolicy, SettingElement,
+    Subjects, User, Writability, helper, profile_of,
+};
+use crate::control::MARK_SETTING;
+use crate::sql::quote::{Identifier, Literal};
+use crate::sql::statement::Statement;
 
 /// Text as the content of an XML element.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// Writes the whole file.
+pub(crate) fn render(model: &Model) -> String {
+    let mut xml = Xml::default();
+    xml.open("clickhouse");
+    profiles(&mut xml, model);
+    roles(&mut xml, model);
+    users(&mut xml, model);
+    xml.open("quotas");
+    xml.element("default", "");
+    xml.close("quotas");
+    xml.close("clickhouse");
+    xml.0
+}
+
+#[derive(Default)]
+struct Xml(String);
+
+impl Xml {
+    fn open(&mut self, name: &str) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.0, "<{name}>");
+    }
+
+    fn close(&mut self, name: &str) {
+        let _ = writeln!(self.0, "</{name}>");
+    }
+
+    fn element(&mut self, name: &str, content: &str) {
+        let _ = writeln!(self.0, "<{name}>{}</{name}>", escape(content));
+    }
+}
+
+fn profiles(xml: &mut Xml, model: &Model) {
+    xml.open("profiles");
+    xml.open("default");
+    // Nobody may pass for another connection in system.processes, nor for
+    // another maker of views.
+    let fixed = [MARK_SETTING, "default_view_definer"]
+        .map(|setting| (setting.to_owned(), vec![("const", String::new())]));
+    constraints(xml, &BTreeMap::from(fixed));
+    xml.close("default");
+    for (name, profile) in &model.profiles {
+        elements(xml, name, &profile.settings);
+    }
+    for (name, user) in &model.users {
+        let settings = settings_of(model, name, user);
+        if profile_of(name, &settings) == Some(helper(name)) {
+            elements(xml, &helper(name), &settings);
+        }
+    }
+    xml.close("profiles");
+}
+
+fn settings_of(model: &Model, name: &str, user: &User) -> Vec<SettingElement> {
+    model.elements(name, user, &model.default_roles(user))
+}
+
+fn elements(xml: &mut Xml, name: &str, settings: &[SettingElement]) {
+    xml.open(name);
+    let mut values = BTreeMap::new();
+    let mut limits: BTreeMap<String, Vec<(&'static str, String)>> = BTreeMap::new();
+    for element in settings {
+        match element {
+            SettingElement::Inherit(profile) => xml.element("profile", profile),
+            SettingElement::Setting(setting) => {
+                if let Some(value) = &setting.value {
+                    values.insert(setting.name.clone(), value.clone());
+                }
+                let limits = limits.entry(setting.name.clone()).or_default();
+                if let Some(min) = &setting.min {
+                    limits.push(("min", min.clone()));
+                }
+                if let Some(max) = &setting.max {
+                    limits.push(("max", max.clone()));
+                }
+                if setting.writability == Some(Writability::Const) {
+                    limits.push(("const", String::new()));
+                }
+            }
+        }
+    }
+    for (setting, value) in &values {
+        xml.element(setting, value);
+    }
+    limits.retain(|_, limits| !limits.is_empty());
+    constraints(xml, &limits);
+    xml.close(name);
+}
+
+fn constraints(xml: &mut Xml, limits: &BTreeMap<String, Vec<(&'static str, String)>>) {
+    if limits.is_empty() {
+        return;
+    }
+    xml.open("constraints");
+    for (setting, limits) in limits {
+        xml.open(setting);
+        for (kind, value) in limits {
+            xml.element(kind, value);
+        }
+        xml.close(setting);
+    }
+    xml.close("constraints");
+}
+
+fn roles(xml: &mut Xml, model: &Model) {
+    xml.open("roles");
+    xml.open(&helper(DEFAULT_USER));
+    queries(xml, ["GRANT ALL ON *.* WITH GRANT OPTION".to_owned()]);
+    xml.close(&helper(DEFAULT_USER));
+    for (name, user) in &model.users {
+        xml.open(&helper(name));
+        let own = user.grants.statements.iter().cloned();
+        // His views are to run in his name.
+        let definer = format!("GRANT SET DEFINER ON {}", Identifier(name));
+        // Whom he may give his roles to is asked of the role he acts in.
+        queries(
+            xml,
+            own.chain([definer]).chain(role_grants(&user.grants, true)),
+        );
+        xml.close(&helper(name));
+    }
+    for (name, role) in &model.roles {
+        xml.open(name);
+        let own = role.grants.statements.iter().cloned();
+        queries(xml, own.chain(role_grants(&role.grants, false)));
+        xml.close(name);
+    }
+    xml.close("roles");
+}
+
+fn role_grants(grants: &Grants, only_admin: bool) -> impl Iterator<Item = String> {
+    grants
+        .roles
+        .iter()
+        .filter(move |(_, admin)| **admin || !only_admin)
+        .map(|(role, admin)| {
+            let option = if *admin { " WITH ADMIN OPTION" } else { "" };
+            format!("GRANT {}{option}", Identifier(role))
+        })
+}
+
+fn queries(xml: &mut Xml, statements: impl IntoIterator<Item = String>) {
+    xml.open("grants");
+    let mut any = false;
+    for statement in statements {
+        xml.element("query", &statement);
+        any = true;
+    }
+    if !any {
+        // Without a statement, all rights would be given.
+        xml.element("query", "REVOKE ALL ON *.*");
+    }
+    xml.close("grants");
+}
+
+fn users(xml: &mut Xml, model: &Model) {
+    xml.open("users");
+    xml.open(DEFAULT_USER);
+    xml.element("password", "");
+    common(xml, "default");
+    let helpers = model.users.keys().map(|user| helper(user));
+    let all_roles: Vec<String> = std::iter::once(helper(DEFAULT_USER))
+        .chain(helpers)
+        .chain(model.roles.keys().cloned())
+        .map(|role| Identifier(&role).to_string())
+        .collect();
+    queries(xml, [format!("GRANT {}", all_roles.join(", "))]);
+    filters(xml, default_filters(model));
+    xml.close(DEFAULT_USER);
+    for (name, user) in &model.users {
+        xml.open(name);
+        match &user.authentication {
+            Authentication::NoPassword => xml.element("no_password", ""),
+            Authentication::Sha256 { hash, .. } => xml.element("password_sha256_hex", hash),
+        }
+        let profile = profile_of(name, &settings_of(model, name, user));
+        common(xml, profile.as_deref().unwrap_or("default"));
+        let own = user.grants.statements.iter().cloned();
+        queries(xml, own.chain(role_grants(&user.grants, false)));
+        filters(xml, own_filters(model, name, user));
+        xml.close(name);
+    }
+    xml.close("users");
+}
+
+fn common(xml: &mut Xml, profile: &str) {
+    xml.open("networks");
+    xml.element("ip", "::/0");
+    xml.close("networks");
+    xml.element("profile", profile);
+    xml.element("quota", "default");
+}
+
+type Filters = BTreeMap<(String, String), String>;
+
+fn filters(xml: &mut Xml, filters: Filters) {
+    if filters.is_empty() {
+        return;
+    }
+    xml.open("databases");
+    let databases: BTreeSet<&String> = filters.keys().map(|(database, _)| database).collect();
+    for database in databases {
+        xml.open(database);
+        for ((of, table), filter) in &filters {
+            if of == database {
+                xml.open(table);
+                xml.element("filter", filter);
+                xml.close(table);
+            }
+        }
+        xml.close(database);
+    }
+    xml.close("databases");
+}
+
+/// The filters of the user all connections run as: they ask for the active
+/// roles, since those tell who it really is.
+fn default_filters(model: &Model) -> Filters {
+    let mut filters = system_filters();
+    for ((database, table), policies) in by_table(model) {
+        let conditions = policies
+            .into_iter()
+            .map(|policy| (policy, applies_to_roles(model, &policy.to)));
+        filters.insert((database, table), combine(conditions, &acting_user()));
+    }
+    filters
+}
+
+/// The user whose helper role is active.
+fn acting_user() -> String {
+    format!(
+        "substring(arrayFirst(role -> startsWith(role, {}), enabledRoles()), {})",
+        Literal(HELPER_PREFIX),
+        HELPER_PREFIX.len() + 1
+    )
+}
+
+/// Hides what the engine needs for itself, and other users' queries.
+fn system_filters() -> Filters {
+    let prefix = Literal(HELPER_PREFIX);
+    let visible = |column: &str| format!("NOT startsWith(ifNull({column}, ''), {prefix})");
+    let of_default = format!("ifNull(user_name, '') = {}", Literal(DEFAULT_USER));
+    [
+        (
+            "processes",
+            format!(
+                "has(enabledRoles(), {}) OR arrayExists(role -> startsWith(Settings['{MARK_SETTING}'], concat(role, ':')), enabledRoles())",
+                Literal(&helper(DEFAULT_USER))
+            ),
+        ),
+        ("roles", visible("name")),
+        ("current_roles", visible("role_name")),
+        ("enabled_roles", visible("role_name")),
+        (
+            "role_grants",
+            format!(
+                "{} AND {} AND NOT ({of_default})",
+                visible("role_name"),
+                visible("granted_role_name")
+            ),
+        ),
+        ("grants", visible("role_name")),
+        ("settings_profiles", visible("name")),
+        ("row_policies", "database != 'system'".to_owned()),
+    ]
+    .into_iter()
+    .map(|(table, filter)| (("system".to_owned(), table.to_owned()), filter))
+    .collect()
+}
+
+/// The filters of a user as himself, for views that run in his name.
+fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
+    let mut names = model.enabled_roles(&model.default_roles(user));
+    names.insert(name.to_owned());
+    by_table(model)
+        .into_iter()
+        .map(|(table, policies)| {
+            let conditions = policies.into_iter().map(|policy| {
+                let applies = if policy.to.include(&names) { "1" } else { "0" };
+                (policy, applies.to_owned())
+            });
+            (table, combine(conditions, &Literal(name).to_string()))
+        })
+        .collect()
+}
+
+fn by_table(model: &Model) -> BTreeMap<(String, String), Vec<&RowPolicy>> {
+    let mut tables: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for policy in &model.policies {
+        tables
+            .entry((policy.database.clone(), policy.table.clone()))
+            .or_default()
+            .push(policy);
+    }
+    tables
+}
+
+/// A condition on the active roles that tells whether a policy applies.
+fn applies_to_roles(model: &Model, subjects: &Subjects) -> String {
+    let roles = |names: &BTreeSet<String>| {
+        let roles: Vec<String> = names
+            .iter()
+            .map(|name| {
+                if model.roles.contains_key(name) && !model.users.contains_key(name) {
+                    name.clone()
+                } else {
+                    helper(name)
+                }
+            })
+            .map(|role| Literal(&role).to_string())
+            .collect();
+        format!("hasAny(enabledRoles(), [{}])", roles.join(", "))
+    };
+    match subjects {
+        Subjects {
+            all: true, except, ..
+        } if except.is_empty() => "1".to_owned(),
+        Subjects {
+            all: true, except, ..
+        } => format!("NOT {}", roles(except)),
+        Subjects { names, .. } if names.is_empty() => "0".to_owned(),
+        Subjects { names, .. } => roles(names),
+    }
+}
+
+/// Policies as one filter. A row is seen where some permissive policy that
+/// applies allows it, or none applies, and no restrictive one that applies
+/// forbids it.
+fn combine<'a>(policies: impl Iterator<Item = (&'a RowPolicy, String)>, user: &str) -> String {
+    let (mut applying, mut allowing, mut restricting) = (Vec::new(), Vec::new(), Vec::new());
+    for (policy, applies) in policies {
+        let filter = with_user(&policy.filter, user);
+        if policy.restrictive {
+            restricting.push(format!("(NOT ({applies}) OR ({filter}))"));
+        } else {
+            applying.push(format!("({applies})"));
+            allowing.push(format!("(({applies}) AND ({filter}))"));
+        }
+    }
+    let mut parts = restricting;
+    if !applying.is_empty() {
+        parts.push(format!(
+            "(NOT ({}) OR {})",
+            applying.join(" OR "),
+            allowing.join(" OR ")
+        ));
+    }
+    parts.join(" AND ")
+}
+
+/// `currentUser()` in a filter means the user, not the one libchdb knows.
+fn with_user(filter: &str, user: &str) -> String {
+    let statement = Statement::new(filter.as_bytes());
+    let mut text = String::new();
+    let mut copied = 0;
+    let mut index = 0;
+    while index < statement.tokens.len() {
+        let called = statement.is_symbol(index + 1, b'(') && statement.is_symbol(index + 2, b')');
+        let is_user = ["currentUser", "current_user", "user"]
+            .iter()
+            .any(|name| statement.is(index, name));
+        if called && is_user {
+            text.push_str(&filter[copied..statement.tokens[index].range.start]);
+            text.push_str(user);
+            copied = statement.tokens[index + 2].range.end;
+            index += 3;
+        } else {
+            index += 1;
+        }
+    }
+    text.push_str(&filter[copied..]);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(filter: &str, restrictive: bool, to: &[&str]) -> RowPolicy {
+        RowPolicy {
+            name: "p".to_owned(),
+            database: "d".to_owned(),
+            table: "t".to_owned(),
+            filter: filter.to_owned(),
+            restrictive,
+            to: Subjects {
+                names: to.iter().map(|name| (*name).to_owned()).collect(),
+                ..Subjects::default()
+            },
+        }
+    }
+
+    #[test]
+    fn content_is_escaped() {
+        let mut model = Model::default();
+        let mut user = User::default();
+        user.grants
+            .statements
+            .push("GRANT SELECT ON `<&>`.*".to_owned());
+        model.users.insert("u".to_owned(), user);
+        assert!(render(&model).contains("GRANT SELECT ON `&lt;&amp;&gt;`.*"));
+    }
+
+    #[test]
+    fn policies_become_one_filter_over_the_active_roles() {
+        let mut model = Model::default();
+        model
+            .roles
+            .insert("r".to_owned(), super::super::model::Role::default());
+        model.users.insert("u".to_owned(), User::default());
+        model.policies = vec![
+            policy("a = 1", false, &["u"]),
+            policy("owner = currentUser ()", false, &["r"]),
+            policy("b", true, &["u"]),
+        ];
+        let filters = default_filters(&model);
+        let u = "hasAny(enabledRoles(), ['aviary-user-u'])";
+        let r = "hasAny(enabledRoles(), ['r'])";
+        assert_eq!(
+            filters[&("d".to_owned(), "t".to_owned())],
+            format!(
+                "(NOT ({u}) OR (b)) AND (NOT (({u}) OR ({r})) OR (({u}) AND (a = 1)) OR (({r}) AND (owner = {})))",
+                acting_user()
+            )
+        );
+        let own = own_filters(&model, "u", &model.users["u"]);
+        assert_eq!(
+            own[&("d".to_owned(), "t".to_owned())],
+            "(NOT (1) OR (b)) AND (NOT ((1) OR (0)) OR ((1) AND (a = 1)) OR ((0) AND (owner = 'u')))"
+        );
+    }
 }

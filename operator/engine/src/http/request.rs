@@ -1,12 +1,11 @@
 //! What a request asks for: query, parameters, settings, formats and encodings, from the URL and the headers.
 
-use std::net::SocketAddr;
-
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Uri};
 
 use super::auth::{self, Credentials};
 use super::body::Coding;
+use super::multipart;
 use crate::exception::Exception;
 
 /// How much output is held back, so that an early failure still gets its status.
@@ -17,7 +16,6 @@ pub(crate) struct Request {
     pub(crate) query: String,
     pub(crate) query_id: String,
     pub(crate) credentials: Credentials,
-    pub(crate) peer: SocketAddr,
     /// GET and HEAD may only read.
     pub(crate) read_only: bool,
     pub(crate) database: Option<String>,
@@ -31,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) framed_answer: bool,
     pub(crate) content_coding: Option<Coding>,
     pub(crate) answer_coding: Option<Coding>,
+    /// The body is a form with this boundary.
+    pub(crate) form: Option<String>,
     pub(crate) wait_end_of_query: bool,
     pub(crate) buffer_size: usize,
 }
@@ -40,7 +40,6 @@ impl Request {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-        peer: SocketAddr,
     ) -> Result<Self, Exception> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
@@ -58,12 +57,6 @@ impl Request {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
                 .filter(|value| !value.is_empty())
         };
-        if header(CONTENT_TYPE.as_str()).is_some_and(|value| value.starts_with("multipart/")) {
-            return Err(Exception::not_implemented(
-                "External data (multipart/form-data) is not supported by this engine.",
-            ));
-        }
-
         let mut request = Request {
             query: String::new(),
             query_id: header("x-clickhouse-query-id")
@@ -71,7 +64,6 @@ impl Request {
                 .filter(|id| !id.is_empty())
                 .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
             credentials: auth::credentials(headers, parameter)?,
-            peer,
             read_only: method != Method::POST && method != Method::PUT,
             database: header("x-clickhouse-database"),
             default_format: header("x-clickhouse-format"),
@@ -84,26 +76,30 @@ impl Request {
                 &header(CONTENT_ENCODING.as_str()).unwrap_or_default(),
             )?,
             answer_coding: None,
+            form: header(CONTENT_TYPE.as_str()).and_then(|value| multipart::boundary(&value)),
             wait_end_of_query: false,
             buffer_size: BUFFER_SIZE,
         };
-        let mut http_compression = true;
         for (name, value) in pairs {
-            request.take(name, value, &mut http_compression)?;
+            request.take(name, value)?;
         }
-        if http_compression {
+        if request.setting("enable_http_compression").is_none_or(flag) {
             request.answer_coding =
                 header(ACCEPT_ENCODING.as_str()).and_then(|value| Coding::accepted(&value));
         }
         Ok(request)
     }
 
-    fn take(
-        &mut self,
-        name: String,
-        value: String,
-        http_compression: &mut bool,
-    ) -> Result<(), Exception> {
+    /// The value that a setting has for this request, if it names it.
+    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
+        self.settings
+            .iter()
+            .rfind(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Takes a parameter of the URL, or a field of a form.
+    pub(crate) fn take(&mut self, name: String, value: String) -> Result<(), Exception> {
         match name.as_str() {
             ""
             | "user"
@@ -142,10 +138,8 @@ impl Request {
                 if let Some(parameter) = name.strip_prefix("param_") {
                     self.parameters.push((parameter.to_owned(), value));
                 } else {
-                    match name.as_str() {
-                        "enable_http_compression" => *http_compression = flag(&value),
-                        "http_wait_end_of_query" => self.wait_end_of_query = flag(&value),
-                        _ => {}
+                    if name == "http_wait_end_of_query" {
+                        self.wait_end_of_query = flag(&value);
                     }
                     self.settings.push((name, value));
                 }
@@ -173,8 +167,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let peer = ([127, 0, 0, 1], 1).into();
-        Request::parse(&method, &uri.parse().unwrap(), &map, peer)
+        Request::parse(&method, &uri.parse().unwrap(), &map)
     }
 
     #[test]
@@ -220,10 +213,6 @@ mod tests {
     fn what_is_not_supported_is_refused() {
         for (uri, headers) in [
             ("/?session_id=a", vec![]),
-            (
-                "/",
-                vec![("content-type", "multipart/form-data; boundary=x")],
-            ),
             ("/", vec![("content-encoding", "br")]),
         ] {
             let refused = parse(Method::POST, uri, &headers)

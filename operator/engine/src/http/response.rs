@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
@@ -17,13 +20,16 @@ use super::body::Coding;
 use super::frame;
 use crate::exception::{Exception, code};
 use crate::ffi::Statistics;
-use crate::running::CancelOnDrop;
+use crate::running::{CancelOnDrop, Running};
 
 /// How many pieces of output may wait for a slow client.
 const OUTPUT_CHANNEL: usize = 2;
 /// How long the text of a mid-stream exception has to leave before the
 /// connection is broken off, which is how a server marks the output as cut.
 const ABORT_DELAY: Duration = Duration::from_millis(100);
+
+/// How often a query that waits for its client looks whether it is cancelled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What all answers of one request share.
 #[derive(Debug, Clone)]
@@ -40,6 +46,9 @@ pub(crate) struct AnswerContext {
 
 enum Piece {
     Data(Bytes),
+    /// The output is complete. A channel that closes without this was cut.
+    End,
+    /// The output ends with an exception.
     Abort,
 }
 
@@ -63,6 +72,8 @@ pub(crate) struct Responder {
     tag: String,
     statistics: Statistics,
     started: Instant,
+    runtime: Handle,
+    running: Option<Arc<Running>>,
 }
 
 /// The client is gone; there is nobody to tell anything.
@@ -87,7 +98,14 @@ impl Responder {
             tag,
             statistics: Statistics::default(),
             started: Instant::now(),
+            runtime: Handle::current(),
+            running: None,
         }
+    }
+
+    /// Says whose output it is, so that a cancelled query does not wait for a slow client.
+    pub(crate) fn belongs_to(&mut self, query: Arc<Running>) {
+        self.running = Some(query);
     }
 
     /// Names the output's format and its content type, before any output.
@@ -109,8 +127,8 @@ impl Responder {
         if packed.is_empty() {
             return Ok(());
         }
-        if let Some(rest) = &self.rest {
-            return rest.blocking_send(Piece::Data(packed)).map_err(|_| Gone);
+        if self.rest.is_some() {
+            return self.send(Piece::Data(packed));
         }
         self.held_size += packed.len();
         self.held.push_back(packed);
@@ -122,14 +140,43 @@ impl Responder {
         self.send_head(StatusCode::OK, None, Some(receiver))
     }
 
+    /// Sends to a client who may be slow, but not longer than the query may live.
+    fn send(&mut self, piece: Piece) -> Result<(), Gone> {
+        let Some(rest) = &self.rest else {
+            return Err(Gone);
+        };
+        let mut piece = piece;
+        loop {
+            piece = match rest.try_send(piece) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(_)) => return Err(Gone),
+                Err(TrySendError::Full(piece)) => piece,
+            };
+            if self
+                .running
+                .as_ref()
+                .is_some_and(|query| query.is_cancelled())
+            {
+                return Err(Gone);
+            }
+            let space = async {
+                tokio::time::timeout(CANCEL_INTERVAL, rest.reserve())
+                    .await
+                    .is_ok()
+            };
+            self.runtime.block_on(space);
+        }
+    }
+
     /// Ends a good answer.
     pub(crate) fn finish(mut self) -> Result<(), Gone> {
         let last = self.packer.finish();
         self.emit(last)?;
         if self.head.is_some() {
-            self.send_head(StatusCode::OK, None, None)?;
+            self.send_head(StatusCode::OK, None, None)
+        } else {
+            self.send(Piece::End)
         }
-        Ok(())
     }
 
     /// Ends an answer with an exception: as the answer itself where nothing
@@ -137,12 +184,11 @@ impl Responder {
     pub(crate) fn fail(mut self, exception: &Exception) -> Result<(), Gone> {
         let text = exception.render(&self.context.version);
         if self.head.is_none() {
+            let before = self.packer.flush();
+            self.emit(before)?;
             let packed = self.packer.interrupt(&self.marked(&text));
             self.emit(packed)?;
-            if let Some(rest) = &self.rest {
-                rest.blocking_send(Piece::Abort).map_err(|_| Gone)?;
-            }
-            return Ok(());
+            return self.send(Piece::Abort);
         }
         self.held.clear();
         self.format
@@ -258,6 +304,7 @@ enum Coder {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Deflate(flate2::write::ZlibEncoder<Vec<u8>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
 }
 
 impl Packer {
@@ -272,6 +319,9 @@ impl Packer {
             }
             Some(Coding::Zstd) => zstd::stream::write::Encoder::new(Vec::new(), 1)
                 .map_or(Coder::Plain, |encoder| Coder::Zstd(Box::new(encoder))),
+            Some(Coding::Lz4) => {
+                Coder::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new())))
+            }
         };
         Self { framed, coder }
     }
@@ -297,6 +347,33 @@ impl Packer {
                 let _ = encoder.write_all(&output);
                 std::mem::take(encoder.get_mut()).into()
             }
+            Coder::Lz4(encoder) => {
+                let _ = encoder.write_all(&output);
+                std::mem::take(encoder.get_mut()).into()
+            }
+        }
+    }
+
+    /// What was pushed so far, so that it can be unpacked without the rest.
+    fn flush(&mut self) -> Bytes {
+        match &mut self.coder {
+            Coder::Plain => Bytes::new(),
+            Coder::Gzip(encoder) => {
+                let _ = encoder.flush();
+                std::mem::take(encoder.get_mut()).into()
+            }
+            Coder::Deflate(encoder) => {
+                let _ = encoder.flush();
+                std::mem::take(encoder.get_mut()).into()
+            }
+            Coder::Zstd(encoder) => {
+                let _ = encoder.flush();
+                std::mem::take(encoder.get_mut()).into()
+            }
+            Coder::Lz4(encoder) => {
+                let _ = encoder.flush();
+                std::mem::take(encoder.get_mut()).into()
+            }
         }
     }
 
@@ -306,11 +383,12 @@ impl Packer {
             Coder::Gzip(encoder) => encoder.finish().unwrap_or_default().into(),
             Coder::Deflate(encoder) => encoder.finish().unwrap_or_default().into(),
             Coder::Zstd(encoder) => encoder.finish().unwrap_or_default().into(),
+            Coder::Lz4(encoder) => encoder.finish().unwrap_or_default().into(),
         }
     }
 
-    /// A last text and the end, in one piece: clients look for the marker at
-    /// the end of what they got.
+    /// A last text and the end, in one piece and packed apart from the output
+    /// before it: clients look for the text in the last piece they unpack.
     fn interrupt(&mut self, text: &str) -> Bytes {
         let mut bytes = self.push(Bytes::copy_from_slice(text.as_bytes())).to_vec();
         bytes.extend_from_slice(&self.finish());
@@ -398,9 +476,12 @@ impl Body for AnswerBody {
                     self.guard = disarmed(self.guard.take());
                     self.aborting = Some(Box::pin(tokio::time::sleep(ABORT_DELAY)));
                 }
-                Poll::Ready(None) => {
+                Poll::Ready(Some(Piece::End)) => {
                     self.guard = disarmed(self.guard.take());
                     self.rest = None;
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(Some(Err(io::Error::other("the query was cancelled"))));
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! The listener: accepts connections, reads requests, hands them to worker threads.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -38,7 +37,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watc
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(Arc::clone(&core), stream, peer);
+                let connection = connection(Arc::clone(&core), stream);
                 let connection = graceful.watch(connection);
                 tokio::spawn(async move {
                     // Clients that leave are no news.
@@ -61,14 +60,13 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watc
 fn connection(
     core: Arc<Core>,
     stream: TcpStream,
-    peer: SocketAddr,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let service = service_fn(move |request| {
         let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(respond(core, request, peer).await) }
+        async move { Ok::<_, Infallible>(respond(core, request).await) }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -76,11 +74,7 @@ fn connection(
         .serve_connection(TokioIo::new(stream), service)
 }
 
-async fn respond(
-    core: Arc<Core>,
-    request: HttpRequest<Incoming>,
-    peer: SocketAddr,
-) -> Response<AnswerBody> {
+async fn respond(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<AnswerBody> {
     let has_query = request.uri().query().is_some_and(|query| !query.is_empty());
     let plain = |status, text: &'static str| Answer::text(status, text).into_response(None);
     match (request.method(), request.uri().path()) {
@@ -89,7 +83,7 @@ async fn respond(
         (&Method::GET | &Method::HEAD, "/replicas_status") => plain(StatusCode::OK, "Ok.\n"),
         (&Method::GET | &Method::HEAD, "/") if !has_query => plain(StatusCode::OK, "Ok.\n"),
         (&Method::GET | &Method::HEAD | &Method::POST | &Method::PUT, "/" | "/query") => {
-            query(core, request, peer).await
+            query(core, request).await
         }
         (&Method::OPTIONS, _) => plain(StatusCode::NO_CONTENT, ""),
         _ => not_found(&request),
@@ -113,13 +107,9 @@ fn not_found(request: &HttpRequest<Incoming>) -> Response<AnswerBody> {
     Answer::text(StatusCode::NOT_FOUND, text).into_response(None)
 }
 
-async fn query(
-    core: Arc<Core>,
-    request: HttpRequest<Incoming>,
-    peer: SocketAddr,
-) -> Response<AnswerBody> {
+async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
-    let parsed = Request::parse(&parts.method, &parts.uri, &parts.headers, peer);
+    let parsed = Request::parse(&parts.method, &parts.uri, &parts.headers);
     let context = context(&core, parsed.as_ref().ok());
     let (head_sender, head) = oneshot::channel();
     let responder = Responder::new(context, head_sender);
@@ -157,7 +147,12 @@ struct Admitted {
 
 impl Admitted {
     fn run(self, source: BodySource, mut responder: Responder) {
-        let Self { job, entry, slot } = self;
+        let Self {
+            mut job,
+            entry,
+            slot,
+        } = self;
+        responder.belongs_to(Arc::clone(&entry.query));
         let request = &job.request;
         let body = BodyReader::new(source, request.content_coding, request.framed_body);
         let result = job.run(body, &mut responder);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::lexer::{Kind, Lexer, Token, unquote};
+use super::quote::{Literal, PlainIdentifier};
 use crate::exception::{Exception, code};
 
 /// How much text may come before the data of an INSERT, and how long any other
@@ -114,6 +115,14 @@ impl<'a> Statement<'a> {
                 "INTO OUTFILE is not allowed.",
             ));
         }
+        let input = (1..self.tokens.len())
+            .any(|index| self.is(index, "input") && self.is_symbol(index + 1, b'('));
+        if self.is(0, "INSERT") && input {
+            // libchdb would look for the rows on standard input and find none.
+            return Err(Exception::not_implemented(
+                "The table function input is not supported by this engine: insert into a table of engine Null with a materialized view.",
+            ));
+        }
         if self.contains_pair("PARALLEL", "WITH") {
             return Err(Exception::not_implemented(
                 "PARALLEL WITH is not supported by this engine: send the statements one by one.",
@@ -128,9 +137,11 @@ impl<'a> Statement<'a> {
             .iter()
             .position(|token| token.kind != Kind::Symbol(b'('))
             .unwrap_or(0);
-        if ["SELECT", "WITH", "FROM"]
-            .iter()
-            .any(|keyword| self.is(first, keyword))
+        let inserts = self.is(0, "WITH") && self.at_top("INSERT").is_some();
+        if !inserts
+            && ["SELECT", "WITH", "FROM"]
+                .iter()
+                .any(|keyword| self.is(first, keyword))
         {
             return Route::Select;
         }
@@ -193,8 +204,21 @@ impl<'a> Statement<'a> {
             || self.are(index, &["MASKING", "POLICY"])
     }
 
-    /// The format that a trailing `FORMAT name [SETTINGS ...]` asks for.
-    pub(crate) fn format(&self) -> Option<String> {
+    /// Where this word stands outside of parentheses.
+    fn at_top(&self, keyword: &str) -> Option<usize> {
+        let mut depth = 0_i32;
+        self.tokens.iter().enumerate().position(|(index, token)| {
+            match token.kind {
+                Kind::Symbol(b'(') => depth += 1,
+                Kind::Symbol(b')') => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && self.is(index, keyword)
+        })
+    }
+
+    /// Where a trailing `FORMAT name [SETTINGS ...]` stands.
+    fn format_clause(&self) -> Option<usize> {
         let mut depth = 0_i32;
         let mut found = None;
         for (index, token) in self.tokens.iter().enumerate() {
@@ -209,11 +233,50 @@ impl<'a> Statement<'a> {
             let last = self.tokens.get(index + 2).is_none()
                 || self.is_symbol(index + 2, b';')
                 || self.is(index + 2, "SETTINGS");
-            if last {
-                found = self.name(index + 1);
+            if last && self.name(index + 1).is_some() {
+                found = Some(index);
             }
         }
         found
+    }
+
+    /// The format that the statement asks for.
+    pub(crate) fn format(&self) -> Option<String> {
+        self.format_clause().and_then(|index| self.name(index + 1))
+    }
+
+    /// The statement with its output going to a file.
+    pub(crate) fn into_file(&self, path: &str, default_format: &str) -> Vec<u8> {
+        let clause = format!(" INTO OUTFILE {} TRUNCATE ", Literal(path));
+        let end = |index: usize| {
+            self.tokens[..index]
+                .last()
+                .map_or(0, |token| token.range.end)
+        };
+        if let Some(index) = self.format_clause() {
+            let (head, tail) = (
+                &self.text[..end(index)],
+                &self.text[self.tokens[index].range.start..],
+            );
+            return [head, clause.as_bytes(), tail].concat();
+        }
+        let last = self
+            .tokens
+            .iter()
+            .position(|token| token.kind == Kind::Symbol(b';'))
+            .unwrap_or(self.tokens.len());
+        let format = format!("FORMAT {}", PlainIdentifier(default_format));
+        [
+            &self.text[..end(last)],
+            clause.as_bytes(),
+            format.as_bytes(),
+        ]
+        .concat()
+    }
+
+    /// Whether the word stands anywhere.
+    pub(crate) fn mentions(&self, keyword: &str) -> bool {
+        (0..self.tokens.len()).any(|index| self.is(index, keyword))
     }
 }
 
@@ -463,6 +526,7 @@ mod tests {
     fn routes() {
         assert_eq!(route("((select 1))"), Route::Select);
         assert_eq!(route("with 1 as x select x"), Route::Select);
+        assert_eq!(route("with 1 as x insert into t select x"), Route::Other);
         assert_eq!(route("create or replace user a"), Route::Access);
         assert_eq!(route("DROP ROW POLICY p ON a.b"), Route::Access);
         assert_eq!(
@@ -507,5 +571,25 @@ mod tests {
         );
         assert_eq!(format("SELECT format FROM t"), None);
         assert_eq!(format("SELECT * FROM (SELECT 1 FORMAT JSON)"), None);
+    }
+
+    #[test]
+    fn output_is_led_into_a_file() {
+        let led = |text: &str| {
+            let statement = Statement::new(text.as_bytes());
+            String::from_utf8(statement.into_file("/f", "TSV")).unwrap()
+        };
+        assert_eq!(
+            led("SELECT 1 -- x"),
+            "SELECT 1 INTO OUTFILE '/f' TRUNCATE FORMAT TSV"
+        );
+        assert_eq!(
+            led("SELECT 1;"),
+            "SELECT 1 INTO OUTFILE '/f' TRUNCATE FORMAT TSV"
+        );
+        assert_eq!(
+            led("SELECT 1 SETTINGS a = 1 -- x\nFORMAT JSON SETTINGS b = 1"),
+            "SELECT 1 SETTINGS a = 1 INTO OUTFILE '/f' TRUNCATE FORMAT JSON SETTINGS b = 1"
+        );
     }
 }

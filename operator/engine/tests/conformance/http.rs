@@ -1,6 +1,11 @@
-//! Plain HTTP.
+//! What answers look like: status, headers, formats, exceptions.
 
-use super::harness::{admin, database};
+use super::harness::{Answer, finish};
+use super::shared::{address, admin, database};
+
+fn summary(answer: &Answer) -> serde_json::Value {
+    serde_json::from_str(answer.header("x-clickhouse-summary").unwrap()).unwrap()
+}
 
 #[tokio::test]
 async fn a_select_and_an_insert() {
@@ -14,11 +19,248 @@ async fn a_select_and_an_insert() {
         .post("1,one\n2,two\n")
         .await;
     assert_eq!(inserted.status, 200, "{}", inserted.text());
-    let summary: serde_json::Value =
-        serde_json::from_str(inserted.header("x-clickhouse-summary").unwrap()).unwrap();
-    assert_eq!(summary["written_rows"], "2");
+    assert_eq!(summary(&inserted)["written_rows"], "2");
     assert_eq!(
         admin.ok("SELECT * FROM t ORDER BY a").await,
         "1\tone\n2\ttwo\n"
     );
+    let selected = admin.post("SELECT s FROM t WHERE a > 1").await;
+    assert_eq!(summary(&selected)["result_rows"], "1");
+    assert_eq!(summary(&selected)["read_rows"], "2");
+    assert!(
+        summary(&selected)["elapsed_ns"]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            > 0
+    );
+}
+
+#[tokio::test]
+async fn headers_are_those_of_a_server() {
+    let answer = admin()
+        .with("query_id", "headers-1")
+        .post("SELECT 1 AS a FORMAT JSONEachRow")
+        .await;
+    assert_eq!(answer.text(), "{\"a\":1}\n");
+    assert_eq!(answer.header("x-clickhouse-query-id"), Some("headers-1"));
+    assert_eq!(answer.header("x-clickhouse-format"), Some("JSONEachRow"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/x-ndjson; charset=UTF-8")
+    );
+    assert!(
+        answer
+            .header("x-clickhouse-server-display-name")
+            .is_some_and(|name| !name.is_empty())
+    );
+    assert!(answer.header("x-clickhouse-timezone").is_some());
+    assert_eq!(
+        answer.header("x-clickhouse-exception-tag").map(str::len),
+        Some(16)
+    );
+
+    let default = admin().post("SELECT 1").await;
+    assert_eq!(default.header("x-clickhouse-format"), Some("TabSeparated"));
+    assert!(
+        default
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/tab-separated-values")
+    );
+    assert!(
+        default
+            .header("x-clickhouse-query-id")
+            .is_some_and(|id| id.len() == 36)
+    );
+    let chosen = admin()
+        .with("default_format", "CSVWithNames")
+        .post("SELECT 1 AS a")
+        .await;
+    assert_eq!(chosen.text(), "\"a\"\n1\n");
+    let header = admin()
+        .request(reqwest::Method::POST)
+        .header("X-ClickHouse-Format", "JSONCompactEachRow")
+        .body("SELECT 1");
+    assert_eq!(finish(header).await.text(), "[1]\n");
+}
+
+#[tokio::test]
+async fn formats_of_every_kind_come_whole() {
+    for (format, rows) in [
+        ("JSON", 0),
+        ("JSON", 300_000),
+        ("CSVWithNames", 300_000),
+        ("RowBinaryWithNamesAndTypes", 200_000),
+        ("Parquet", 300_000),
+        ("ArrowStream", 100_000),
+        ("Pretty", 10),
+        ("Null", 1000),
+    ] {
+        let answer = admin()
+            .post(format!(
+                "SELECT number AS n, toString(n) AS s FROM numbers({rows}) FORMAT {format}"
+            ))
+            .await;
+        assert_eq!(answer.status, 200, "{format}");
+        match format {
+            "JSON" => {
+                let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                assert_eq!(json["rows"], rows);
+                assert_eq!(json["data"].as_array().unwrap().len(), rows);
+            }
+            "CSVWithNames" => assert_eq!(answer.text().lines().count(), rows + 1),
+            "Parquet" => {
+                assert!(answer.body.starts_with(b"PAR1") && answer.body.ends_with(b"PAR1"));
+            }
+            "Null" => assert!(answer.body.is_empty()),
+            _ => assert!(!answer.body.is_empty(), "{format}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_without_a_password() {
+    for path in ["/ping", "/replicas_status", "/"] {
+        let response = reqwest::get(format!("http://{}{path}", address()))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.text().await.unwrap(), "Ok.\n", "{path}");
+    }
+    let head = reqwest::Client::new()
+        .head(format!("http://{}/ping", address()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.status(), 200);
+    let nowhere = reqwest::get(format!("http://{}/nowhere", address()))
+        .await
+        .unwrap();
+    assert_eq!(nowhere.status(), 404);
+}
+
+#[tokio::test]
+async fn exceptions_have_the_status_of_a_server() {
+    for (query, code, status, name) in [
+        ("SELECT * FROM no_table_at_all", 60, 404, "UNKNOWN_TABLE"),
+        ("SELECT 1 FROM no_database.t", 81, 404, "UNKNOWN_DATABASE"),
+        ("SELEC 1", 62, 400, "SYNTAX_ERROR"),
+        (
+            "SELECT no_column FROM system.one",
+            47,
+            404,
+            "UNKNOWN_IDENTIFIER",
+        ),
+        ("SELECT no_function()", 46, 404, "UNKNOWN_FUNCTION"),
+        ("SELECT 1 FORMAT NoFormat", 73, 404, "UNKNOWN_FORMAT"),
+        (
+            "SELECT throwIf(1)",
+            395,
+            500,
+            "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
+        ),
+        ("SELECT toUInt8('x')", 6, 400, "CANNOT_PARSE_TEXT"),
+        (
+            "SELECT sleep(3) SETTINGS max_execution_time = 0.1",
+            159,
+            408,
+            "TIMEOUT_EXCEEDED",
+        ),
+        (
+            "SELECT 1 SETTINGS no_setting_at_all = 1",
+            115,
+            404,
+            "UNKNOWN_SETTING",
+        ),
+        ("", 62, 400, "SYNTAX_ERROR"),
+        ("SELECT 1; SELECT 2", 62, 400, "SYNTAX_ERROR"),
+        (
+            "SELECT 1 INTO OUTFILE '/tmp/x'",
+            358,
+            500,
+            "INTO_OUTFILE_NOT_ALLOWED",
+        ),
+        (
+            "INSERT INTO t FROM INFILE '/tmp/x' FORMAT CSV",
+            78,
+            404,
+            "UNKNOWN_TYPE_OF_QUERY",
+        ),
+        (
+            "INSERT INTO t SELECT * FROM input('a Int8') FORMAT CSV 1",
+            48,
+            501,
+            "NOT_IMPLEMENTED",
+        ),
+        (
+            "CREATE DATABASE default",
+            82,
+            500,
+            "DATABASE_ALREADY_EXISTS",
+        ),
+    ] {
+        let answer = admin().post(query).await;
+        let text = answer.text();
+        assert_eq!(answer.exception(), Some(code), "{query}: {text}");
+        assert_eq!(answer.status, status, "{query}: {text}");
+        assert!(
+            text.starts_with(&format!("Code: {code}. DB::Exception: ")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("({name}) (version 26.7")), "{text}");
+        assert!(text.ends_with("(official build))\n"), "{text}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=UTF-8")
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_are_packed_as_asked() {
+    let query = "SELECT number FROM numbers(200000)";
+    let plain = admin().ok(query).await;
+    for (encoding, magic) in [
+        ("gzip", &[0x1F, 0x8B][..]),
+        ("zstd", &[0x28, 0xB5, 0x2F, 0xFD]),
+        ("deflate", &[0x78]),
+        ("br, gzip;q=0.5", &[0x1F, 0x8B]),
+    ] {
+        let request = admin()
+            .request(reqwest::Method::POST)
+            .header("Accept-Encoding", encoding)
+            .body(query);
+        let answer = finish(request).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.starts_with(magic), "{encoding}");
+        let unpacked = match answer.header("content-encoding").unwrap() {
+            "gzip" => unpack(flate2::read::GzDecoder::new(&answer.body[..])),
+            "deflate" => unpack(flate2::read::ZlibDecoder::new(&answer.body[..])),
+            "zstd" => unpack(zstd::stream::read::Decoder::new(&answer.body[..]).unwrap()),
+            other => panic!("{other}"),
+        };
+        assert_eq!(unpacked, plain, "{encoding}");
+    }
+    let refused = admin()
+        .with("enable_http_compression", "0")
+        .request(reqwest::Method::POST)
+        .header("Accept-Encoding", "gzip")
+        .body(query);
+    assert_eq!(finish(refused).await.text(), plain);
+}
+
+fn unpack(mut reader: impl std::io::Read) -> String {
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn waiting_for_the_end_gives_the_status_of_the_end() {
+    let query = "SELECT throwIf(number = 3000000), toString(number) || 'some padding' FROM numbers(4000000)";
+    let answer = admin().with("wait_end_of_query", "1").post(query).await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.exception(), Some(395));
 }

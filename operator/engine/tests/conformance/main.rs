@@ -2,6 +2,11 @@
 //! crate and plain HTTP. All tests of this binary share one engine, since a process can have only
 //! one; each uses a database and users of its own.
 
+mod access;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod http;
 mod official_client;
+mod requests;
+mod shared;
+mod streaming;

@@ -1,34 +1,15 @@
-//! One engine for the whole test process, and short ways to talk to it.
+//! Short ways to talk to an engine by plain HTTP, for all test binaries.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use aviary_engine::{Engine, EngineConfig, RunningEngine};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, StatusCode};
-use tokio::runtime::Runtime;
-
-/// The administrator's password.
-pub(crate) const PASSWORD: &str = "of the default user";
 
 /// How long a condition may take to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-
-static ENGINE: LazyLock<RunningEngine> = LazyLock::new(|| {
-    aviary_engine::library::install().unwrap();
-    let mut config = EngineConfig::new(scratch("shared"));
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
-    config.default_password = Some(PASSWORD.into());
-    std::thread::spawn(|| RUNTIME.block_on(Engine::start(config)))
-        .join()
-        .unwrap()
-        .unwrap()
-});
 
 /// A directory for one purpose, empty at first.
 pub(crate) fn scratch(purpose: &str) -> PathBuf {
@@ -41,22 +22,10 @@ pub(crate) fn scratch(purpose: &str) -> PathBuf {
     path
 }
 
-/// Where the shared engine listens.
-pub(crate) fn address() -> SocketAddr {
-    ENGINE.address()
-}
-
 /// A new name with this beginning.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("{prefix}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A fresh database.
-pub(crate) async fn database() -> String {
-    let name = unique("test");
-    admin().ok(&format!("CREATE DATABASE {name}")).await;
-    name
 }
 
 /// An answer, all of it.
@@ -91,16 +60,6 @@ pub(crate) struct Caller {
     user: String,
     password: String,
     url: Vec<(String, String)>,
-}
-
-/// The user `default` of the shared engine.
-pub(crate) fn admin() -> Caller {
-    caller("default", PASSWORD)
-}
-
-/// A user of the shared engine.
-pub(crate) fn caller(user: &str, password: &str) -> Caller {
-    Caller::new(address(), user, password)
 }
 
 impl Caller {

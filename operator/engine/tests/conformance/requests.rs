@@ -1,0 +1,278 @@
+//! What can be asked, and how: methods, parameters, settings, databases, inserts.
+
+use std::io::Write as _;
+
+use super::harness::finish;
+use super::shared::{admin, database};
+
+#[tokio::test]
+async fn a_get_only_reads() {
+    let name = database().await;
+    let answer = admin()
+        .get(&format!("CREATE TABLE {name}.t (a Int8) ENGINE = Memory"))
+        .await;
+    assert_eq!(answer.exception(), Some(164));
+    assert_eq!(admin().get("SELECT 1").await.text(), "1\n");
+    assert_eq!(
+        admin()
+            .with("max_threads", "1")
+            .get("SELECT getSetting('max_threads')")
+            .await
+            .text(),
+        "1\n"
+    );
+    assert_eq!(
+        admin()
+            .with("readonly", "0")
+            .get("SELECT 1")
+            .await
+            .exception(),
+        Some(164)
+    );
+    let head = admin()
+        .request(reqwest::Method::HEAD)
+        .query(&[("query", "SELECT 1")]);
+    let head = finish(head).await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn a_query_may_be_in_url_and_body() {
+    let name = database().await;
+    assert_eq!(
+        admin().with("query", "SELECT 1 +").post("2").await.text(),
+        "3\n"
+    );
+    admin()
+        .ok(&format!(
+            "CREATE TABLE {name}.t (a Int32, s String) ENGINE = MergeTree ORDER BY a"
+        ))
+        .await;
+    let here = admin().with("database", &name);
+    for (query, body) in [
+        ("INSERT INTO t VALUES", "(1, 'a;'), (2, 'b')"),
+        ("", "INSERT INTO t VALUES (3, 'it''s'); "),
+        ("", "INSERT INTO t (a) VALUES (4)"),
+        (
+            "INSERT INTO t FORMAT JSONEachRow",
+            "{\"a\":5,\"s\":\"x\"}\n{\"a\":6,\"s\":\"y\"}",
+        ),
+        ("", "INSERT INTO t FORMAT CSV\n7,\"multi\nline\"\n"),
+        (
+            "INSERT INTO t SETTINGS input_format_null_as_default = 1 FORMAT TSV",
+            "8\tz\n",
+        ),
+        ("INSERT INTO t SELECT 9, 'select'", ""),
+        ("INSERT INTO t FORMAT CSV", ""),
+    ] {
+        let answer = here.with("query", query).post(body).await;
+        assert_eq!(answer.status, 200, "{query} {body}: {}", answer.text());
+    }
+    assert_eq!(
+        here.ok("SELECT arraySort(groupArray(a)) FROM t").await,
+        "[1,2,3,4,5,6,7,8,9]\n"
+    );
+    assert_eq!(
+        here.ok("SELECT s FROM t WHERE a IN (3, 7) ORDER BY a FORMAT CSV")
+            .await,
+        "\"it's\"\n\"multi\nline\"\n"
+    );
+    for (query, body, code) in [
+        ("INSERT INTO t FORMAT CSV", "x,y\n", 27),
+        ("INSERT INTO t FORMAT NoFormat", "x", 73),
+        ("INSERT INTO nothing FORMAT CSV", "x", 60),
+        ("INSERT INTO t VALUES", "(", 32),
+        ("INSERT INTO t (nothing) FORMAT CSV", "1", 16),
+    ] {
+        let answer = here.with("query", query).post(body).await;
+        assert_eq!(
+            answer.exception(),
+            Some(code),
+            "{query} {body}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(here.ok("SELECT count() FROM t").await, "9\n");
+}
+
+#[tokio::test]
+async fn parameters_are_values() {
+    let evil = "'; DROP TABLE x; --\\";
+    let escaped = evil.replace('\\', "\\\\");
+    let answer = admin()
+        .with("param_s", &escaped)
+        .with("param_n", "-7")
+        .with("param_a", "['a','b']")
+        .with("param_d", "2024-02-29")
+        .with("param_null", "\\N")
+        .with("param_name", "one")
+        .post("SELECT {s:String}, {n:Int32}, {a:Array(String)}, {d:Date}, {null:Nullable(String)} FROM system.{name:Identifier} FORMAT JSONCompactEachRow")
+        .await;
+    let row: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        row,
+        serde_json::json!([evil, -7, ["a", "b"], "2024-02-29", null])
+    );
+    assert_eq!(admin().fails("SELECT {missing:String}").await, 456);
+    assert_eq!(
+        admin().with("param_n", "x").fails("SELECT {n:Int32}").await,
+        457
+    );
+
+    let name = database().await;
+    let here = admin().with("database", &name).with("param_t", "t");
+    here.ok("CREATE TABLE {t:Identifier} (a Int32) ENGINE = MergeTree ORDER BY a")
+        .await;
+    here.ok("INSERT INTO {t:Identifier} FORMAT CSV\n1\n").await;
+    assert_eq!(here.ok("SELECT a FROM {t:Identifier}").await, "1\n");
+}
+
+#[tokio::test]
+async fn settings_last_for_one_request() {
+    let setting = "SELECT getSetting('max_result_rows'), getSetting('log_comment')";
+    let with = admin()
+        .with("max_result_rows", "3")
+        .with("log_comment", "a 'b'");
+    let default = admin().ok(setting).await;
+    // More rounds than connections: each round meets connections of the others.
+    for _ in 0..5 {
+        assert_eq!(with.ok(setting).await, "3\ta \\'b\\'\n");
+        assert_eq!(with.fails("SELECT number FROM numbers(4)").await, 396);
+        assert_eq!(admin().ok(setting).await, default);
+        assert_eq!(
+            admin()
+                .ok("SELECT number FROM numbers(4) FORMAT TSV SETTINGS max_result_rows = 9")
+                .await,
+            "0\n1\n2\n3\n"
+        );
+        admin().ok("SET max_result_rows = 1").await;
+        admin().ok("USE system").await;
+        admin().ok("CREATE TEMPORARY TABLE mine (a Int8)").await;
+        assert_eq!(admin().ok("SELECT currentDatabase()").await, "default\n");
+        assert_eq!(admin().fails("SELECT * FROM mine").await, 60);
+    }
+    assert_eq!(
+        admin().with("max_threads", "many").fails("SELECT 1").await,
+        27
+    );
+    let unknown = admin()
+        .with("no_setting_at_all", "1")
+        .post("SELECT 1")
+        .await;
+    assert_eq!(
+        (unknown.status.as_u16(), unknown.exception()),
+        (404, Some(115))
+    );
+    for limit in [
+        ("max_memory_usage", "1000000", 241),
+        ("max_rows_to_read", "10", 158),
+    ] {
+        let query = "SELECT uniqExact(number) FROM numbers(1000000)";
+        assert_eq!(
+            admin().with(limit.0, limit.1).fails(query).await,
+            limit.2,
+            "{}",
+            limit.0
+        );
+    }
+}
+
+#[tokio::test]
+async fn databases_are_chosen_by_url_or_header() {
+    let name = database().await;
+    assert_eq!(
+        admin()
+            .with("database", &name)
+            .ok("SELECT currentDatabase()")
+            .await,
+        format!("{name}\n")
+    );
+    let header = admin()
+        .request(reqwest::Method::POST)
+        .header("X-ClickHouse-Database", &name)
+        .body("SELECT currentDatabase()");
+    assert_eq!(finish(header).await.text(), format!("{name}\n"));
+    let unknown = admin()
+        .with("database", "nothing_at_all")
+        .post("SELECT 1")
+        .await;
+    assert_eq!(
+        (unknown.status.as_u16(), unknown.exception()),
+        (404, Some(81))
+    );
+}
+
+#[tokio::test]
+async fn bodies_come_packed() {
+    let name = database().await;
+    let here = admin().with("database", &name);
+    here.ok("CREATE TABLE t (a UInt64, s String) ENGINE = MergeTree ORDER BY a")
+        .await;
+    let rows: String = (0..100_000)
+        .map(|number| format!("{number},row {number}\n"))
+        .collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(rows.as_bytes()).unwrap();
+    for (encoding, body) in [
+        ("gzip", gzip.finish().unwrap()),
+        ("zstd", zstd::encode_all(rows.as_bytes(), 1).unwrap()),
+    ] {
+        here.ok("TRUNCATE TABLE t").await;
+        let insert = here
+            .with("query", "INSERT INTO t FORMAT CSV")
+            .request(reqwest::Method::POST)
+            .header("Content-Encoding", encoding)
+            .body(body.clone());
+        let answer = finish(insert).await;
+        assert_eq!(answer.status, 200, "{encoding}: {}", answer.text());
+        assert_eq!(
+            here.ok("SELECT count(), sum(a) FROM t").await,
+            "100000\t4999950000\n"
+        );
+        let cut = here
+            .with("query", "INSERT INTO t FORMAT CSV")
+            .request(reqwest::Method::POST)
+            .header("Content-Encoding", encoding)
+            .body(body[..100].to_vec());
+        assert!(finish(cut).await.exception().is_some(), "{encoding}");
+    }
+    let sql = zstd::encode_all(&b"SELECT 'packed'"[..], 1).unwrap();
+    let packed_query = here
+        .request(reqwest::Method::POST)
+        .header("Content-Encoding", "zstd")
+        .body(sql);
+    assert_eq!(finish(packed_query).await.text(), "packed\n");
+}
+
+#[tokio::test]
+async fn long_queries_have_a_limit_that_can_be_raised() {
+    let long = format!("SELECT length('{}')", "x".repeat(300_000));
+    assert_eq!(admin().fails(&long).await, 62);
+    assert_eq!(
+        admin().with("max_query_size", "1000000").ok(&long).await,
+        "300000\n"
+    );
+}
+
+#[tokio::test]
+async fn what_sessions_would_do_is_refused() {
+    assert_eq!(admin().with("session_id", "s").fails("SELECT 1").await, 48);
+    assert_eq!(admin().fails("SET ROLE x").await, 48);
+}
+
+#[tokio::test]
+async fn one_id_runs_once_at_a_time() {
+    let admin = admin().with("query_id", "only-one");
+    for _ in 0..20 {
+        admin.ok("SELECT 1").await;
+    }
+    let (first, second) = tokio::join!(
+        admin.post("SELECT sleep(0.5)"),
+        admin.post("SELECT sleep(0.5)"),
+    );
+    let codes = [first.exception(), second.exception()];
+    assert!(
+        codes.contains(&None) && codes.contains(&Some(216)),
+        "{codes:?}"
+    );
+}
