@@ -127,7 +127,7 @@ async fn acquire(
         look_again = match seen.evaluate(&candidate.identity, Instant::now()) {
             Decision::Unknown => None,
             Decision::HeldUntil(expiry) => Some(expiry),
-            Decision::Free(lease) => match take(api, candidate, lease).await {
+            Decision::Free => match take(api, candidate, seen.lease()).await {
                 Ok(lease) => return Some(lease),
                 // Somebody was faster; the watch will say who.
                 Err(error) if error.is_conflict() => None,
@@ -228,7 +228,7 @@ async fn release(api: &Api<Lease>, candidate: &Candidate, mut lease: Lease) {
     match replace(api, candidate, &lease).await {
         Ok(_) => tracing::info!(lease = candidate.lease, "released the lease"),
         Err(error) => {
-            tracing::warn!(lease = candidate.lease, %error, "could not release the lease")
+            tracing::warn!(lease = candidate.lease, %error, "could not release the lease");
         }
     }
 }
@@ -238,8 +238,8 @@ async fn release(api: &Api<Lease>, candidate: &Candidate, mut lease: Lease) {
 enum Decision {
     /// The lease has not been seen yet.
     Unknown,
-    /// Take it; there is none yet if this is `None`.
-    Free(Option<Lease>),
+    /// Take it.
+    Free,
     /// Somebody else has it at least until then.
     HeldUntil(Instant),
 }
@@ -258,6 +258,11 @@ impl Seen {
         self.0 = Some((lease, since));
     }
 
+    /// The lease as it was seen last, if there is one.
+    fn lease(&self) -> Option<Lease> {
+        self.0.as_ref().and_then(|(lease, _)| lease.clone())
+    }
+
     /// The lease is free if nobody holds it, if this candidate does (after a restart), or if its
     /// holder has not renewed it for as long as it lasts.
     fn evaluate(&self, identity: &str, now: Instant) -> Decision {
@@ -265,11 +270,11 @@ impl Seen {
             return Decision::Unknown;
         };
         let Some(holder) = lease.as_ref().and_then(holder) else {
-            return Decision::Free(lease.clone());
+            return Decision::Free;
         };
         let expiry = *since + duration(lease.as_ref());
         if holder == identity || now >= expiry {
-            Decision::Free(lease.clone())
+            Decision::Free
         } else {
             Decision::HeldUntil(expiry)
         }

@@ -170,7 +170,7 @@ mod tests {
         Queue::new(Timing {
             debounce: Duration::from_millis(100),
             first_retry: Duration::from_secs(1),
-            longest_retry: Duration::from_secs(60),
+            longest_retry: Duration::from_mins(1),
         })
     }
 

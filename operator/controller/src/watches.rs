@@ -204,12 +204,12 @@ impl Watches {
             workspaces,
             clusters,
         } = affected;
-        workspaces
-            .into_iter()
-            .for_each(|name| self.workspaces.request(name));
-        clusters
-            .into_iter()
-            .for_each(|name| self.clusters.request(name));
+        for name in workspaces {
+            self.workspaces.request(name);
+        }
+        for name in clusters {
+            self.clusters.request(name);
+        }
     }
 }
 

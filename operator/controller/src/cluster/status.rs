@@ -332,13 +332,13 @@ mod tests {
         }
     }
 
-    fn replication(read_only: u64, delay: u64) -> Option<Replication> {
-        Some(Replication {
+    fn replication(read_only: u64, delay: u64) -> Replication {
+        Replication {
             tables: 3,
             read_only,
             max_delay_seconds: delay,
             queue: 0,
-        })
+        }
     }
 
     fn status(
@@ -364,7 +364,7 @@ mod tests {
 
     #[rstest]
     #[case::well(
-        vec![healthy("a", 50 * GIB, None), healthy("b", 60 * GIB, replication(0, 10))],
+        vec![healthy("a", 50 * GIB, None), healthy("b", 60 * GIB, Some(replication(0, 10)))],
         [("True", "Succeeded"), ("True", "AllHealthy"), ("True", "EnoughSpace")], "2/2"
     )]
     #[case::one_dead(
@@ -376,11 +376,11 @@ mod tests {
         [("False", "ClickHouseUnreachable"), ("False", "ReplicaUnreachable"), ("Unknown", "Unknown")], "0/2"
     )]
     #[case::read_only(
-        vec![healthy("a", 50 * GIB, replication(1, 900)), healthy("b", 60 * GIB, None)],
+        vec![healthy("a", 50 * GIB, Some(replication(1, 900))), healthy("b", 60 * GIB, None)],
         [("True", "Succeeded"), ("False", "ReplicaReadOnly"), ("True", "EnoughSpace")], "1/2"
     )]
     #[case::behind(
-        vec![healthy("a", 50 * GIB, replication(0, 300)), healthy("b", 60 * GIB, None)],
+        vec![healthy("a", 50 * GIB, Some(replication(0, 300))), healthy("b", 60 * GIB, None)],
         [("True", "Succeeded"), ("False", "ReplicaDelayed"), ("True", "EnoughSpace")], "1/2"
     )]
     #[case::low(
@@ -406,15 +406,23 @@ mod tests {
         let none = ClickHouseClusterStatus::default();
         let first = status(
             &none,
-            &[healthy("a", 42 * GIB + GIB / 2, replication(0, 61))],
+            &[healthy("a", 42 * GIB + GIB / 2, Some(replication(0, 61)))],
             1,
         );
         assert_eq!(first.lowest_free.as_deref(), Some("42%"));
         for (free, delay) in [(42 * GIB - GIB / 4, 119), (43 * GIB + GIB / 4, 60)] {
-            let next = status(&first, &[healthy("a", free, replication(0, delay))], 2);
+            let next = status(
+                &first,
+                &[healthy("a", free, Some(replication(0, delay)))],
+                2,
+            );
             assert_eq!(next, first, "{free} {delay}");
         }
-        let fell = status(&first, &[healthy("a", 41 * GIB, replication(0, 61))], 2);
+        let fell = status(
+            &first,
+            &[healthy("a", 41 * GIB, Some(replication(0, 61)))],
+            2,
+        );
         assert_eq!(fell.lowest_free.as_deref(), Some("41%"));
         assert_eq!(fell.replicas[0].disks[0].free, "41Gi");
     }

@@ -29,12 +29,12 @@ fn is_free(#[case] found: Option<Lease>, #[case] seconds: u64, #[case] free: boo
     let start = Instant::now();
     let mut seen = Seen::default();
     assert_eq!(seen.evaluate("me", start), Decision::Unknown);
-    seen.look(found.clone(), start);
+    seen.look(found, start);
     let decision = seen.evaluate("me", start + Duration::from_secs(seconds));
     let expected = if free {
-        Decision::Free(found)
+        Decision::Free
     } else {
-        Decision::HeldUntil(start + Duration::from_secs(60))
+        Decision::HeldUntil(start + Duration::from_mins(1))
     };
     assert_eq!(decision, expected);
 }
@@ -67,7 +67,7 @@ fn candidate() -> Candidate {
         namespace: "aviary-system".to_owned(),
         lease: "aviary-operator".to_owned(),
         identity: "me".to_owned(),
-        duration: Duration::from_secs(60),
+        duration: Duration::from_mins(1),
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn reconcile(
     }
     hold(context, &workspace).await?;
     let pass = pass(context, workspace, members).await?;
-    Ok(pass.conclude(context).await?)
+    pass.conclude(context).await
 }
 
 /// What a pass found out.

@@ -175,40 +175,16 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
     let rejection = report.rejections.get(&key);
     let standing = report.pipe_standings.get(&key);
     let valid = report.model.pipes.iter().find(|pipe| pipe.object == name);
-
-    let is_live = previous.published.is_some();
-    let mut findings = vec![accepted(rejection)];
-    findings.push(match (rejection, standing) {
-        (Some(fault), _) if is_live => Finding::unmet(
-            ConditionType::Published,
-            Reason::LastGoodRevisionLive,
-            format!(
-                "the last good revision is live, not this spec: {}",
-                fault.message
-            ),
+    let findings = vec![
+        accepted(rejection),
+        published(
+            report,
+            rejection,
+            standing,
+            has_endpoint,
+            previous.published.is_some(),
         ),
-        (Some(fault), _) => unmet(ConditionType::Published, fault),
-        (None, Some(Standing::Good(_))) if has_endpoint => Finding::met(
-            ConditionType::Published,
-            Reason::Succeeded,
-            "this spec is live",
-        ),
-        (None, Some(Standing::Good(_))) => Finding::met(
-            ConditionType::Published,
-            Reason::Succeeded,
-            "other pipes can use it; it has no endpoint",
-        ),
-        (None, Some(Standing::Bad { fault, .. })) if is_live => Finding::unmet(
-            ConditionType::Published,
-            fault.reason,
-            format!(
-                "the last good revision stays live (LastGoodRevisionLive): {}",
-                fault.message
-            ),
-        ),
-        (None, Some(Standing::Bad { fault, .. })) => unmet(ConditionType::Published, fault),
-        (None, None) => not_asked(report, ConditionType::Published),
-    });
+    ];
     let good = match standing {
         Some(Standing::Good(good)) if rejection.is_none() => Some(good.clone()),
         _ => None,
@@ -233,6 +209,41 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
         endpoint,
         published,
     }
+}
+
+/// Whether the live revision is this spec.
+fn published(
+    report: &Report<'_>,
+    rejection: Option<&Fault>,
+    standing: Option<&Standing>,
+    has_endpoint: bool,
+    is_live: bool,
+) -> Finding {
+    let fault = match (rejection, standing) {
+        (Some(fault), _) | (None, Some(Standing::Bad { fault, .. })) => fault,
+        (None, Some(Standing::Good(_))) => {
+            let message = if has_endpoint {
+                "this spec is live"
+            } else {
+                "other pipes can use it; it has no endpoint"
+            };
+            return Finding::met(ConditionType::Published, Reason::Succeeded, message);
+        }
+        (None, None) => return not_asked(report, ConditionType::Published),
+    };
+    if !is_live {
+        return unmet(ConditionType::Published, fault);
+    }
+    let reason = if rejection.is_some() {
+        Reason::LastGoodRevisionLive
+    } else {
+        fault.reason
+    };
+    let message = format!(
+        "the last good revision stays live (LastGoodRevisionLive), not this spec: {}",
+        fault.message
+    );
+    Finding::unmet(ConditionType::Published, reason, message)
 }
 
 fn token_status(report: &Report<'_>, object: &AccessToken) -> AccessTokenStatus {
