@@ -4,7 +4,14 @@
 //! This crate does not know ClickHouse, SQL or HTTP. One file a kind; what the
 //! operator tells the gateway is in [`published`].
 
-#![expect(unreachable_pub, reason = "the derive of KubeSchema copies each struct into a function")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column repeats the attribute `type_`"
+)]
+#![expect(
+    unreachable_pub,
+    reason = "the derive of KubeSchema copies each struct into a function"
+)]
 
 pub mod access_token;
 pub mod clickhouse_cluster;

@@ -17,8 +17,14 @@ pub(crate) fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
     let mut files = BTreeMap::new();
     custom_resource_definitions(&mut files)?;
     access_rules(&mut files)?;
-    files.insert("docs/reference/api.md".into(), reference::api(&aviary_crds::all_definitions()));
-    files.insert("docs/reference/conditions.md".into(), reference::conditions());
+    files.insert(
+        "docs/reference/api.md".into(),
+        reference::api(&aviary_crds::all_definitions()),
+    );
+    files.insert(
+        "docs/reference/conditions.md".into(),
+        reference::conditions(),
+    );
     Ok(files)
 }
 
@@ -30,7 +36,8 @@ pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
             continue;
         }
         if let Some(folder) = target.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("create {}", folder.display()))?;
         }
         std::fs::write(&target, content).with_context(|| format!("write {}", target.display()))?;
         eprintln!("wrote {}", path.display());
@@ -42,7 +49,10 @@ fn custom_resource_definitions(files: &mut BTreeMap<PathBuf, String>) -> anyhow:
     let mut resources = Vec::new();
     for mut definition in aviary_crds::all_definitions() {
         let name = format!("{}.yaml", definition.spec.names.plural);
-        files.insert(PathBuf::from("crds/manifests").join(&name), document(&definition)?);
+        files.insert(
+            PathBuf::from("crds/manifests").join(&name),
+            document(&definition)?,
+        );
         resources.push(name.clone());
         // Uninstalling the chart must not delete every tenant's objects with it.
         definition
@@ -50,14 +60,20 @@ fn custom_resource_definitions(files: &mut BTreeMap<PathBuf, String>) -> anyhow:
             .annotations
             .get_or_insert_default()
             .insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
-        files.insert(PathBuf::from("charts/aviary/files/crds").join(&name), document(&definition)?);
+        files.insert(
+            PathBuf::from("charts/aviary/files/crds").join(&name),
+            document(&definition)?,
+        );
     }
     let kustomization = serde_json::json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": resources,
     });
-    files.insert("crds/manifests/kustomization.yaml".into(), document(&kustomization)?);
+    files.insert(
+        "crds/manifests/kustomization.yaml".into(),
+        document(&kustomization)?,
+    );
     Ok(())
 }
 
@@ -65,29 +81,52 @@ fn custom_resource_definitions(files: &mut BTreeMap<PathBuf, String>) -> anyhow:
 /// manifests are made from there, so that they cannot drift apart.
 fn access_rules(files: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
     let components = [
-        ("operator", aviary_controller::rbac::cluster_role_rules(), aviary_controller::rbac::role_rules()),
-        ("gateway", aviary_gateway::rbac::cluster_role_rules(), aviary_gateway::rbac::role_rules()),
+        (
+            "operator",
+            aviary_controller::rbac::cluster_role_rules(),
+            aviary_controller::rbac::role_rules(),
+        ),
+        (
+            "gateway",
+            aviary_gateway::rbac::cluster_role_rules(),
+            aviary_gateway::rbac::role_rules(),
+        ),
     ];
     for (component, cluster_rules, namespace_rules) in components {
         let chart = PathBuf::from("charts/aviary/files/rbac");
-        files.insert(chart.join(format!("{component}-cluster-role.yaml")), document(&cluster_rules)?);
-        files.insert(chart.join(format!("{component}-role.yaml")), document(&namespace_rules)?);
+        files.insert(
+            chart.join(format!("{component}-cluster-role.yaml")),
+            document(&cluster_rules)?,
+        );
+        files.insert(
+            chart.join(format!("{component}-role.yaml")),
+            document(&namespace_rules)?,
+        );
         let manifests = document(&cluster_role(component, cluster_rules))?
             + "---\n"
             + &serde_yaml::to_string(&role(component, namespace_rules))?;
-        files.insert(PathBuf::from("config/rbac").join(format!("{component}.yaml")), manifests);
+        files.insert(
+            PathBuf::from("config/rbac").join(format!("{component}.yaml")),
+            manifests,
+        );
     }
     Ok(())
 }
 
 fn cluster_role(component: &str, rules: Vec<PolicyRule>) -> ClusterRole {
-    let mut role = ClusterRole { rules: Some(rules), ..ClusterRole::default() };
+    let mut role = ClusterRole {
+        rules: Some(rules),
+        ..ClusterRole::default()
+    };
     role.metadata.name = Some(format!("aviary-{component}"));
     role
 }
 
 fn role(component: &str, rules: Vec<PolicyRule>) -> Role {
-    let mut role = Role { rules: Some(rules), ..Role::default() };
+    let mut role = Role {
+        rules: Some(rules),
+        ..Role::default()
+    };
     role.metadata.name = Some(format!("aviary-{component}"));
     role.metadata.namespace = Some("aviary-system".to_owned());
     role

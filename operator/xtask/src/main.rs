@@ -23,7 +23,11 @@ fn main() -> anyhow::Result<()> {
         Task::Generate => generate::write(repository()),
         Task::Tidy => {
             let complaints = tidy::check(repository())?;
-            anyhow::ensure!(complaints.is_empty(), "not tidy:\n- {}", complaints.join("\n- "));
+            anyhow::ensure!(
+                complaints.is_empty(),
+                "not tidy:\n- {}",
+                complaints.join("\n- ")
+            );
             eprintln!("tidy");
             Ok(())
         }
@@ -32,8 +36,12 @@ fn main() -> anyhow::Result<()> {
 
 /// The root of the repository.
 fn repository() -> &'static Path {
-    static ROOT: std::sync::LazyLock<PathBuf> =
-        std::sync::LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect());
+    static ROOT: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .components()
+            .collect()
+    });
     &ROOT
 }
 
@@ -42,6 +50,10 @@ mod tests {
     #[test]
     fn the_repository_is_tidy() {
         let complaints = super::tidy::check(super::repository()).unwrap();
-        assert!(complaints.is_empty(), "not tidy:\n- {}", complaints.join("\n- "));
+        assert!(
+            complaints.is_empty(),
+            "not tidy:\n- {}",
+            complaints.join("\n- ")
+        );
     }
 }

@@ -13,12 +13,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-sql", &[]),
     ("aviary-plan", &["aviary-crds", "aviary-sql"]),
     ("aviary-clickhouse", &["aviary-plan", "aviary-sql"]),
-    ("aviary-controller", &["aviary-crds", "aviary-plan", "aviary-clickhouse"]),
+    (
+        "aviary-controller",
+        &["aviary-crds", "aviary-plan", "aviary-clickhouse"],
+    ),
     ("aviary-gateway", &["aviary-crds", "aviary-sql"]),
     ("aviary-engine", &[]),
-    ("aviary", &["aviary-controller", "aviary-gateway", "aviary-engine"]),
+    (
+        "aviary",
+        &["aviary-controller", "aviary-gateway", "aviary-engine"],
+    ),
     ("aviary-e2e", &["aviary-crds"]),
-    ("xtask", &["aviary-crds", "aviary-controller", "aviary-gateway"]),
+    (
+        "xtask",
+        &["aviary-crds", "aviary-controller", "aviary-gateway"],
+    ),
 ];
 
 /// Longer files are hard to hold in the head.
@@ -56,11 +65,21 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
 
 fn metadata(root: &Path) -> anyhow::Result<Metadata> {
     let output = Command::new("cargo")
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(root)
         .output()
         .context("run cargo metadata")?;
-    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    anyhow::ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("read cargo metadata")
 }
 
@@ -71,9 +90,15 @@ fn layering(metadata: &Metadata, complaints: &mut Vec<String>) {
             continue;
         };
         // Tests may reach further: they prove that the layers fit together.
-        let used = package.dependencies.iter().filter(|d| d.path.is_some() && d.kind.is_none());
+        let used = package
+            .dependencies
+            .iter()
+            .filter(|d| d.path.is_some() && d.kind.is_none());
         for dependency in used.filter(|d| !allowed.contains(&d.name.as_str())) {
-            complaints.push(format!("`{}` must not use `{}`", package.name, dependency.name));
+            complaints.push(format!(
+                "`{}` must not use `{}`",
+                package.name, dependency.name
+            ));
         }
     }
 }
@@ -81,9 +106,13 @@ fn layering(metadata: &Metadata, complaints: &mut Vec<String>) {
 /// Undocumented public items are a lint of the workspace; a crate that does not inherit the lints would escape it.
 fn lints(metadata: &Metadata, complaints: &mut Vec<String>) -> anyhow::Result<()> {
     for package in &metadata.packages {
-        let manifest = std::fs::read_to_string(&package.manifest_path).with_context(|| format!("read {}", package.manifest_path))?;
+        let manifest = std::fs::read_to_string(&package.manifest_path)
+            .with_context(|| format!("read {}", package.manifest_path))?;
         if !manifest.contains("[lints]\nworkspace = true") {
-            complaints.push(format!("`{}` does not inherit the workspace's lints", package.name));
+            complaints.push(format!(
+                "`{}` does not inherit the workspace's lints",
+                package.name
+            ));
         }
     }
     Ok(())
@@ -92,24 +121,47 @@ fn lints(metadata: &Metadata, complaints: &mut Vec<String>) -> anyhow::Result<()
 fn generated(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
     for (path, content) in generate::files()? {
         if std::fs::read_to_string(root.join(&path)).ok().as_deref() != Some(&content) {
-            complaints.push(format!("{} is stale: run `cargo xtask generate`", path.display()));
+            complaints.push(format!(
+                "{} is stale: run `cargo xtask generate`",
+                path.display()
+            ));
         }
     }
     Ok(())
 }
 
 fn source_files(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
-    let output = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root).output().context("run git ls-files")?;
-    anyhow::ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    for name in String::from_utf8(output.stdout).context("file names are not UTF-8")?.lines() {
-        let Ok(text) = std::fs::read_to_string(root.join(name)) else { continue };
+    let output = Command::new("git")
+        .args(["ls-files", "*.rs"])
+        .current_dir(root)
+        .output()
+        .context("run git ls-files")?;
+    anyhow::ensure!(
+        output.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for name in String::from_utf8(output.stdout)
+        .context("file names are not UTF-8")?
+        .lines()
+    {
+        let Ok(text) = std::fs::read_to_string(root.join(name)) else {
+            continue;
+        };
         let lines = text.lines().count();
         if lines > LONGEST_FILE {
-            complaints.push(format!("{name} has {lines} lines, more than {LONGEST_FILE}: is it still one purpose?"));
+            complaints.push(format!(
+                "{name} has {lines} lines, more than {LONGEST_FILE}: is it still one purpose?"
+            ));
         }
-        let opening = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
+        let opening = text
+            .lines()
+            .find(|line| !line.starts_with("#!"))
+            .unwrap_or_default();
         if !opening.starts_with("//!") {
-            complaints.push(format!("{name} does not open with a `//!` sentence that says what it is for"));
+            complaints.push(format!(
+                "{name} does not open with a `//!` sentence that says what it is for"
+            ));
         }
     }
     Ok(())
