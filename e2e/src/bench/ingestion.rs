@@ -10,11 +10,9 @@ use crate::support::{self, Scene};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::process::Stdio;
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use url::Url;
 
@@ -181,28 +179,21 @@ async fn empty(scene: &Scene, ways: &Ways) -> Result<()> {
 impl Upload {
     /// Streams the file by curl; gives the answer and curl's own measure of seconds.
     async fn send(&self, file: &Path) -> Result<(String, f64)> {
-        let mut configuration = String::new();
-        for header in &self.headers {
-            // Secrets go in by standard input: arguments are for everybody to see.
-            let _ = writeln!(configuration, "header = \"{header}\"");
-        }
-        let mut child = Command::new("curl")
+        // Headers hold secrets, and arguments are for everybody to see. Both servers take the
+        // body at once, so nothing is gained by asking for leave.
+        let mut headers = tempfile::NamedTempFile::new().context("make a file for headers")?;
+        writeln!(headers, "{}\nExpect:", self.headers.join("\n")).context("write headers")?;
+        let body = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
+        let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail-with-body"])
-            .args(["--config", "-", "--request", "POST", "--upload-file"])
-            .arg(file)
+            .arg("--header")
+            .arg(format!("@{}", headers.path().display()))
+            .args(["--request", "POST", "--upload-file", "-"])
             .args(["--write-out", "\n%{time_total}", &self.url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start curl")?;
-        let mut input = child.stdin.take().context("curl has no standard input")?;
-        input
-            .write_all(configuration.as_bytes())
+            .stdin(Stdio::from(body))
+            .output()
             .await
-            .context("write to curl")?;
-        drop(input);
-        let output = child.wait_with_output().await.context("wait for curl")?;
+            .context("run curl")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let (answer, seconds) = text.rsplit_once('\n').unwrap_or((&text, ""));
         ensure!(
