@@ -38,7 +38,7 @@ pub(crate) enum Happening {
     /// A condition turned good again.
     Recovered { reason: Reason, message: String },
     /// The object does not fit its kind's type.
-    Unreadable { problem: String },
+    Unreadable,
 }
 
 impl Happening {
@@ -51,13 +51,13 @@ impl Happening {
             Self::Dropped { .. } => Reason::Dropped,
             Self::Released { .. } => Reason::Released,
             Self::Worsened { reason, .. } | Self::Recovered { reason, .. } => *reason,
-            Self::Unreadable { .. } => Reason::Invalid,
+            Self::Unreadable => Reason::Invalid,
         }
     }
 
     fn is_warning(&self) -> bool {
         match self {
-            Self::DriftRepaired { .. } | Self::Worsened { .. } | Self::Unreadable { .. } => true,
+            Self::DriftRepaired { .. } | Self::Worsened { .. } | Self::Unreadable => true,
             Self::Created { .. }
             | Self::Updated { .. }
             | Self::Dropped { .. }
@@ -75,7 +75,7 @@ impl Happening {
             Self::Dropped { .. } => "Drop",
             Self::Released { .. } => "Release",
             Self::Worsened { .. } | Self::Recovered { .. } => "Observe",
-            Self::Unreadable { .. } => "Read",
+            Self::Unreadable => "Read",
         }
     }
 }
@@ -93,9 +93,9 @@ impl fmt::Display for Happening {
             Self::Worsened { message, .. } | Self::Recovered { message, .. } => {
                 formatter.write_str(message)
             }
-            Self::Unreadable { problem } => write!(
-                formatter,
-                "the object does not fit its definition and is left as it was: {problem}"
+            // What the parser says of it would show values.
+            Self::Unreadable => formatter.write_str(
+                "the object does not fit its definition and what was made of it is left as it was: compare it with `kubectl explain`",
             ),
         }
     }

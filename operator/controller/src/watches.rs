@@ -109,12 +109,8 @@ impl Watches {
             Err(invalid) => {
                 let uid = invalid.metadata.uid.clone().unwrap_or_default();
                 if watches.index.mark_unreadable::<K>(name, uid) {
-                    watches.telemetry.emit(
-                        &reference::<K>(&invalid.metadata),
-                        &Happening::Unreadable {
-                            problem: invalid.error,
-                        },
-                    );
+                    let reference = reference::<K>(&invalid.metadata);
+                    watches.telemetry.emit(&reference, &Happening::Unreadable);
                 }
                 Affected::default()
             }

@@ -261,7 +261,7 @@ fn token_status(report: &Report<'_>, object: &AccessToken) -> AccessTokenStatus 
             ConditionType::Accepted,
             Reason::ReferenceNotFound,
             format!(
-                "the token is given out, but scopes name what does not exist yet: `{}`",
+                "scopes name what does not exist yet, and grant nothing there until it does: `{}`",
                 missing.join("`, `")
             ),
         ),
