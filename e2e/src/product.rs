@@ -45,16 +45,27 @@ pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
         .await
 }
 
+/// The release build, or with `AVIARY_PROFILE=dev` the one that is there anyway after the tests were built.
 async fn build() -> Result<PathBuf> {
+    let (profile, folder) = match std::env::var("AVIARY_PROFILE").as_deref() {
+        Ok("dev") => ("dev", "debug"),
+        _ => ("release", "release"),
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--release", "--package", "aviary"])
+        .args(["build", "--quiet", "--profile", profile])
         .current_dir(repository());
+    // One selection of packages a profile, so that no dependency is built twice.
+    command.args(if profile == "dev" {
+        ["--workspace", "--bins"].as_slice()
+    } else {
+        ["--package", "aviary"].as_slice()
+    });
     run(command).await?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), PathBuf::from);
-    Ok(target.join("release/aviary"))
+    Ok(target.join(folder).join("aviary"))
 }
 
 /// The library, fetched by the binary itself when the cache lacks it.
