@@ -10,6 +10,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use url::Url;
 
@@ -39,6 +41,7 @@ pub struct Replica {
     name: String,
     client: Client,
     deadline: Duration,
+    statements: Arc<AtomicU64>,
     pub(crate) spellings: Spellings,
 }
 
@@ -77,8 +80,16 @@ impl Replica {
                 .with_validation(false)
                 .with_product_info("aviary", env!("CARGO_PKG_VERSION")),
             deadline: config.statement_deadline,
+            statements: Arc::default(),
             spellings: Spellings::default(),
         })
+    }
+
+    /// The same replica, which adds the statements it sends to a counter.
+    #[must_use]
+    pub fn counted_by(mut self, statements: Arc<AtomicU64>) -> Self {
+        self.statements = statements;
+        self
     }
 
     /// Its name, for messages.
@@ -128,6 +139,7 @@ impl Replica {
         &self,
         call: impl Future<Output = Result<T, clickhouse::error::Error>>,
     ) -> Result<T, ClickHouseError> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
         match tokio::time::timeout(self.deadline, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(ClickHouseError::from_client(&self.name, &error)),

@@ -6,7 +6,7 @@ use crate::index::Index;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -187,6 +187,13 @@ impl fmt::Debug for Observed {
 
 impl Collector for Observed {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let statements = ConstCounter::new(self.fleet.statements());
+        statements.encode(encoder.encode_descriptor(
+            "clickhouse_statements",
+            "Statements sent to ClickHouse",
+            None,
+            MetricType::Counter,
+        )?)?;
         self.objects(&mut encoder)?;
         self.replicas(&mut encoder)
     }

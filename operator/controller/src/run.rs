@@ -123,6 +123,7 @@ async fn work(
         workspaces: workspaces.clone(),
         clusters,
         progress: progress.clone(),
+        stop: stop.clone(),
     }
     .start(&args.namespace, args.watch_namespace.as_deref());
 

@@ -24,6 +24,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What watches need to pass on what they see.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ pub(crate) struct Watches {
     pub(crate) workspaces: Requests<ObjectName>,
     pub(crate) clusters: Requests<ObjectName>,
     pub(crate) progress: Progress,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Which watches have not seen everything yet, and why.
@@ -80,7 +82,7 @@ impl Progress {
 }
 
 impl Watches {
-    /// Starts every watch; they run until the runtime ends.
+    /// Starts every watch; they run until the stop.
     pub(crate) fn start(&self, own_namespace: &str, watched_namespace: Option<&str>) {
         self.custom::<ClickHouseCluster>("clickhouseclusters", watched_namespace);
         self.custom::<Workspace>("workspaces", watched_namespace);
@@ -142,7 +144,11 @@ impl Watches {
     {
         self.progress.waits(what, "not listed yet".to_owned());
         let watches = self.clone();
-        tokio::spawn(async move { watches.follow::<K, _>(what, api, config, apply).await });
+        tokio::spawn(async move {
+            let stop = watches.stop.clone();
+            let follow = watches.follow::<K, _>(what, api, config, apply);
+            stop.run_until_cancelled(follow).await
+        });
     }
 
     async fn follow<K, Object>(

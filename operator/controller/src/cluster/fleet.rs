@@ -9,6 +9,7 @@ use aviary_crds::conditions::Reason;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +27,8 @@ pub(crate) struct Fleet {
     kubernetes: Kubernetes,
     options: FleetOptions,
     clusters: Mutex<HashMap<ObjectName, Arc<Member>>>,
+    /// How many statements were sent to all replicas there ever were.
+    statements: Arc<AtomicU64>,
 }
 
 /// What is known of one cluster.
@@ -84,7 +87,13 @@ impl Fleet {
             kubernetes,
             options,
             clusters: Mutex::default(),
+            statements: Arc::default(),
         }
+    }
+
+    /// How many statements were sent to ClickHouse.
+    pub(crate) fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn to work on the cluster.
@@ -199,8 +208,8 @@ impl Fleet {
                     connect_deadline: self.options.connect_deadline,
                     statement_deadline: self.options.statement_deadline,
                 };
-                let connected = |replica| Connected {
-                    replica,
+                let connected = |replica: Replica| Connected {
+                    replica: replica.counted_by(self.statements.clone()),
                     url: address.url.clone(),
                 };
                 Replica::connect(&config)

@@ -13,6 +13,8 @@ use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long a replica may take to tell what it has.
+const OBSERVING: Duration = Duration::from_secs(15);
 /// How long all of a pass may take on one replica.
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -72,7 +74,7 @@ where
                 "it did not answer its last probe",
             ))
         } else {
-            within_deadline(run(replica, make_plan(replica.clone()))).await
+            within(DEADLINE, run(replica, make_plan(replica.clone()))).await
         };
         if let Ok(work) = &work {
             let changes = work.done.len() as u64;
@@ -87,24 +89,12 @@ where
     .await
 }
 
-async fn within_deadline(
-    work: impl Future<Output = Result<Work, ClickHouseError>>,
-) -> Result<Work, Fault> {
-    match tokio::time::timeout(DEADLINE, work).await {
-        Ok(Ok(work)) => Ok(work),
-        Ok(Err(error)) => Err(fault(&error)),
-        Err(_) => Err(Fault::new(
-            Reason::ClickHouseUnreachable,
-            format!("not done within {} s", DEADLINE.as_secs()),
-        )),
-    }
-}
-
 async fn run(
     replica: &Replica,
     planning: impl Future<Output = Result<Plan, ClickHouseError>>,
-) -> Result<Work, ClickHouseError> {
-    let plan = planning.await?;
+) -> Result<Work, Fault> {
+    let planning = async { planning.await.map_err(|error| fault(&error)) };
+    let plan = within(OBSERVING, planning).await?;
     let mut done = Vec::new();
     let mut failures = Vec::new();
     if !plan.is_empty() {
@@ -121,6 +111,20 @@ async fn run(
         failures,
         refusals: plan.refusals,
     })
+}
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::time::timeout(deadline, work)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Fault::new(
+                Reason::ClickHouseUnreachable,
+                format!("not done within {} s", deadline.as_secs()),
+            ))
+        })
 }
 
 fn failed(failure: &Failure) -> Fault {
