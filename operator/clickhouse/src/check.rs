@@ -1,5 +1,9 @@
 //! Asks ClickHouse, as the tenant's reader, whether a pipe's SQL is right and
-//! allowed, and what columns it gives. Nothing is read.
+//! allowed, and what columns it gives.
+//!
+//! By `EXPLAIN PLAN`: it checks rights and settings as the query itself would
+//! (`DESCRIBE` does not) and reads nothing but scalar subqueries. The plan is left
+//! unoptimized, because its root then has the names of the answer's columns.
 
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
@@ -20,10 +24,28 @@ pub struct ReaderCredentials {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ResultColumn {
     /// Its name.
+    #[serde(rename = "Name")]
     pub name: String,
     /// Its type.
-    #[serde(rename = "type")]
+    #[serde(rename = "Type")]
     pub column_type: String,
+}
+
+#[derive(Deserialize)]
+struct Explained {
+    explain: String,
+}
+
+#[derive(Deserialize)]
+struct QueryPlan {
+    #[serde(rename = "Plan")]
+    root: PlanNode,
+}
+
+#[derive(Deserialize)]
+struct PlanNode {
+    #[serde(rename = "Header", default)]
+    header: Vec<ResultColumn>,
 }
 
 /// Why a pipe cannot be published.
@@ -57,20 +79,39 @@ impl Replica {
             .with_database(database.as_str());
         let mut columns = None;
         for rendered in renderings {
-            let sql = format!("DESCRIBE TABLE (\n{}\n)", rendered.sql);
+            let sql = format!(
+                "EXPLAIN PLAN json = 1, header = 1, optimize = 0, description = 0\n{}",
+                rendered.sql
+            );
             let mut query = client.query_raw(&sql);
             for (name, value) in &rendered.parameters {
                 query = query.with_setting(format!("param_{name}"), value);
             }
-            let found: Vec<ResultColumn> = self.rows(query).await.map_err(|error| match error {
-                ClickHouseError::Authentication { .. } => PipeError::ReaderRefused(error),
-                ClickHouseError::Refused { .. } if !error.is_transient() => {
-                    PipeError::Refused(error)
-                }
-                _ => PipeError::NotAsked(error),
-            })?;
-            columns = Some(found);
+            let rows: Vec<Explained> = self.rows(query).await.map_err(PipeError::from)?;
+            columns = Some(self.columns(&rows)?);
         }
         columns.ok_or(PipeError::NothingToCheck)
+    }
+
+    fn columns(&self, rows: &[Explained]) -> Result<Vec<ResultColumn>, PipeError> {
+        let lines: Vec<&str> = rows.iter().map(|row| row.explain.as_str()).collect();
+        let plans: Vec<QueryPlan> = serde_json::from_str(&lines.join("\n")).map_err(|error| {
+            PipeError::NotAsked(ClickHouseError::Malformed {
+                replica: self.name().to_owned(),
+                what: format!("the plan of a query: {error}"),
+            })
+        })?;
+        let root = plans.into_iter().next().map(|plan| plan.root.header);
+        Ok(root.unwrap_or_default())
+    }
+}
+
+impl From<ClickHouseError> for PipeError {
+    fn from(error: ClickHouseError) -> Self {
+        match error {
+            ClickHouseError::Authentication { .. } => Self::ReaderRefused(error),
+            ClickHouseError::Refused { .. } if !error.is_transient() => Self::Refused(error),
+            _ => Self::NotAsked(error),
+        }
     }
 }

@@ -57,9 +57,8 @@ pub enum ClickHouseError {
 }
 
 /// Codes that say "not now" rather than "not like this".
-const TRANSIENT_CODES: [u32; 16] = [
+const TRANSIENT_CODES: [u32; 15] = [
     159, // TIMEOUT_EXCEEDED
-    164, // READONLY: a server that is starting or shutting down
     202, // TOO_MANY_SIMULTANEOUS_QUERIES
     209, // SOCKET_TIMEOUT
     210, // NETWORK_ERROR

@@ -7,7 +7,9 @@ mod parse;
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
 use aviary_plan::ServerFeatures;
-use aviary_plan::catalog::{Catalog, Column, Database, Grant, Setting, Table, User, View};
+use aviary_plan::catalog::{
+    Catalog, Column, Database, Grant, Table, User, View, without_parentheses,
+};
 use aviary_plan::comment::Comment;
 use aviary_plan::model::names;
 use aviary_sql::{Identifier, StringLiteral};
@@ -120,8 +122,11 @@ impl Replica {
         let table = Table {
             columns: Vec::new(),
             engine: clauses.engine,
-            partition_key: line.text(3).to_owned(),
-            sorting_key: parse::list(line.text(4)),
+            partition_key: without_parentheses(line.text(3)).to_owned(),
+            sorting_key: parse::list(line.text(4))
+                .iter()
+                .map(|part| without_parentheses(part).to_owned())
+                .collect(),
             ttl: clauses.ttl,
             comment,
         };
@@ -136,7 +141,7 @@ fn take_column(catalog: &mut Catalog, line: &Line) {
     };
     let default = match line.text(4) {
         "" => String::new(),
-        "DEFAULT" => line.text(5).to_owned(),
+        "DEFAULT" => without_parentheses(line.text(5)).to_owned(),
         kind => format!("{kind} {}", line.text(5)),
     };
     table.columns.push(Column {
@@ -154,14 +159,13 @@ fn take_right(catalog: &mut Catalog, line: &Line) {
     };
     let owned = |index: usize| line.optional(index).map(str::to_owned);
     match line.kind.as_str() {
+        // A setting's value and its bounds may come in lines of their own.
         "setting" => {
-            let setting = Setting {
-                value: owned(3),
-                minimum: owned(4),
-                maximum: owned(5),
-                constant: matches!(line.text(6), "CONST" | "1"),
-            };
-            user.settings.insert(line.text(2).to_owned(), setting);
+            let setting = user.settings.entry(line.text(2).to_owned()).or_default();
+            setting.value = owned(3).or(setting.value.take());
+            setting.minimum = owned(4).or(setting.minimum.take());
+            setting.maximum = owned(5).or(setting.maximum.take());
+            setting.constant |= matches!(line.text(6), "CONST" | "1");
         }
         "grant" => {
             user.grants.insert(Grant {
@@ -271,8 +275,26 @@ fn query(database: &Identifier) -> String {
                 "max",
                 "toString(writability)",
             ],
+            &format!("FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"),
+        ),
+        // Profiles that somebody gave to the user count as its own settings.
+        part(
+            "setting",
+            &[
+                "given.user_name",
+                "''",
+                "element.setting_name",
+                "element.value",
+                "element.min",
+                "element.max",
+                "toString(element.writability)",
+            ],
             &format!(
-                "FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"
+                "FROM system.settings_profile_elements AS given \
+                 INNER JOIN system.settings_profile_elements AS element \
+                 ON given.inherit_profile = element.profile_name \
+                 WHERE given.user_name IN {users} AND given.inherit_profile != 'default' \
+                 AND element.setting_name IS NOT NULL"
             ),
         ),
         part(

@@ -118,6 +118,6 @@ impl Replica {
 
 /// Which of the columns we would ask for there are.
 const CAPABILITIES: &str = "\
-SELECT 'can' AS kind, concat(table, '.', name) AS name, '' AS first, '' AS second, '' AS third \
-FROM system.columns WHERE database = 'system' AND ((table = 'disks' AND name = 'free_space') \
-OR (table = 'replicas' AND name IN ('queue_size', 'absolute_delay')))";
+SELECT 'can' AS kind, concat(c.table, '.', c.name) AS name, '' AS first, '' AS second, '' AS third \
+FROM system.columns AS c WHERE c.database = 'system' AND ((c.table = 'disks' AND c.name = 'free_space') \
+OR (c.table = 'replicas' AND c.name IN ('queue_size', 'absolute_delay')))";

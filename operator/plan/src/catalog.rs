@@ -264,7 +264,10 @@ impl Expression {
     pub fn from_formatted(&self, formatted: &str) -> Option<String> {
         let formatted = formatted.trim();
         match self {
-            Self::Scalar(_) => formatted.strip_prefix("SELECT ").map(str::to_owned),
+            Self::Scalar(_) => {
+                let value = formatted.strip_prefix("SELECT ")?;
+                Some(without_parentheses(value).to_owned())
+            }
             Self::Ttl(_) => {
                 let (_, ttl) = formatted.split_once(" ENGINE = MergeTree TTL ")?;
                 Some(ttl.to_owned())
@@ -272,6 +275,34 @@ impl Expression {
             Self::Query(_) => Some(formatted.to_owned()),
         }
     }
+}
+
+/// A value without the parentheses around all of it. Statements have them, so
+/// that an expression cannot leave its place, and ClickHouse keeps some of them.
+pub fn without_parentheses(text: &str) -> &str {
+    let Some(inner) = text.strip_prefix('(').and_then(|it| it.strip_suffix(')')) else {
+        return text;
+    };
+    let mut depth = 0_usize;
+    let mut quote: Option<char> = None;
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(_), '\\') => {
+                characters.next();
+            }
+            (Some(open), _) if open == character => quote = None,
+            (None, '\'' | '`' | '"') => quote = Some(character),
+            (None, '(') => depth += 1,
+            // The first parenthesis is closed before the end.
+            (None, ')') if depth == 0 => return text,
+            (None, ')') => depth -= 1,
+            // A tuple is its parentheses.
+            (None, ',') if depth == 0 => return text,
+            _ => {}
+        }
+    }
+    without_parentheses(inner)
 }
 
 /// A name for SQL text.
@@ -283,4 +314,26 @@ pub(crate) fn identifier(name: &str) -> Identifier {
     Identifier::new(name.replace('\0', ""))
         .or_else(|_| Identifier::new("_"))
         .expect("an underscore is a name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_needless_parentheses_go() {
+        for (text, expected) in [
+            ("((a))", "a"),
+            ("(a) + (b)", "(a) + (b)"),
+            ("(a, b)", "(a, b)"),
+            ("((a, b))", "(a, b)"),
+            ("(f(a, b))", "f(a, b)"),
+            ("(')')", "')'"),
+            ("('\\')', 1)", "('\\')', 1)"),
+            ("a", "a"),
+            ("()", ""),
+        ] {
+            assert_eq!(without_parentheses(text), expected, "{text}");
+        }
+    }
 }

@@ -14,8 +14,8 @@ pub mod expression;
 pub mod model;
 pub mod plan;
 pub mod statement;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use aviary_crds::conditions::Reason;
 pub use catalog::Catalog;

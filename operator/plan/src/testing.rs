@@ -1,5 +1,11 @@
 //! For tests: workspaces from manifests, and a ClickHouse that does what steps say.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that is written wrongly may panic"
+)]
+
+#[cfg(test)]
 pub(crate) mod simulate;
 
 use crate::catalog::{Catalog, Sha256};
@@ -15,10 +21,11 @@ const DEFAULT_WORKSPACE: &str =
     "{kind: Workspace, metadata: {name: shop}, spec: {clusterRef: {name: shared}}}";
 
 /// Reads manifests, in the order of their age. Without a Workspace among them,
-/// there is one named `shop` in the namespace `acme`.
-pub(crate) fn objects(manifests: &str) -> WorkspaceObjects {
+/// there is one named `shop`.
+pub fn objects(namespace: &str, manifests: &str) -> WorkspaceObjects {
     let mut found = WorkspaceObjects {
         workspace: read(
+            namespace,
             serde_yaml::from_str(DEFAULT_WORKSPACE).unwrap(),
             0,
             |it: &mut Workspace| &mut it.metadata,
@@ -33,17 +40,23 @@ pub(crate) fn objects(manifests: &str) -> WorkspaceObjects {
             continue;
         };
         match kind.as_str() {
-            "Workspace" => found.workspace = read(value, 0, |it: &mut Workspace| &mut it.metadata),
+            "Workspace" => {
+                found.workspace = read(namespace, value, 0, |it: &mut Workspace| &mut it.metadata)
+            }
             "DataSource" => {
-                let parsed = read(value, age, |it: &mut DataSource| &mut it.metadata);
+                let parsed = read(namespace, value, age, |it: &mut DataSource| {
+                    &mut it.metadata
+                });
                 found.data_sources.push(parsed);
             }
             "Pipe" => {
-                let parsed = read(value, age, |it: &mut Pipe| &mut it.metadata);
+                let parsed = read(namespace, value, age, |it: &mut Pipe| &mut it.metadata);
                 found.pipes.push(parsed);
             }
             "AccessToken" => {
-                let parsed = read(value, age, |it: &mut AccessToken| &mut it.metadata);
+                let parsed = read(namespace, value, age, |it: &mut AccessToken| {
+                    &mut it.metadata
+                });
                 found.access_tokens.push(parsed);
             }
             other => panic!("unknown kind {other}"),
@@ -53,6 +66,7 @@ pub(crate) fn objects(manifests: &str) -> WorkspaceObjects {
 }
 
 fn read<T: DeserializeOwned>(
+    namespace: &str,
     mut manifest: serde_yaml::Value,
     age: usize,
     metadata: fn(&mut T) -> &mut ObjectMeta,
@@ -61,31 +75,35 @@ fn read<T: DeserializeOwned>(
     manifest["apiVersion"] = "aviary.dev/v1alpha1".into();
     let mut parsed: T =
         serde_yaml::from_value(manifest).unwrap_or_else(|error| panic!("{kind}: {error}"));
-    complete(metadata(&mut parsed), &kind, age);
+    complete(metadata(&mut parsed), namespace, &kind, age);
     Arc::new(parsed)
 }
 
 /// What the API server would have added.
-fn complete(metadata: &mut ObjectMeta, kind: &str, age: usize) {
+fn complete(metadata: &mut ObjectMeta, namespace: &str, kind: &str, age: usize) {
     let name = metadata.name.clone().unwrap();
-    metadata.namespace.get_or_insert_with(|| "acme".to_owned());
+    metadata
+        .namespace
+        .get_or_insert_with(|| namespace.to_owned());
     metadata
         .uid
-        .get_or_insert_with(|| format!("{}-{name}", kind.to_lowercase()));
+        .get_or_insert_with(|| format!("{}-{namespace}-{name}", kind.to_lowercase()));
     metadata.creation_timestamp.get_or_insert_with(|| {
         let second = 1_700_000_000 + i64::try_from(age).unwrap();
         Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap())
     });
 }
 
-pub(crate) fn credentials() -> CredentialHashes {
+/// Hashes of passwords that nobody has.
+pub fn credentials() -> CredentialHashes {
     CredentialHashes {
         reader_sha256: Sha256::new("a".repeat(64)).unwrap(),
         writer_sha256: Sha256::new("b".repeat(64)).unwrap(),
     }
 }
 
-pub(crate) fn server() -> ServerFeatures {
+/// An ordinary server.
+pub fn server() -> ServerFeatures {
     ServerFeatures {
         version: "26.7.2.1".to_owned(),
         sql_security: true,
@@ -94,8 +112,8 @@ pub(crate) fn server() -> ServerFeatures {
 }
 
 /// The model of manifests and the catalog that it asks of an ordinary server.
-pub(crate) fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
-    let model = model(&objects(manifests));
+pub fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
+    let model = model(&objects("acme", manifests));
     let catalog = desired(&model, &credentials(), &server());
     (model, catalog)
 }

@@ -126,9 +126,8 @@ pub(super) fn view_head(text: &str) -> Option<ViewHead> {
         .unwrap_or(rest.len());
     let definer = rest[..end]
         .match_indices("DEFINER = ")
-        .map(|(at, word)| at + word.len())
-        .find(|at| outside[*at])
-        .and_then(|at| dotted_name(&rest[at..]))
+        .find(|(at, _)| outside[*at])
+        .and_then(|(at, word)| dotted_name(&rest[at + word.len()..]))
         .map(|(name, _)| name.join("."));
     Some(ViewHead { target, definer })
 }

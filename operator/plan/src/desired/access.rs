@@ -59,8 +59,8 @@ fn user(
 }
 
 /// `readonly = 2` lets a query set what does no harm (the gateway and tenants'
-/// SQL do), but nothing that is bounded here, and write nothing. Zero would mean
-/// "no limit", so there is a minimum too.
+/// SQL do), but not `readonly` itself, nor go beyond the bounds here, nor write.
+/// Zero would mean "no limit", so there is a minimum too.
 fn reader_settings(model: &WorkspaceModel) -> BTreeMap<String, Setting> {
     let seconds = model.query_timeout.as_secs_f64().to_string();
     let bytes = model.query_memory_bytes.to_string();
@@ -75,9 +75,7 @@ fn reader_settings(model: &WorkspaceModel) -> BTreeMap<String, Setting> {
             "readonly".to_owned(),
             Setting {
                 value: Some("2".to_owned()),
-                minimum: None,
-                maximum: None,
-                constant: true,
+                ..Setting::default()
             },
         ),
         ("max_execution_time".to_owned(), bounded(seconds, "0.001")),

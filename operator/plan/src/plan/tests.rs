@@ -252,12 +252,12 @@ fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
 
 #[test]
 fn a_workspace_is_retired_by_its_policy() {
-    let kept = retire(&applied(FLIGHTS), "workspace-shop");
+    let kept = retire(&applied(FLIGHTS), "workspace-acme-shop");
     assert!(!kept.steps.iter().any(super::Step::is_destructive));
     let left = apply(&applied(FLIGHTS), &kept);
     assert!(left.users.is_empty() && left.views.is_empty());
     assert!(left.tables.contains_key("flights"));
-    assert_eq!(retire(&left, "workspace-shop"), Plan::default());
+    assert_eq!(retire(&left, "workspace-acme-shop"), Plan::default());
     assert_eq!(retire(&applied(FLIGHTS), "another"), Plan::default());
 
     let workspace = "
@@ -266,7 +266,7 @@ metadata: {name: shop}
 spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
 ---";
     let deleted = format!("{workspace}{FLIGHTS}");
-    let plan = retire(&applied(&deleted), "workspace-shop");
+    let plan = retire(&applied(&deleted), "workspace-acme-shop");
     assert_eq!(told(&plan)[0], "drop the database (Orphaned)");
     assert!(plan.steps.iter().all(|step| step.why == Why::Orphaned));
 }

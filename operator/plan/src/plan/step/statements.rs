@@ -144,11 +144,11 @@ fn definition(column: &Column) -> String {
     if !column.default.is_empty() {
         text.push_str(&format!(" DEFAULT ({})", column.default));
     }
-    if !column.codec.is_empty() {
-        text.push_str(&format!(" CODEC({})", column.codec));
-    }
     if !column.comment.is_empty() {
         text.push_str(&format!(" COMMENT {}", StringLiteral(&column.comment)));
+    }
+    if !column.codec.is_empty() {
+        text.push_str(&format!(" CODEC({})", column.codec));
     }
     text
 }

@@ -1,0 +1,143 @@
+//! Every golden case, for real: its plan runs, and the next plan is empty.
+
+use crate::harness::{ask, converge, pass, replica, run, sql};
+use aviary_plan::plan::retire;
+use pretty_assertions::assert_eq;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_case_converges_at_once() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plan/cases");
+    for entry in fs::read_dir(cases).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|it| it != "yaml") {
+            continue;
+        }
+        let name = path
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .replace('_', "-");
+        let text = fs::read_to_string(&path).unwrap();
+        run(async {
+            for manifests in text.split("# then\n") {
+                converge(&name, manifests).await;
+                assert_eq!(
+                    pass(&name, manifests).await.told(),
+                    Vec::<String>::new(),
+                    "{name}"
+                );
+            }
+        });
+    }
+}
+
+const EVENTS: &str = "
+kind: DataSource
+metadata: {name: events}
+spec: {workspace: shop, columns: [{name: id, type: UInt64}], sortingKey: [id]}
+";
+
+#[test]
+fn rows_go_on_coming_in_while_a_column_is_added() {
+    run(async {
+        converge("grow", EVENTS).await;
+        let insert = "INSERT INTO grow_shop.events__landing (id) VALUES ('1'), ('x')";
+        sql(insert).await;
+        let grown = EVENTS.replace(
+            "UInt64}]",
+            "UInt64}, {name: tag, type: String, default: \"'none'\"}]",
+        );
+        converge("grow", &grown).await;
+        sql(insert).await;
+        let rows = ask("SELECT id, tag FROM grow_shop.events").await;
+        assert_eq!(rows, "1\tnone\n1\tnone");
+        let rows =
+            ask("SELECT id, tag, c__error_column, c__error FROM grow_shop.events_quarantine").await;
+        let row = "x\t\\N\t['id']\t['value \\'x\\' on column \\'id\\' is not UInt64']";
+        assert_eq!(rows, format!("{row}\n{row}"));
+    });
+}
+
+#[test]
+fn a_released_table_is_taken_over_with_its_rows() {
+    run(async {
+        converge("release", EVENTS).await;
+        sql("INSERT INTO release_shop.events__landing (id) VALUES ('7')").await;
+        converge("release", "").await;
+        assert_eq!(
+            ask("SHOW TABLES FROM release_shop").await,
+            "events\nevents_quarantine"
+        );
+        assert_eq!(pass("release", "").await.told(), Vec::<String>::new());
+        let another = EVENTS.replace("name: events}", "name: events, uid: another}");
+        converge("release", &another).await;
+        assert_eq!(pass("release", &another).await.told(), Vec::<String>::new());
+        assert_eq!(ask("SELECT id FROM release_shop.events").await, "7");
+    });
+}
+
+#[test]
+fn a_workspace_goes_as_its_policy_says() {
+    run(async {
+        let replica = replica();
+        let kept = converge("retain", EVENTS).await.model;
+        let observed = replica.observe(&kept.database).await.unwrap().catalog;
+        let plan = retire(&observed, &kept.uid);
+        for outcome in replica.execute(&plan).await {
+            assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
+        }
+        let left = replica.observe(&kept.database).await.unwrap().catalog;
+        assert!(left.users.is_empty());
+        assert_eq!(retire(&left, &kept.uid).steps, []);
+        // The same workspace, made again, finds its data.
+        converge("retain", EVENTS).await;
+
+        let workspace = "
+kind: Workspace
+metadata: {name: shop}
+spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
+---";
+        let dropped = converge("delete", &format!("{workspace}{EVENTS}"))
+            .await
+            .model;
+        let observed = replica.observe(&dropped.database).await.unwrap().catalog;
+        let plan = retire(&observed, &dropped.uid);
+        for outcome in replica.execute(&plan).await {
+            assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
+        }
+        let left = replica.observe(&dropped.database).await.unwrap().catalog;
+        assert_eq!((left.database, left.users.len()), (None, 0));
+    });
+}
+
+#[test]
+fn a_statement_that_is_refused_stops_its_data_source_only() {
+    let manifests = "
+kind: DataSource
+metadata: {name: bad}
+spec: {workspace: shop, columns: [{name: id, type: UInt64, default: 'noSuchFunction(1)'}], sortingKey: [id]}
+---
+kind: DataSource
+metadata: {name: good}
+spec: {workspace: shop, columns: [{name: id, type: UInt64}], sortingKey: [id]}
+";
+    run(async {
+        let pass = pass("partly", manifests).await;
+        let failed: Vec<String> = pass
+            .outcomes
+            .iter()
+            .filter_map(|outcome| Some(outcome.result.clone().err()?.to_string()))
+            .collect();
+        assert_eq!(failed.len(), 5);
+        assert!(failed[0].contains("noSuchFunction"), "{}", failed[0]);
+        assert!(
+            failed[1].starts_with("waits for an earlier step"),
+            "{}",
+            failed[1]
+        );
+        let tables = ask("SHOW TABLES FROM partly_shop").await;
+        assert!(tables.starts_with("good\ngood__ingest"), "{tables}");
+    });
+}
