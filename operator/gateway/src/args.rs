@@ -51,6 +51,10 @@ pub struct GatewayArgs {
     #[arg(long, default_value = "256Mi")]
     pub insert_memory: ByteSize,
 
+    /// Memory for Parquet files, which are read as a whole; larger ones are refused.
+    #[arg(long, default_value = "256Mi")]
+    pub parquet_memory: ByteSize,
+
     /// After SIGTERM: how long to go on taking requests, until load balancers know.
     #[arg(long, default_value = "5s")]
     pub drain_delay: Duration,

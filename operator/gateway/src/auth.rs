@@ -41,10 +41,10 @@ pub(crate) fn presented(headers: &HeaderMap, query: &str) -> Option<TokenHash> {
             .then(|| TokenHash::of(token.trim_ascii()))
             .filter(|_| !token.trim_ascii().is_empty());
     }
-    let values = query
+    let mut values = query
         .split('&')
         .filter_map(|pair| pair.strip_prefix("token="));
-    let value = values.filter(|value| !value.is_empty()).last()?;
+    let value = values.rfind(|value| !value.is_empty())?;
     let decoded: Vec<u8> = percent_decode_str(value).collect();
     Some(TokenHash::of(&decoded))
 }

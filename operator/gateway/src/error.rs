@@ -158,6 +158,7 @@ impl ApiError {
         self.0.code
     }
 
+    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }

@@ -52,6 +52,7 @@ impl Gateway {
         let ingestion = ingest::Settings {
             block_bytes: args.insert_block.get() as usize,
             memory: Arc::new(Memory::new(args.insert_memory.get() as usize)),
+            files: Arc::new(Memory::new(args.parquet_memory.get() as usize)),
             insert_timeout: args.insert_timeout.get(),
             body_timeout: args.body_timeout.get(),
         };

@@ -58,9 +58,10 @@ impl Service {
     }
 
     pub(crate) fn readiness(&self) -> Response<Body> {
-        match self.ready.load(Ordering::Relaxed) {
-            true => plain(StatusCode::OK, "ready\n"),
-            false => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        if self.ready.load(Ordering::Relaxed) {
+            plain(StatusCode::OK, "ready\n")
+        } else {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
     }
 

@@ -16,14 +16,13 @@ pub(super) fn of_upstream(error: &UpstreamError, limit: Duration) -> ApiError {
             "ClickHouse cannot be reached: try again",
         )
         .retry_after(SOON),
-        UpstreamError::Interrupted(_)
-        | UpstreamError::Truncated
-        | UpstreamError::Malformed(_)
-        | UpstreamError::Source => ApiError::new(
-            ErrorCode::ClickHouseUnavailable,
-            "the connection to ClickHouse broke: try again",
-        )
-        .retry_after(SOON),
+        UpstreamError::Interrupted(_) | UpstreamError::Truncated | UpstreamError::Malformed(_) => {
+            ApiError::new(
+                ErrorCode::ClickHouseUnavailable,
+                "the connection to ClickHouse broke: try again",
+            )
+            .retry_after(SOON)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
 use crate::index::{ServedPipe, ServedWorkspace};
 use crate::metrics::Measured;
-use crate::upstream::{Answer, Request, RequestBody};
+use crate::upstream::{Answer, Request};
 use aviary_crds::ScopeType;
 use aviary_sql::{RenderError, Rendered};
 use bytes::Bytes;
@@ -70,14 +70,14 @@ async fn ask(
         context.request_id.as_str(),
         &rendered.parameters,
     );
-    let mut request = Request {
+    let request = Request {
         query: &query,
         authorization: &workspace.reader,
-        body: RequestBody::Pieces(&[Bytes::from(rendered.sql)]),
+        body: &[Bytes::from(rendered.sql)],
         patience: workspace.query_timeout() + GRACE,
         repeatable: true,
     };
-    let sent = workspace.replicas.send(&mut request).await;
+    let sent = workspace.replicas.send(&request).await;
     let answer = sent.map_err(|error| failure::of_upstream(&error, workspace.query_timeout()))?;
     if answer.status() == 200 && answer.exception_code().is_none() {
         return Ok(answer);

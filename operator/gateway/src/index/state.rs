@@ -119,7 +119,7 @@ impl State {
                 }
             }
             Published::Pipe(workspace, published) => {
-                self.apply_pipe(key, age, &workspace, published)
+                self.apply_pipe(key, age, &workspace, published);
             }
             Published::Access(access) => self.apply_access(key, &access),
         }
@@ -158,7 +158,7 @@ impl State {
             }
             // The revision before it stays live.
             Err(error) => {
-                tracing::warn!(namespace = key.namespace, pipe = key.name, %error, "published template is not understood")
+                tracing::warn!(namespace = key.namespace, pipe = key.name, %error, "published template is not understood");
             }
         }
     }
@@ -241,9 +241,10 @@ impl State {
                 None => workspaces.remove(&key),
             };
         }
-        let tokens = match std::mem::take(&mut self.tokens_are_stale) {
-            true => Arc::new(self.tokens()),
-            false => Arc::clone(&previous.tokens),
+        let tokens = if std::mem::take(&mut self.tokens_are_stale) {
+            Arc::new(self.tokens())
+        } else {
+            Arc::clone(&previous.tokens)
         };
         self.metrics.served("workspace", workspaces.len());
         self.metrics.served("datasource", self.data_sources.len());

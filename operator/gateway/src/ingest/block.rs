@@ -240,19 +240,19 @@ pub(crate) mod testing {
                 .all(|column| column.len() == block.rows)
         );
         (0..block.rows)
-            .map(|row| match errors[row].is_empty() {
-                false => Row::Rejected {
-                    raw: raw[row].clone(),
-                    reason: String::from_utf8(errors[row].clone()).unwrap(),
-                },
-                true => Row::Values(
-                    block
-                        .columns
-                        .iter()
-                        .zip(&columns)
-                        .map(|(column, texts)| (column.nulls[row] == 0).then(|| texts[row].clone()))
-                        .collect(),
-                ),
+            .map(|row| {
+                if errors[row].is_empty() {
+                    let values = block.columns.iter().zip(&columns).map(|(column, texts)| {
+                        (column.nulls[row] == 0).then(|| texts[row].clone())
+                    });
+                    Row::Values(values.collect())
+                } else {
+                    let reason = String::from_utf8(errors[row].clone()).unwrap();
+                    Row::Rejected {
+                        raw: raw[row].clone(),
+                        reason,
+                    }
+                }
             })
             .collect()
     }

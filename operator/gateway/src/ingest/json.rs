@@ -81,7 +81,8 @@ impl<'a> Reader<'a> {
         self.expect(b'{', "an object")?;
         self.enter()?;
         if self.peek() == Some(b'}') {
-            return self.leave();
+            self.leave();
+            return Ok(());
         }
         loop {
             if self.peek() != Some(b'"') {
@@ -94,7 +95,10 @@ impl<'a> Reader<'a> {
             member(self, &self.bytes[key.start + 1..key.end - 1], escaped)?;
             match self.peek() {
                 Some(b',') => self.at += 1,
-                Some(b'}') => return self.leave(),
+                Some(b'}') => {
+                    self.leave();
+                    return Ok(());
+                }
                 _ => return self.fault("a comma or the end of an object"),
             }
         }
@@ -134,13 +138,17 @@ impl<'a> Reader<'a> {
         self.expect(b'[', "an array")?;
         self.enter()?;
         if self.peek() == Some(b']') {
-            return self.leave();
+            self.leave();
+            return Ok(());
         }
         loop {
             self.value()?;
             match self.peek() {
                 Some(b',') => self.at += 1,
-                Some(b']') => return self.leave(),
+                Some(b']') => {
+                    self.leave();
+                    return Ok(());
+                }
                 _ => return self.fault("a comma or the end of an array"),
             }
         }
@@ -155,10 +163,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the closing bracket.
-    fn leave(&mut self) -> Result<()> {
+    fn leave(&mut self) {
         self.depth -= 1;
         self.at += 1;
-        Ok(())
     }
 
     fn text(&mut self) -> Result<ValueSpan> {

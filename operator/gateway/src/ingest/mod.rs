@@ -40,14 +40,19 @@ pub(crate) struct Settings {
     pub(crate) block_bytes: usize,
     /// What all blocks together may use.
     pub(crate) memory: Arc<Memory>,
+    /// What all Parquet files together may use.
+    pub(crate) files: Arc<Memory>,
     /// How long an INSERT may take.
     pub(crate) insert_timeout: Duration,
     /// How long a client may send nothing.
     pub(crate) body_timeout: Duration,
 }
 
-/// The memory of blocks, in units of [`Memory::UNIT`] bytes.
-pub(crate) struct Memory(Arc<Semaphore>);
+/// A budget of memory, given out in units of [`Memory::UNIT`] bytes.
+pub(crate) struct Memory {
+    bytes: usize,
+    units: Arc<Semaphore>,
+}
 
 /// What an intake is made from.
 #[derive(Clone, PartialEq)]
@@ -99,6 +104,15 @@ impl Memory {
     const UNIT: usize = 64 * 1024;
 
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / Self::UNIT).max(1))))
+        let units = (bytes / Self::UNIT).clamp(1, u32::MAX as usize);
+        Self {
+            bytes,
+            units: Arc::new(Semaphore::new(units)),
+        }
+    }
+
+    /// All of it.
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }

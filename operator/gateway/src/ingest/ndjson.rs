@@ -69,18 +69,18 @@ impl NdJsonSplitter {
             let valid = reader.value().and_then(|_| reader.end());
             return Err(valid.map_or_else(describe, |()| "not a JSON object".into()));
         }
-        let mut slots = Slots {
+        let mut filling = Filling {
             line,
             slots: &mut self.slots,
             unescaped: &mut self.unescaped,
             problem: None,
         };
-        let whole = slots
+        let whole = filling
             .object(&mut reader, &self.paths.tree)
             .map_err(describe)?;
         reader.end().map_err(describe)?;
-        slots.fill(&self.paths.whole, whole);
-        match slots.problem {
+        filling.fill(&self.paths.whole, whole);
+        match filling.problem {
             Some(problem) => Err(format!("not valid JSON: {problem}").into()),
             None => Ok(()),
         }
@@ -97,14 +97,14 @@ fn describe(fault: Fault) -> Cow<'static, str> {
 }
 
 /// Fills slots while a line is read.
-struct Slots<'a> {
+struct Filling<'a> {
     line: &'a [u8],
     slots: &'a mut [Slot],
     unescaped: &'a mut Vec<u8>,
     problem: Option<&'static str>,
 }
 
-impl Slots<'_> {
+impl Filling<'_> {
     fn object(&mut self, reader: &mut Reader<'_>, tree: &PathTree) -> Result<ValueSpan, Fault> {
         let mut turn = 0;
         reader.nested(|reader| {

@@ -3,9 +3,7 @@
 use super::IntakeParts;
 use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, RAW_COLUMN};
 use crate::error::{ApiError, ErrorCode};
-use crate::upstream::{
-    Answer, Authorization, Exception, Replica, Replicas, Request, RequestBody, UpstreamError,
-};
+use crate::upstream::{Authorization, Exception, Replica, Replicas, Request, UpstreamError};
 use aviary_crds::published::PublishedColumn;
 use aviary_sql::{Identifier, QualifiedName, StringLiteral};
 use bytes::Bytes;
@@ -40,8 +38,6 @@ pub(super) enum StoreError {
     Unsure,
     /// It said no.
     Refused(Exception),
-    /// The body ended before its time.
-    BodyBroke,
 }
 
 impl Store {
@@ -79,49 +75,27 @@ impl Store {
         &self.landing
     }
 
-    /// Writes a block. The replica that has it is the one to ask about it.
+    /// Writes a block and waits until ClickHouse says that it is stored. The
+    /// replica that has it is the one to ask about it.
     pub(super) async fn insert(&self, block: Block) -> Result<Arc<Replica>, StoreError> {
-        let pieces = block.encode(&self.columns);
-        let answer = self
-            .send(&self.insert_block, RequestBody::Pieces(&pieces))
-            .await?;
-        Ok(Arc::clone(answer.replica()))
-    }
-
-    /// Sends rows and waits until ClickHouse says that they are stored.
-    pub(super) async fn send(
-        &self,
-        query: &str,
-        body: RequestBody<'_>,
-    ) -> Result<Answer, StoreError> {
-        let mut request = Request {
-            query,
+        let request = Request {
+            query: &self.insert_block,
             authorization: &self.writer,
-            body,
+            body: &block.encode(&self.columns),
             patience: self.insert_timeout,
             repeatable: false,
         };
-        let mut answer = self
-            .replicas
-            .send(&mut request)
-            .await
-            .map_err(|error| store_error(&error))?;
-        if answer.status() == 200 && answer.exception_code().is_none() {
-            // With `wait_end_of_query` the head says it all; the body is empty.
-            while answer
-                .next()
-                .await
-                .map_err(|error| store_error(&error))?
-                .is_some()
-            {}
-            return Ok(answer);
-        }
+        let answer = self.replicas.send(&request).await?;
+        let replica = Arc::clone(answer.replica());
         let code = answer.exception_code();
-        let text = answer
-            .text(LONGEST_ERROR)
-            .await
-            .map_err(|error| store_error(&error))?;
-        Err(StoreError::Refused(Exception::parse(code, &text)))
+        let stored = answer.status() == 200 && code.is_none();
+        // With `wait_end_of_query` the head says it all; of a good answer the body is empty.
+        let text = answer.text(LONGEST_ERROR).await?;
+        if stored {
+            Ok(replica)
+        } else {
+            Err(StoreError::Refused(Exception::parse(code, &text)))
+        }
     }
 
     /// How many rows of each import are in quarantine; nothing when it cannot be told.
@@ -139,15 +113,15 @@ impl Store {
             let _ = write!(sql, "{separator}{}", StringLiteral(import_id));
         }
         let _ = write!(sql, ") GROUP BY {IMPORT_COLUMN} FORMAT TabSeparated");
-        let mut request = Request {
+        let request = Request {
             query: "",
             authorization: &self.reader,
-            body: RequestBody::Pieces(&[Bytes::from(sql)]),
+            body: &[Bytes::from(sql)],
             patience: COUNT_PATIENCE,
             repeatable: true,
         };
         let answer = replica
-            .send(&mut request)
+            .send(&request)
             .await
             .ok()
             .filter(|answer| answer.status() == 200)?;
@@ -163,7 +137,7 @@ impl Store {
 }
 
 /// The URL parameters of an INSERT: what keeps rows together and never drops any.
-pub(super) fn insert_query(sql: &str) -> String {
+fn insert_query(sql: &str) -> String {
     form_urlencoded::Serializer::new(String::new())
         .append_pair("query", sql)
         // The answer comes when the rows are stored, and says so in its status.
@@ -185,7 +159,7 @@ fn qualified(database: &str, table: &str) -> String {
 }
 
 /// Column names, quoted, with commas between them.
-pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = names
         .filter_map(|name| Identifier::new(name).ok())
         .map(|name| name.to_string())
@@ -193,14 +167,15 @@ pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     quoted.join(", ")
 }
 
-fn store_error(error: &UpstreamError) -> StoreError {
-    match error {
-        UpstreamError::Unavailable | UpstreamError::Connect(_) => StoreError::Away,
-        UpstreamError::Source => StoreError::BodyBroke,
-        UpstreamError::Interrupted(_)
-        | UpstreamError::Timeout
-        | UpstreamError::Truncated
-        | UpstreamError::Malformed(_) => StoreError::Unsure,
+impl From<UpstreamError> for StoreError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Unavailable | UpstreamError::Connect(_) => Self::Away,
+            UpstreamError::Interrupted(_)
+            | UpstreamError::Timeout
+            | UpstreamError::Truncated
+            | UpstreamError::Malformed(_) => Self::Unsure,
+        }
     }
 }
 
@@ -219,7 +194,6 @@ impl StoreError {
                 let message = format!("ClickHouse did not take the rows: {}", exception.message);
                 ApiError::new(ErrorCode::IngestionFailed, message).exception_code(exception.code).retry_after(soon)
             }
-            Self::BodyBroke => ApiError::new(ErrorCode::BodyInvalid, "the body broke off"),
         }
     }
 }

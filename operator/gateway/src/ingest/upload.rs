@@ -65,19 +65,13 @@ impl Intake {
         let mut upload = Upload::new(self, import_id).await;
         let mut feeder = Feeder::new(splitter);
         let result = upload.run(body, &mut feeder).await;
-        // What was sent is waited for in any case: the client learns how far its rows are safe.
-        let settled = upload.settle().await;
-        match result.and(settled) {
-            Ok(()) => Ok((upload.taken(), feeder.into_splitter())),
-            Err(error) => Err(error.progress(Progress {
-                acknowledged_rows: upload.acknowledged,
-                import_id: upload.import_id,
-            })),
-        }
+        let taken = upload.finish(result).await?;
+        Ok((taken, feeder.into_splitter()))
     }
 }
 
-struct Upload<'a> {
+/// A request's rows on their way.
+pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import_id: String,
     block: Block,
@@ -90,7 +84,7 @@ struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    async fn new(intake: &'a Intake, import_id: String) -> Self {
+    pub(super) async fn new(intake: &'a Intake, import_id: String) -> Self {
         Self {
             block: Block::new(intake.store.columns().len(), &import_id),
             memory: Some(intake.settings.memory.reserve().await),
@@ -127,20 +121,41 @@ impl<'a> Upload<'a> {
         size >= self.intake.settings.block_bytes || !fits
     }
 
-    /// Hands the block over when the one before it is stored, so that what is
-    /// acknowledged is always the start of the body.
     async fn submit(&mut self) -> Result<(), ApiError> {
-        if self.block.rows() == 0 {
+        let empty = Block::new(self.intake.store.columns().len(), &self.import_id);
+        let block = std::mem::replace(&mut self.block, empty);
+        self.store(block).await
+    }
+
+    /// Hands a block over when the one before it is stored, so that what is
+    /// acknowledged is always the start of the body.
+    pub(super) async fn store(&mut self, block: Block) -> Result<(), ApiError> {
+        if block.rows() == 0 {
             return Ok(());
         }
         self.settle().await?;
-        let empty = Block::new(self.intake.store.columns().len(), &self.import_id);
-        let block = std::mem::replace(&mut self.block, empty);
         let rows = block.rows() as u64;
         // Given away before more is asked for: nobody waits for memory while holding some.
         self.in_flight = Some((self.intake.queue.submit(block, self.memory.take()), rows));
         self.memory = Some(self.intake.settings.memory.reserve().await);
         Ok(())
+    }
+
+    /// Waits for what was sent, whatever happened: the client learns how far its rows are safe.
+    pub(super) async fn finish(mut self, result: Result<(), ApiError>) -> Result<Taken, ApiError> {
+        let settled = self.settle().await;
+        match result.and(settled) {
+            Ok(()) => Ok(Taken {
+                import_id: self.import_id,
+                rows: self.acknowledged,
+                quarantined: self.quarantined,
+                ignored_columns: Vec::new(),
+            }),
+            Err(error) => Err(error.progress(Progress {
+                import_id: self.import_id,
+                acknowledged_rows: self.acknowledged,
+            })),
+        }
     }
 
     /// Waits for the block that is being stored.
@@ -155,21 +170,12 @@ impl<'a> Upload<'a> {
         self.quarantined = stored.quarantined;
         Ok(())
     }
-
-    fn taken(&self) -> Taken {
-        Taken {
-            import_id: self.import_id.clone(),
-            rows: self.acknowledged,
-            quarantined: self.quarantined,
-            ignored_columns: Vec::new(),
-        }
-    }
 }
 
 impl Memory {
     /// Waits for room for a small block.
-    async fn reserve(&self) -> OwnedSemaphorePermit {
-        match Arc::clone(&self.0).acquire_owned().await {
+    pub(super) async fn reserve(&self) -> OwnedSemaphorePermit {
+        match Arc::clone(&self.units).acquire_owned().await {
             Ok(permit) => permit,
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
@@ -177,9 +183,9 @@ impl Memory {
     }
 
     /// Makes a reservation cover a size, if there is room for it.
-    fn grow(&self, held: &mut OwnedSemaphorePermit, size: usize) -> bool {
+    pub(super) fn grow(&self, held: &mut OwnedSemaphorePermit, size: usize) -> bool {
         let missing = size.div_ceil(Self::UNIT).saturating_sub(held.num_permits());
-        match Arc::clone(&self.0).try_acquire_many_owned(missing as u32) {
+        match Arc::clone(&self.units).try_acquire_many_owned(missing as u32) {
             Ok(more) => {
                 held.merge(more);
                 true

@@ -36,9 +36,10 @@ impl Address {
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
         };
-        let server_name = match secure {
-            true => Some(ServerName::try_from(host.clone()).map_err(|_| refuse())?),
-            false => None,
+        let server_name = if secure {
+            Some(ServerName::try_from(host.clone()).map_err(|_| refuse())?)
+        } else {
+            None
         };
         let port = url.port_or_known_default().ok_or_else(refuse)?;
         let shown_host = url.host_str().ok_or_else(refuse)?;

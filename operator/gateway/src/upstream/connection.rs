@@ -5,13 +5,11 @@ use super::replica::Replica;
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use bytes::{Buf, Bytes, BytesMut};
-use futures::stream::BoxStream;
-use futures::{StreamExt, ready};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -57,19 +55,11 @@ pub(crate) struct Request<'a> {
     /// The query string, without `?`.
     pub(crate) query: &'a str,
     pub(crate) authorization: &'a Authorization,
-    pub(crate) body: RequestBody<'a>,
+    pub(crate) body: &'a [Bytes],
     /// How long to wait until the answer begins.
     pub(crate) patience: Duration,
     /// Whether it may be carried out twice.
     pub(crate) repeatable: bool,
-}
-
-/// What a request carries.
-pub(crate) enum RequestBody<'a> {
-    /// Pieces that are there already, and can be sent again.
-    Pieces(&'a [Bytes]),
-    /// A stream; `None` in it says that it failed and nothing more will come.
-    Stream(BoxStream<'a, Option<Bytes>>),
 }
 
 /// What an answer starts with.
@@ -81,7 +71,6 @@ pub(super) struct Head {
     idle: Duration,
     exception_code: Option<i32>,
     exception_tag: Option<Box<str>>,
-    summary: Option<Box<str>>,
 }
 
 /// An answer of ClickHouse. Dropping it before its end closes the connection,
@@ -110,7 +99,7 @@ impl Connection {
     pub(super) async fn exchange(
         &mut self,
         address: &Address,
-        request: &mut Request<'_>,
+        request: &Request<'_>,
     ) -> Result<Head, UpstreamError> {
         let sent = self.send(address, request).await;
         match sent {
@@ -136,7 +125,7 @@ impl Connection {
     async fn send(
         &mut self,
         address: &Address,
-        request: &mut Request<'_>,
+        request: &Request<'_>,
     ) -> Result<(), UpstreamError> {
         let mut head = Vec::with_capacity(1024);
         let written = write!(
@@ -148,17 +137,7 @@ impl Connection {
             request.authorization.0.expose_secret(),
         );
         written.map_err(UpstreamError::Interrupted)?;
-        match &mut request.body {
-            RequestBody::Pieces(pieces) => self.send_pieces(head, pieces).await,
-            RequestBody::Stream(stream) => self.send_stream(head, stream).await,
-        }
-    }
-
-    async fn send_pieces(
-        &mut self,
-        mut head: Vec<u8>,
-        pieces: &[Bytes],
-    ) -> Result<(), UpstreamError> {
+        let pieces = request.body;
         let length: usize = pieces.iter().map(Bytes::len).sum();
         let written = write!(head, "Content-Length: {length}\r\n\r\n");
         written.map_err(UpstreamError::Interrupted)?;
@@ -173,26 +152,6 @@ impl Connection {
             self.write(piece).await?;
         }
         Ok(())
-    }
-
-    async fn send_stream(
-        &mut self,
-        mut head: Vec<u8>,
-        stream: &mut BoxStream<'_, Option<Bytes>>,
-    ) -> Result<(), UpstreamError> {
-        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-        self.write(&head).await?;
-        while let Some(piece) = stream.next().await {
-            let piece = piece.ok_or(UpstreamError::Source)?;
-            if piece.is_empty() {
-                continue;
-            }
-            self.write(format!("{:x}\r\n", piece.len()).as_bytes())
-                .await?;
-            self.write(&piece).await?;
-            self.write(b"\r\n").await?;
-        }
-        self.write(b"0\r\n\r\n").await
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), UpstreamError> {
@@ -263,7 +222,6 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         idle: DEFAULT_IDLE,
         exception_code: None,
         exception_tag: None,
-        summary: None,
     };
     let mut length = None;
     for header in &*response.headers {
@@ -287,8 +245,6 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
             head.exception_code = value.trim().parse().ok();
         } else if is("x-clickhouse-exception-tag") {
             head.exception_tag = Some(value.trim().into());
-        } else if is("x-clickhouse-summary") {
-            head.summary = Some(value.trim().into());
         }
     }
     if matches!(head.status, 204 | 304) {
@@ -338,11 +294,6 @@ impl Answer {
     /// What precedes an exception in the middle of the body, where the server says so.
     pub(crate) fn exception_tag(&self) -> Option<&str> {
         self.head.exception_tag.as_deref()
-    }
-
-    /// `X-ClickHouse-Summary`.
-    pub(crate) fn summary(&self) -> Option<&str> {
-        self.head.summary.as_deref()
     }
 
     /// Who answered.

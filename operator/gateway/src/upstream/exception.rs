@@ -235,7 +235,7 @@ mod tests {
             "Value passed to 'throwIf' function is non-zero"
         );
         assert_eq!(Exception::parse(None, b"no words").code, 0);
-        assert!(Exception::parse(None, &[b'a'; 20_000]).message.len() < 1100);
+        assert!(Exception::parse(None, &vec![b'a'; 20_000]).message.len() < 1100);
     }
 
     #[test]

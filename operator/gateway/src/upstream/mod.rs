@@ -15,7 +15,7 @@ mod replicas;
 mod stream;
 
 pub(crate) use address::Address;
-pub(crate) use connection::{Answer, Authorization, Request, RequestBody};
+pub(crate) use connection::{Answer, Authorization, Request};
 pub(crate) use exception::{Completeness, Exception, ExceptionWatch};
 pub(crate) use replica::{Replica, ReplicaSettings};
 pub(crate) use replicas::{Registry, Replicas};
@@ -43,9 +43,6 @@ pub(crate) enum UpstreamError {
     /// The answer is not HTTP as we know it.
     #[error("the answer of ClickHouse is not understood: {0}")]
     Malformed(&'static str),
-    /// The client's side of a streamed request failed; the message is for the client.
-    #[error("the request's body broke off")]
-    Source,
 }
 
 impl UpstreamError {
@@ -58,7 +55,6 @@ impl UpstreamError {
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",
             Self::Malformed(_) => "malformed",
-            Self::Source => "client",
         }
     }
 }

@@ -60,7 +60,7 @@ impl Replica {
     /// carried out twice is sent again when an idle connection turns out to be closed.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        request: &mut Request<'_>,
+        request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
         if let Some(connection) = self.take_idle() {
             match self.exchange(connection, request).await {
@@ -78,7 +78,7 @@ impl Replica {
     async fn exchange(
         self: &Arc<Self>,
         mut connection: Connection,
-        request: &mut Request<'_>,
+        request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
         let exchange = timeout(
             request.patience,

@@ -1,7 +1,7 @@
 //! The replicas of a cluster as one: takes turns, and goes on to the next when
 //! one is away.
 
-use super::connection::{Answer, Request, RequestBody};
+use super::connection::{Answer, Request};
 use super::{Address, Replica, ReplicaSettings, UpstreamError};
 use crate::metrics::Metrics;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ impl Replicas {
 
     /// Sends a request to the next replica that is there. Goes on to another when
     /// nothing was sent, or when the request may be carried out twice.
-    pub(crate) async fn send(&self, request: &mut Request<'_>) -> Result<Answer, UpstreamError> {
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, UpstreamError> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.members.len();
         let mut last = UpstreamError::Unavailable;
@@ -55,9 +55,7 @@ impl Replicas {
 fn may_go_on(error: &UpstreamError, request: &Request<'_>) -> bool {
     match error {
         UpstreamError::Connect(_) => true,
-        UpstreamError::Interrupted(_) => {
-            request.repeatable && matches!(request.body, RequestBody::Pieces(_))
-        }
+        UpstreamError::Interrupted(_) => request.repeatable,
         _ => false,
     }
 }

@@ -1,0 +1,401 @@
+//! Values of a Parquet file as the text that ClickHouse reads.
+
+use half::f16;
+use jiff::Timestamp;
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
+use parquet::data_type::Int96;
+use parquet::record::Field;
+use parquet::schema::types::ColumnDescriptor;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// How the values of a column are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// As they are.
+    Plain,
+    Unsigned,
+    /// Days since 1970.
+    Date,
+    /// So many of these a second since 1970, in UTC or in no particular zone.
+    Timestamp {
+        per_second: i64,
+        utc: bool,
+    },
+    /// So many digits after the point.
+    Decimal {
+        scale: usize,
+    },
+    Uuid,
+    Float16,
+}
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+impl Style {
+    pub(super) fn of(column: &ColumnDescriptor) -> Self {
+        let scale = column.type_scale().max(0) as usize;
+        match (column.logical_type_ref(), column.converted_type()) {
+            (Some(LogicalType::Timestamp(timestamp)), _) => Self::Timestamp {
+                per_second: match timestamp.unit {
+                    TimeUnit::MILLIS => 1_000,
+                    TimeUnit::MICROS => 1_000_000,
+                    TimeUnit::NANOS => NANOSECONDS,
+                },
+                utc: timestamp.is_adjusted_to_u_t_c,
+            },
+            (Some(LogicalType::Decimal(_)), _) | (_, ConvertedType::DECIMAL) => {
+                Self::Decimal { scale }
+            }
+            (Some(LogicalType::Integer(integer)), _) if !integer.is_signed => Self::Unsigned,
+            (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => Self::Date,
+            (Some(LogicalType::Uuid), _) => Self::Uuid,
+            (Some(LogicalType::Float16), _) => Self::Float16,
+            (_, ConvertedType::TIMESTAMP_MILLIS) => Self::Timestamp {
+                per_second: 1_000,
+                utc: true,
+            },
+            (_, ConvertedType::TIMESTAMP_MICROS) => Self::Timestamp {
+                per_second: 1_000_000,
+                utc: true,
+            },
+            (
+                _,
+                ConvertedType::UINT_8
+                | ConvertedType::UINT_16
+                | ConvertedType::UINT_32
+                | ConvertedType::UINT_64,
+            ) => Self::Unsigned,
+            _ => Self::Plain,
+        }
+    }
+
+    pub(super) fn int32(self, value: i32, text: &mut Vec<u8>) {
+        match self {
+            Self::Unsigned => write(text, value.cast_unsigned()),
+            other => other.int64(value.into(), text),
+        }
+    }
+
+    pub(super) fn int64(self, value: i64, text: &mut Vec<u8>) {
+        match self {
+            Self::Unsigned => write(text, value.cast_unsigned()),
+            Self::Date => date(value, text),
+            Self::Timestamp { per_second, utc } => timestamp(
+                i128::from(value) * i128::from(NANOSECONDS / per_second),
+                utc,
+                text,
+            ),
+            Self::Decimal { scale } => decimal(&value.to_be_bytes(), scale, text),
+            Self::Plain | Self::Uuid | Self::Float16 => write(text, value),
+        }
+    }
+
+    pub(super) fn bytes(self, value: &[u8], text: &mut Vec<u8>) {
+        match (self, value) {
+            (Self::Decimal { scale }, _) => decimal(value, scale, text),
+            (Self::Float16, &[low, high]) => {
+                float(f16::from_le_bytes([low, high]).into(), text);
+            }
+            (Self::Uuid, _) if value.len() == 16 => {
+                let uuid = uuid::Uuid::from_slice(value).unwrap_or_default();
+                write(text, uuid.hyphenated());
+            }
+            _ => text.extend_from_slice(value),
+        }
+    }
+}
+
+pub(super) fn boolean(value: bool, text: &mut Vec<u8>) {
+    text.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+pub(super) fn int96(value: &Int96, text: &mut Vec<u8>) {
+    timestamp(i128::from(value.to_nanos()), true, text);
+}
+
+pub(super) fn float(value: f32, text: &mut Vec<u8>) {
+    write(text, format_args!("{value:?}"));
+}
+
+pub(super) fn double(value: f64, text: &mut Vec<u8>) {
+    write(text, format_args!("{value:?}"));
+}
+
+fn write(text: &mut Vec<u8>, value: impl std::fmt::Display) {
+    // Writing to memory does not fail.
+    let _ = write!(text, "{value}");
+}
+
+fn date(days: i64, text: &mut Vec<u8>) {
+    match Timestamp::from_second(days.saturating_mul(86_400)) {
+        Ok(midnight) => write(text, midnight.to_zoned(jiff::tz::TimeZone::UTC).date()),
+        // Beyond the year 9999 there is no such text; the number is refused as what it is.
+        Err(_) => write(text, days),
+    }
+}
+
+/// With a `Z` where the time is one in UTC: without, ClickHouse takes it as one
+/// of the column's zone.
+fn timestamp(nanoseconds: i128, utc: bool, text: &mut Vec<u8>) {
+    match Timestamp::from_nanosecond(nanoseconds) {
+        Ok(instant) => {
+            let moment = instant.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+            write(
+                text,
+                format_args!(
+                    "{} {}{}",
+                    moment.date(),
+                    moment.time(),
+                    if utc { "Z" } else { "" }
+                ),
+            );
+        }
+        Err(_) => write(text, nanoseconds),
+    }
+}
+
+/// A number in two's complement, most significant byte first.
+fn decimal(bytes: &[u8], scale: usize, text: &mut Vec<u8>) {
+    let negative = bytes.first().is_some_and(|&byte| byte >= 0x80);
+    let mut magnitude = bytes.to_vec();
+    if negative {
+        let mut carry = true;
+        for byte in magnitude.iter_mut().rev() {
+            (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
+        }
+        text.push(b'-');
+    }
+    let mut digits = digits(magnitude);
+    while digits.len() <= scale {
+        digits.push(b'0');
+    }
+    digits.reverse();
+    let point = digits.len() - scale;
+    text.extend_from_slice(&digits[..point]);
+    if scale > 0 {
+        text.push(b'.');
+        text.extend_from_slice(&digits[point..]);
+    }
+}
+
+/// The decimal digits of a number, least significant first.
+fn digits(mut magnitude: Vec<u8>) -> Vec<u8> {
+    let mut digits = Vec::new();
+    while magnitude.iter().any(|&byte| byte != 0) {
+        let mut remainder = 0_u16;
+        for byte in &mut magnitude {
+            let dividend = (remainder << 8) | u16::from(*byte);
+            *byte = (dividend / 10) as u8;
+            remainder = dividend % 10;
+        }
+        digits.push(b'0' + remainder as u8);
+    }
+    digits
+}
+
+/// Writes a nested value as JSON; says whether there is one.
+pub(super) fn write_json(field: &Field, text: &mut String) -> bool {
+    match field {
+        Field::Null => return false,
+        Field::Group(row) => {
+            object(
+                row.get_column_iter()
+                    .map(|(name, field)| (Key::Text(name), field)),
+                text,
+            );
+        }
+        Field::MapInternal(map) => object(
+            map.entries()
+                .iter()
+                .map(|(key, value)| (Key::Field(key), value)),
+            text,
+        ),
+        Field::ListInternal(list) => {
+            text.push('[');
+            for (index, element) in list.elements().iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                or_null(element, text);
+            }
+            text.push(']');
+        }
+        Field::Bool(value) => append(text, value),
+        Field::Byte(value) => append(text, value),
+        Field::Short(value) => append(text, value),
+        Field::Int(value) => append(text, value),
+        Field::Long(value) | Field::TimeMicros(value) => append(text, value),
+        Field::UByte(value) => append(text, value),
+        Field::UShort(value) => append(text, value),
+        Field::UInt(value) => append(text, value),
+        Field::ULong(value) => append(text, value),
+        Field::TimeMillis(value) => append(text, value),
+        Field::Float16(value) => number(f32::from(*value).into(), text),
+        Field::Float(value) if value.is_finite() => append(text, format_args!("{value:?}")),
+        Field::Float(value) => number((*value).into(), text),
+        Field::Double(value) => number(*value, text),
+        Field::Str(value) => quoted(value, text),
+        Field::Bytes(value) => quoted(&String::from_utf8_lossy(value.data()), text),
+        Field::Decimal(value) => {
+            let style = Style::Decimal {
+                scale: value.scale().max(0) as usize,
+            };
+            plain(|plain| style.bytes(value.data(), plain), text);
+        }
+        Field::Date(days) => quoted_plain(|plain| Style::Date.int32(*days, plain), text),
+        Field::TimestampMillis(value) => quoted_plain(
+            |plain| {
+                Style::Timestamp {
+                    per_second: 1_000,
+                    utc: true,
+                }
+                .int64(*value, plain);
+            },
+            text,
+        ),
+        Field::TimestampMicros(value) => quoted_plain(
+            |plain| {
+                Style::Timestamp {
+                    per_second: 1_000_000,
+                    utc: true,
+                }
+                .int64(*value, plain);
+            },
+            text,
+        ),
+    }
+    true
+}
+
+enum Key<'a> {
+    Text(&'a str),
+    Field(&'a Field),
+}
+
+fn object<'a>(members: impl Iterator<Item = (Key<'a>, &'a Field)>, text: &mut String) {
+    text.push('{');
+    for (index, (key, value)) in members.enumerate() {
+        text.push_str(if index == 0 { "" } else { "," });
+        match key {
+            Key::Text(name) => quoted(name, text),
+            Key::Field(Field::Str(name)) => quoted(name, text),
+            Key::Field(other) => {
+                let mut name = String::new();
+                write_json(other, &mut name);
+                quoted(name.trim_matches('"'), text);
+            }
+        }
+        text.push(':');
+        or_null(value, text);
+    }
+    text.push('}');
+}
+
+fn or_null(field: &Field, text: &mut String) {
+    if !write_json(field, text) {
+        text.push_str("null");
+    }
+}
+
+fn append(text: &mut String, value: impl std::fmt::Display) {
+    let _ = write!(text, "{value}");
+}
+
+/// JSON has no infinity and no NaN.
+fn number(value: f64, text: &mut String) {
+    if value.is_finite() {
+        append(text, format_args!("{value:?}"));
+    } else {
+        text.push_str("null");
+    }
+}
+
+fn quoted(value: &str, text: &mut String) {
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+}
+
+fn plain(write: impl FnOnce(&mut Vec<u8>), text: &mut String) {
+    let mut plain = Vec::new();
+    write(&mut plain);
+    text.push_str(&String::from_utf8_lossy(&plain));
+}
+
+fn quoted_plain(write: impl FnOnce(&mut Vec<u8>), text: &mut String) {
+    text.push('"');
+    plain(write, text);
+    text.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::record::Row;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut text = Vec::new();
+        write(&mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_times() {
+        assert_eq!(
+            written(|text| Style::Unsigned.int32(-1, text)),
+            "4294967295"
+        );
+        assert_eq!(written(|text| Style::Date.int32(-1, text)), "1969-12-31");
+        assert_eq!(
+            written(|text| Style::Date.int32(i32::MAX, text)),
+            "2147483647"
+        );
+        let nanoseconds = Style::Timestamp {
+            per_second: NANOSECONDS,
+            utc: false,
+        };
+        assert_eq!(
+            written(|text| nanoseconds.int64(1, text)),
+            "1970-01-01 00:00:00.000000001"
+        );
+        assert_eq!(
+            written(|text| nanoseconds.int64(0, text)),
+            "1970-01-01 00:00:00"
+        );
+        assert_eq!(
+            written(|text| Style::Uuid.bytes(&[0x11; 16], text)),
+            "11111111-1111-1111-1111-111111111111"
+        );
+    }
+
+    #[test]
+    fn decimals() {
+        let decimal =
+            |value: i64, scale| written(|text| Style::Decimal { scale }.int64(value, text));
+        assert_eq!(decimal(12345, 2), "123.45");
+        assert_eq!(decimal(-5, 3), "-0.005");
+        assert_eq!(decimal(0, 0), "0");
+        assert_eq!(decimal(i64::MIN, 0), "-9223372036854775808");
+        let wide = written(|text| Style::Decimal { scale: 1 }.bytes(&[0x7f; 32], text));
+        assert_eq!(wide.len(), 78);
+    }
+
+    #[test]
+    fn nested_values_are_json() {
+        let members = [
+            ("n", Field::Null),
+            ("x", Field::Double(f64::NAN)),
+            ("t\"", Field::Str("a\"".to_owned())),
+            ("d", Field::Date(0)),
+        ];
+        let row = Row::new(
+            members
+                .map(|(name, field)| (name.to_owned(), field))
+                .to_vec(),
+        );
+        let mut text = String::new();
+        assert!(write_json(&Field::Group(row), &mut text));
+        assert_eq!(
+            text,
+            "{\"n\":null,\"x\":null,\"t\\\"\":\"a\\\"\",\"d\":\"1970-01-01\"}"
+        );
+        assert!(!write_json(&Field::Null, &mut text));
+    }
+}

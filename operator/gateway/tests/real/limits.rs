@@ -1,0 +1,116 @@
+//! What a workspace may use, and what those are told who want more.
+
+use super::harness::{Answer, eventually};
+use super::stage::{mark, stage};
+use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
+
+#[tokio::test]
+async fn a_burst_of_twice_the_rate_and_no_more() {
+    let caller = stage().variant(|published| published.requests_per_second = 5, ALL);
+    let answers = futures::future::join_all((0..40).map(|_| caller.get("/v0/pipes"))).await;
+    let good = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((10..=20).contains(&good), "{good}");
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.code(), "rate_limited");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.header("x-ratelimit-limit"), "5");
+    assert_eq!(refused.header("x-ratelimit-remaining"), "0");
+}
+
+#[tokio::test]
+async fn queries_at_once() {
+    let caller = stage().variant(|published| published.concurrent_queries = 2, ALL);
+    let path = format!("/v0/pipes/endless.ndjson?mark={}", mark());
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut response = caller.request(Method::GET, &path).send().await.unwrap();
+        assert!(response.chunk().await.unwrap().is_some());
+        open.push(response);
+    }
+    let refused = caller.get("/v0/pipes/echo.json?needed=1").await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (429, "too_many_queries")
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    drop(open);
+    eventually("a slot is free", async || {
+        caller.get("/v0/pipes/echo.json?needed=1").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn time_and_memory_are_bounded_by_clickhouse() {
+    let tight = stage().caller("tight-token");
+    let slow = tight.get("/v0/pipes/slow.json").await;
+    assert_eq!(
+        (slow.status, slow.code().as_str()),
+        (408, "query_timeout"),
+        "{}",
+        slow.text()
+    );
+    assert!(slow.text().contains("1000 ms"), "{}", slow.text());
+    let large = tight.get("/v0/pipes/large.json").await;
+    assert_eq!(
+        (large.status, large.code().as_str()),
+        (422, "query_too_large"),
+        "{}",
+        large.text()
+    );
+    // What a tenant writes into the SQL cannot lift the limit.
+    let unbound = tight.get("/v0/pipes/unbound.json").await;
+    assert!(
+        matches!(unbound.status, 403 | 408),
+        "{}: {}",
+        unbound.status,
+        unbound.text()
+    );
+}
+
+#[tokio::test]
+async fn bodies_are_measured_after_decompression() {
+    let caller = stage().variant(|published| published.body_size_bytes = 2000, ALL);
+    let rows = "{\"id\": 1, \"city\": \"Bonn\"}\n".repeat(1000);
+    let plain = caller.post("/v0/events?name=sales", rows.clone()).await;
+    assert_eq!(
+        (plain.status, plain.code().as_str()),
+        (413, "body_too_large")
+    );
+    let packed = zstd::encode_all(rows.as_bytes(), 3).unwrap();
+    assert!(packed.len() < 2000);
+    let request = caller
+        .request(Method::POST, "/v0/events?name=sales")
+        .header("content-encoding", "zstd")
+        .body(packed);
+    let answer = Answer::of(request).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "body_too_large")
+    );
+    assert_eq!(answer.json()["acknowledged_rows"], 0);
+}
+
+#[tokio::test]
+async fn a_head_has_a_bound() {
+    let long = "y".repeat(300_000);
+    for request in [
+        format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
+    ] {
+        let mut client = TcpStream::connect(stage().address()).await.unwrap();
+        // The gateway may close while the rest is being written.
+        let _ = client.write_all(request.as_bytes()).await;
+        let mut received = Vec::new();
+        let _ = client.read_to_end(&mut received).await;
+        let text = String::from_utf8_lossy(&received);
+        assert!(
+            text.starts_with("HTTP/1.1 414") || text.starts_with("HTTP/1.1 431"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! The gateway against a real ClickHouse, with tables as the operator makes them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails here fails a test"
+)]
+
+mod documentation;
+mod endpoints;
+mod harness;
+mod ingestion;
+mod isolation;
+mod limits;
+mod restart;
+mod stage;

@@ -1,0 +1,268 @@
+//! What all tests of this binary share: ClickHouse, two tenants, and a gateway.
+
+use super::harness::{self, Admin, Caller, EngineProcess, Served, Workspace};
+use aviary_crds::published::PublishedWorkspace;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::runtime::Runtime;
+
+/// What is served.
+pub(crate) struct Stage {
+    engine: EngineProcess,
+    served: Served,
+    pub(crate) shop: Workspace,
+}
+
+const SHOP: &str = "
+kind: Workspace
+metadata: {name: shop}
+spec: {clusterRef: {name: shared}, limits: {requestsPerSecond: 100000}}
+---
+kind: DataSource
+metadata: {name: sales}
+spec:
+  workspace: shop
+  columns:
+    - {name: id, type: Int32}
+    - {name: city, type: Nullable(String)}
+---
+kind: DataSource
+metadata: {name: orders}
+spec:
+  workspace: shop
+  sortingKey: [id]
+  columns:
+    - {name: id, type: UInt32}
+    - {name: at, type: DateTime, jsonPath: $.meta.at}
+    - {name: city, type: LowCardinality(String)}
+    - {name: amount, type: Float64, default: '0.5'}
+    - {name: note, type: Nullable(String), jsonPath: '$.[\"the note\"]'}
+    - {name: tags, type: Array(String), jsonPath: '$.tags[:]'}
+---
+kind: DataSource
+metadata: {name: dirt}
+spec:
+  workspace: shop
+  csv: {header: Absent, nullMarkers: [NA]}
+  columns:
+    - {name: number, type: Int16}
+    - {name: text, type: String}
+    - {name: time, type: Nullable(DateTime64(3))}
+---
+kind: DataSource
+metadata: {name: days}
+spec:
+  workspace: shop
+  partitionKey: day
+  sortingKey: [day]
+  columns:
+    - {name: day, type: Date}
+---
+kind: Pipe
+metadata: {name: echo}
+spec:
+  workspace: shop
+  description: Gives back what it is given.
+  nodes:
+    - name: answer
+      sql: >
+        SELECT {{ Int32(number, 7, description='A number') }} AS number, {{ String(word, 'none', enum=['none', 'hi', 'a&b= ;']) }} AS word,
+        {{ Array(ids, 'Int64', '1,2') }} AS ids, {{ UInt8(needed) }} AS needed
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: cities}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT city, count() AS sales FROM sales WHERE city IN ({{ Array(cities) }}) GROUP BY city ORDER BY city'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: numbers}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT number AS n, toString(number) AS text FROM numbers({{ UInt64(count, 1000000) }})'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: breaks}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT number AS n, throwIf(number = {{ UInt64(at) }}) AS thrown FROM numbers(10000000) SETTINGS max_block_size = 1000, max_threads = 1'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: slow}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT sum(sleepEachRow(0.1)) AS n, {{ String(mark) }} AS mark FROM numbers(600) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: endless}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT number AS n, {{ String(mark) }} AS mark FROM system.numbers'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: nosy}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT count() AS n FROM test_other.secrets'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: typo}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: 'SELECT citty FROM sales'}
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: outward}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: \"SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a String')\"}
+  endpoint: {node: answer}
+";
+
+const OTHER: &str = "
+kind: Workspace
+metadata: {name: other}
+spec: {clusterRef: {name: shared}}
+---
+kind: DataSource
+metadata: {name: secrets}
+spec: {workspace: other, columns: [{name: secret, type: String}]}
+---
+kind: Pipe
+metadata: {name: peek}
+spec:
+  workspace: other
+  nodes: [{name: answer, sql: 'SELECT secret FROM secrets'}]
+  endpoint: {node: answer}
+";
+
+const TIGHT: &str = "
+kind: Workspace
+metadata: {name: tight}
+spec: {clusterRef: {name: shared}, limits: {queryTimeout: 1s, queryMemory: 20Mi}}
+---
+kind: Pipe
+metadata: {name: slow}
+spec:
+  workspace: tight
+  nodes: [{name: answer, sql: 'SELECT sum(sleepEachRow(0.1)) AS n FROM numbers(600) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0'}]
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: large}
+spec:
+  workspace: tight
+  nodes: [{name: answer, sql: 'SELECT length(groupArray(randomString(1000))) AS n FROM numbers(1000000)'}]
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: unbound}
+spec:
+  workspace: tight
+  nodes: [{name: answer, sql: 'SELECT count() AS n FROM system.numbers SETTINGS max_execution_time = 0'}]
+  endpoint: {node: answer}
+";
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+    // Tests have runtimes of their own; what they share lives on this one.
+    std::thread::spawn(|| RUNTIME.block_on(build()))
+        .join()
+        .unwrap()
+});
+
+async fn build() -> Stage {
+    let engine = EngineProcess::start(&harness::scratch("real"), 0);
+    let admin = Admin::new(engine.address);
+    let shop = Workspace::make(&admin, SHOP).await;
+    let other = Workspace::make(&admin, OTHER).await;
+    let tight = Workspace::make(&admin, TIGHT).await;
+    let served = harness::start_gateway(|args| {
+        args.write_timeout = "1s".parse().unwrap();
+        args.body_timeout = "1s".parse().unwrap();
+        args.insert_block = "64Ki".parse().unwrap();
+    })
+    .await;
+    let all = [("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
+    let index = served.gateway.index();
+    shop.publish(index, "shop-token", &all);
+    other.publish(index, "other-token", &all);
+    tight.publish(index, "tight-token", &all);
+    Stage {
+        engine,
+        served,
+        shop,
+    }
+}
+
+/// The shared stage.
+pub(crate) fn stage() -> &'static Stage {
+    &STAGE
+}
+
+impl Stage {
+    pub(crate) fn admin(&self) -> Admin {
+        Admin::new(self.engine.address)
+    }
+
+    /// Somebody who may do everything in the workspace `shop`.
+    pub(crate) fn shop(&self) -> Caller {
+        self.caller("shop-token")
+    }
+
+    pub(crate) fn caller(&self, token: &str) -> Caller {
+        Caller::new(self.served.address, token)
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.served.address
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        self.served.gateway.metrics().encode()
+    }
+
+    /// The workspace `shop` once more, under another name, with limits and scopes of a test's own.
+    pub(crate) fn variant(
+        &self,
+        change: impl FnOnce(&mut PublishedWorkspace),
+        scopes: &[(&str, &str)],
+    ) -> Caller {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("variant-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut published = self.shop.published.clone();
+        change(&mut published);
+        let token = format!("token of {name}");
+        self.shop.publish_as(
+            self.served.gateway.index(),
+            &name,
+            &published,
+            &token,
+            scopes,
+        );
+        self.caller(&token)
+    }
+}
+
+/// A mark by which a test finds its own queries and rows.
+pub(crate) fn mark() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("mark{}x", NEXT.fetch_add(1, Ordering::Relaxed))
+}
