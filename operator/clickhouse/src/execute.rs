@@ -3,7 +3,7 @@
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
 use aviary_plan::{ObjectKey, Plan, Statement, Step};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +32,18 @@ impl Replica {
     /// Runs the plan. A step that fails takes the later ones of its object with
     /// it; one of the workspace, or a replica that is gone, all that follow.
     pub async fn execute(&self, plan: &Plan) -> Vec<Outcome> {
-        let mut failed: BTreeSet<&ObjectKey> = BTreeSet::new();
         let mut fatal: Option<ClickHouseError> = None;
-        let mut causes: Vec<(&ObjectKey, ClickHouseError)> = Vec::new();
+        let mut failed: BTreeMap<&ObjectKey, ClickHouseError> = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
-            let cause = fatal.clone().or_else(|| {
-                let cause = causes.iter().find(|(object, _)| *object == &step.object);
-                cause.map(|(_, error)| error.clone())
-            });
+            let cause = fatal.as_ref().or_else(|| failed.get(&step.object)).cloned();
             let result = match cause {
                 Some(cause) => Err(Failure::Skipped { cause }),
                 None => self.execute_step(step).await.map_err(|error| {
                     if error.is_about_the_replica() || step.is_foundation() {
                         fatal = Some(error.clone());
-                    } else if step.object != ObjectKey::Workspace && failed.insert(&step.object) {
-                        causes.push((&step.object, error.clone()));
+                    } else if step.object != ObjectKey::Workspace {
+                        failed.insert(&step.object, error.clone());
                     }
                     Failure::ClickHouse(error)
                 }),

@@ -16,6 +16,9 @@ use aviary_sql::{Identifier, StringLiteral};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Unknown function, identifier, table; syntax error.
+const UNKNOWN_THINGS: [u32; 4] = [46, 47, 60, 62];
+
 /// What was found on a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -48,7 +51,13 @@ impl Line {
 impl Replica {
     /// Reads the database and the users that belong to it.
     pub async fn observe(&self, database: &Identifier) -> Result<Observed, ClickHouseError> {
-        let mut lines: Vec<Line> = self.rows(self.query(&query(database))).await?;
+        let answer = self.rows(self.query(&query(database))).await;
+        let mut lines: Vec<Line> = match answer {
+            Err(ClickHouseError::Refused { code, message }) if UNKNOWN_THINGS.contains(&code) => {
+                return Err(self.too_old(code, &message).await);
+            }
+            answer => answer?,
+        };
         // ClickHouse gives the parts of a UNION ALL in any order.
         lines.sort_by_cached_key(|line| {
             let position = line.text(1).parse::<u64>().unwrap_or_default();
@@ -62,6 +71,20 @@ impl Replica {
             self.take(&mut observed, line)?;
         }
         Ok(observed)
+    }
+
+    /// Says so where a server lacks what workspaces need.
+    async fn too_old(&self, code: u32, message: &str) -> ClickHouseError {
+        match self.probe().await {
+            Ok(health) => ClickHouseError::Refused {
+                code,
+                message: format!(
+                    "version {} has not all that workspaces need: use a newer server ({message})",
+                    health.version
+                ),
+            },
+            Err(error) => error,
+        }
     }
 
     fn take(&self, observed: &mut Observed, line: &Line) -> Result<(), ClickHouseError> {

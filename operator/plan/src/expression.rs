@@ -41,17 +41,17 @@ const CLAUSES: [&str; 14] = [
     "TO",
 ];
 
-/// Checks an expression that will stand in parentheses.
-pub fn check_scalar(text: &str) -> Result<(), ExpressionError> {
+/// Checks an expression over `columns` that will stand in parentheses.
+pub fn check_scalar(text: &str, columns: &[&str]) -> Result<(), ExpressionError> {
     let outline = Outline::of(text)?;
     if outline.top_level_commas > 0 {
         return Err(ExpressionError::List);
     }
-    check_reach(&outline)
+    check_reach(&outline, columns)
 }
 
 /// Checks a TTL clause: one or more expressions with `DELETE`, `WHERE` and the like.
-pub fn check_ttl(text: &str) -> Result<(), ExpressionError> {
+pub fn check_ttl(text: &str, columns: &[&str]) -> Result<(), ExpressionError> {
     let outline = Outline::of(text)?;
     for word in &outline.top_level_words {
         if CLAUSES
@@ -61,35 +61,70 @@ pub fn check_ttl(text: &str) -> Result<(), ExpressionError> {
             return Err(ExpressionError::Clause(word.clone()));
         }
     }
-    check_reach(&outline)
+    check_reach(&outline, columns)
 }
 
-fn check_reach(outline: &Outline) -> Result<(), ExpressionError> {
-    for word in &outline.words {
-        let lower = word.to_ascii_lowercase();
-        let reads_elsewhere = lower == "select"
-            || lower.starts_with("dictget")
-            || lower.starts_with("dicthas")
-            || lower.starts_with("dictis")
-            || lower.starts_with("joinget")
-            || matches!(
-                lower.as_str(),
-                "file" | "catboostevaluate" | "getmacro" | "getserversetting" | "hascolumnintable"
-            );
-        if reads_elsewhere {
-            return Err(ExpressionError::Outside(format!("`{word}`")));
-        }
+fn check_reach(outline: &Outline, columns: &[&str]) -> Result<(), ExpressionError> {
+    let outside = |what: &str| Err(ExpressionError::Outside(format!("`{what}`")));
+    if let Some(word) = outline
+        .words
+        .iter()
+        .find(|word| word.eq_ignore_ascii_case("select"))
+    {
+        return outside(word);
     }
-    Ok(())
+    // The function can name a table in any place; the operator only behind itself.
+    if outline.calls.iter().any(|call| is_in_function(call)) {
+        return Err(ExpressionError::Unbalanced(
+            "write IN with a space before its parenthesis",
+        ));
+    }
+    if let Some(call) = outline.calls.iter().find(|call| reaches_outside(call)) {
+        return outside(call);
+    }
+    // `x IN y` reads the table `y`.
+    match outline
+        .after_in
+        .iter()
+        .find(|name| !columns.contains(&name.as_str()))
+    {
+        Some(table) => outside(table),
+        None => Ok(()),
+    }
+}
+
+/// Functions that read dictionaries, tables, files or the server's configuration.
+fn reaches_outside(function: &str) -> bool {
+    let lower = function.to_ascii_lowercase();
+    ["dictget", "dicthas", "dictis", "joinget"]
+        .iter()
+        .any(|prefix| lower.starts_with(prefix))
+        || matches!(
+            lower.as_str(),
+            "file" | "catboostevaluate" | "getmacro" | "getserversetting" | "hascolumnintable"
+        )
+}
+
+fn is_in_function(function: &str) -> bool {
+    let lower = function.to_ascii_lowercase();
+    let without_null = lower.replace("null", "");
+    matches!(
+        without_null.as_str(),
+        "in" | "notin" | "globalin" | "globalnotin"
+    )
 }
 
 /// What a scan of an expression finds without parsing it.
 #[derive(Default)]
 struct Outline {
-    /// Bare words and quoted names: a function can be called by either.
+    /// Bare words and quoted names.
     words: Vec<String>,
     /// Those outside of any parentheses.
     top_level_words: Vec<String>,
+    /// Those with a parenthesis after them.
+    calls: Vec<String>,
+    /// Those that follow IN, with or without parentheses between.
+    after_in: Vec<String>,
     /// Commas outside of any parentheses.
     top_level_commas: usize,
 }
@@ -102,9 +137,21 @@ impl Outline {
         let mut open: Vec<char> = Vec::new();
         let mut rest = text.chars().peekable();
         let mut previous = ' ';
+        // The word before, as long as nothing but space and, after IN, parentheses follow.
+        let mut word_before: Option<String> = None;
         while let Some(next) = rest.next() {
             match next {
-                '(' => open.push(')'),
+                '(' => {
+                    open.push(')');
+                    match &word_before {
+                        Some(word) if word.eq_ignore_ascii_case("in") && previous == ' ' => {}
+                        Some(word) => {
+                            outline.calls.push(word.clone());
+                            word_before = None;
+                        }
+                        None => {}
+                    }
+                }
                 '[' => open.push(']'),
                 '{' => open.push('}'),
                 ')' | ']' | '}' if open.pop() != Some(next) => {
@@ -112,11 +159,12 @@ impl Outline {
                         "a bracket is closed that is not open",
                     ));
                 }
-                '\'' | '"' | '`' => {
-                    let quoted = quoted(next, &mut rest)?;
-                    if next != '\'' {
-                        outline.words.push(quoted);
-                    }
+                '\'' => {
+                    quoted(next, &mut rest)?;
+                }
+                '"' | '`' => {
+                    let name = quoted(next, &mut rest)?;
+                    outline.word(&mut word_before, name);
                 }
                 ',' if open.is_empty() => outline.top_level_commas += 1,
                 ';' => return Err(ExpressionError::Unbalanced("`;` has no place here")),
@@ -136,11 +184,20 @@ impl Outline {
                     if open.is_empty() {
                         outline.top_level_words.push(word.clone());
                     }
-                    outline.words.push(word);
+                    outline.word(&mut word_before, word);
                 }
                 _ => {}
             }
-            previous = next;
+            let keeps_word = next.is_whitespace()
+                || next == '('
+                || next == '_'
+                || next == '"'
+                || next == '`'
+                || next.is_alphanumeric();
+            if !keeps_word {
+                word_before = None;
+            }
+            previous = if next.is_whitespace() { ' ' } else { next };
         }
         if !open.is_empty() {
             return Err(ExpressionError::Unbalanced("a bracket is not closed"));
@@ -149,6 +206,18 @@ impl Outline {
             return Err(ExpressionError::Unbalanced("the expression is empty"));
         }
         Ok(outline)
+    }
+
+    fn word(&mut self, word_before: &mut Option<String>, word: String) {
+        let after_in = word_before
+            .as_ref()
+            .is_some_and(|before| before.eq_ignore_ascii_case("in"));
+        let is_number = word.starts_with(|first: char| first.is_ascii_digit());
+        if after_in && !is_number {
+            self.after_in.push(word.clone());
+        }
+        self.words.push(word.clone());
+        *word_before = Some(word);
     }
 }
 
@@ -187,8 +256,13 @@ mod tests {
             "`odd name` || \"other\"",
             "a - -1",
             "{'a': 1}",
+            "file",
+            "a in (1, 2)",
+            "a IN ('x')",
+            "a NOT IN (b)",
+            "a IN [1]",
         ] {
-            assert_eq!(check_scalar(text), Ok(()), "{text}");
+            assert_eq!(check_scalar(text, &["a", "b", "file"]), Ok(()), "{text}");
         }
     }
 
@@ -216,23 +290,33 @@ mod tests {
             "`dictGetString`('other.d', 'a', 1)",
             "joinGet('other.j', 'a', 1)",
             "file('/etc/passwd')",
+            "file  ('/etc/passwd')",
+            "a IN other",
+            "a IN other.t",
+            "a IN (other.t)",
+            "a IN ( ( other ) )",
+            "a GLOBAL NOT IN `other`",
+            "in(a, other.t)",
+            "globalNotNullIn(a, other.t)",
+            "globalNotIn(a, other.t)",
         ] {
-            assert!(check_scalar(text).is_err(), "{text}");
+            assert!(check_scalar(text, &["a", "b"]).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_ttl_has_its_own_words_and_no_others() {
         let fine = "time + INTERVAL 3 MONTH DELETE WHERE level = 'debug', time + INTERVAL 1 YEAR";
-        assert_eq!(check_ttl(fine), Ok(()));
+        assert_eq!(check_ttl(fine, &["time"]), Ok(()));
         for text in [
             "time SETTINGS storage_policy = 'x'",
             "time COMMENT 'x'",
             "time + 1 AS SELECT 1",
             "time TO DISK 'x'",
             "time DELETE WHERE x IN (SELECT 1)",
+            "time DELETE WHERE x IN other",
         ] {
-            assert!(check_ttl(text).is_err(), "{text}");
+            assert!(check_ttl(text, &["time"]).is_err(), "{text}");
         }
     }
 }

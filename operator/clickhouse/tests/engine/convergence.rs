@@ -1,10 +1,12 @@
 //! Every golden case, for real: its plan runs, and the next plan is empty.
 
-use crate::harness::{ask, converge, pass, replica, run, sql};
+use crate::harness::{ask, converge, pass, pass_on, replica, run, sql};
 use aviary_plan::plan::retire;
 use pretty_assertions::assert_eq;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[test]
 fn every_case_converges_at_once() {
@@ -139,5 +141,48 @@ spec: {workspace: shop, columns: [{name: id, type: UInt64}], sortingKey: [id]}
         );
         let tables = ask("SHOW TABLES FROM partly_shop").await;
         assert!(tables.starts_with("good\ngood__ingest"), "{tables}");
+    });
+}
+
+#[test]
+fn few_statements_do() {
+    let sources: Vec<String> = (0..10)
+        .map(|number| EVENTS.replace("name: events}", &format!("name: events{number}}}")))
+        .collect();
+    let manifests = sources.join("---");
+    let sent = Arc::new(AtomicU64::new(0));
+    let replica = replica().counted_by(Arc::clone(&sent));
+    run(async {
+        let first = pass_on(&replica, "economy", &manifests).await;
+        let steps = first.plan.steps.len() as u64;
+        assert_eq!(steps, 2 + 3 + 1 + 10 * 5, "{:#?}", first.told());
+        // To observe, and to learn ClickHouse's spelling.
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 2 + steps);
+        pass_on(&replica, "economy", &manifests).await;
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_landing_that_is_made_anew_still_feeds_the_table() {
+    run(async {
+        converge("anew", EVENTS).await;
+        sql("ALTER TABLE anew_shop.events__landing MODIFY COLUMN id String").await;
+        converge("anew", EVENTS).await;
+        sql("DROP VIEW anew_shop.events__reject").await;
+        sql("CREATE MATERIALIZED VIEW anew_shop.events__reject TO anew_shop.events COMMENT '' AS SELECT 1 AS id FROM anew_shop.events__landing").await;
+        let foreign = pass("anew", EVENTS).await;
+        assert_eq!(foreign.plan.refusals.len(), 1);
+        let comment = ask("SELECT comment FROM system.tables WHERE database = 'anew_shop' AND name = 'events__ingest'").await;
+        sql(&format!(
+            "ALTER TABLE anew_shop.events__reject MODIFY COMMENT '{comment}'"
+        ))
+        .await;
+        let told = converge("anew", EVENTS).await.told();
+        assert_eq!(told, ["make the view events__reject anew (Drifted)"]);
+        sql("INSERT INTO anew_shop.events__landing (id) VALUES ('1'), ('x')").await;
+        let counts = ask("SELECT (SELECT count() FROM anew_shop.events), (SELECT count() FROM anew_shop.events_quarantine)").await;
+        assert_eq!(counts, "1\t1");
+        assert_eq!(pass("anew", EVENTS).await.told(), Vec::<String>::new());
     });
 }

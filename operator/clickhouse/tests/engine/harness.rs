@@ -164,7 +164,11 @@ pub(crate) async fn converge(namespace: &str, manifests: &str) -> Pass {
 
 /// The same, whatever comes of it.
 pub(crate) async fn pass(namespace: &str, manifests: &str) -> Pass {
-    let replica = replica();
+    pass_on(&replica(), namespace, manifests).await
+}
+
+/// The same, on a replica that may know something from before.
+pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str) -> Pass {
     let model = model(&testing::objects(namespace, manifests));
     let observed = replica.observe(&model.database).await.unwrap();
     let wished = desired(&model, &credentials(), &observed.server);

@@ -146,17 +146,26 @@ pub(super) fn add(model: &mut WorkspaceModel, data_sources: &[Arc<DataSource>], 
 fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<String>> {
     let spec = &source.spec;
     let mut faults: Vec<String> = names::refusal(&name).into_iter().collect();
-    let columns = check_columns(&spec.columns, &mut faults);
+    let names: Vec<&str> = spec.columns.iter().map(|it| it.name.as_str()).collect();
+    let columns = check_columns(&spec.columns, &names, &mut faults);
     let engine_arguments = check_engine(spec, &mut faults);
     for (index, part) in spec.sorting_key.iter().enumerate() {
-        if let Err(error) = check_scalar(part) {
+        if let Err(error) = check_scalar(part, &names) {
             faults.push(format!("sortingKey[{index}]: {error}"));
         }
     }
-    if let Some(Err(error)) = spec.partition_key.as_deref().map(check_scalar) {
+    if let Some(Err(error)) = spec
+        .partition_key
+        .as_deref()
+        .map(|key| check_scalar(key, &names))
+    {
         faults.push(format!("partitionKey: {error}"));
     }
-    let ttl = match spec.ttl.as_ref().map(|ttl| check_policy(ttl, &columns)) {
+    let ttl = match spec
+        .ttl
+        .as_ref()
+        .map(|ttl| check_policy(ttl, &columns, &names))
+    {
         None => None,
         Some(Ok(clause)) => Some(clause),
         Some(Err(fault)) => {
@@ -183,7 +192,7 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
     })
 }
 
-fn check_columns(columns: &[Column], faults: &mut Vec<String>) -> Vec<ValidColumn> {
+fn check_columns(columns: &[Column], names: &[&str], faults: &mut Vec<String>) -> Vec<ValidColumn> {
     let mut valid: Vec<ValidColumn> = Vec::with_capacity(columns.len());
     for column in columns {
         let name = &column.name;
@@ -196,7 +205,11 @@ fn check_columns(columns: &[Column], faults: &mut Vec<String>) -> Vec<ValidColum
                 "columns: `{name}` cannot be a name here: use letters, digits and underscores, not beginning with `c__`"
             ));
         }
-        if let Some(Err(error)) = column.default.as_deref().map(check_scalar) {
+        if let Some(Err(error)) = column
+            .default
+            .as_deref()
+            .map(|default| check_scalar(default, names))
+        {
             faults.push(format!("columns[{name}].default: {error}"));
         }
         let codec = match column.codec.as_deref().map(canonical_codec) {
@@ -251,9 +264,9 @@ fn check_engine(spec: &DataSourceSpec, faults: &mut Vec<String>) -> Vec<String> 
     arguments
 }
 
-fn check_policy(ttl: &Ttl, columns: &[ValidColumn]) -> Result<String, String> {
+fn check_policy(ttl: &Ttl, columns: &[ValidColumn], names: &[&str]) -> Result<String, String> {
     if let Some(expression) = &ttl.expression {
-        return match check_ttl(expression) {
+        return match check_ttl(expression, names) {
             Ok(()) => Ok(expression.clone()),
             Err(error) => Err(format!(".expression: {error}")),
         };

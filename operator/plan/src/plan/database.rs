@@ -34,41 +34,23 @@ pub(super) fn refusal(desired: &Catalog, observed: &Catalog) -> Option<Rejection
 }
 
 pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog) {
-    if let (Some(wanted), None) = (&desired.database, &observed.database) {
-        // The comment says nothing of passwords before the users have them.
-        let mut database = wanted.clone();
-        if let Comment::Owned { ownership, .. } = &mut database.comment {
-            ownership.credentials.clear();
+    let Some(wanted) = desired.database.clone() else {
+        return;
+    };
+    let (action, why) = match &observed.database {
+        None => (Action::CreateDatabase { database: wanted }, Why::Missing),
+        Some(found) if found.comment == wanted.comment => return,
+        Some(_) => {
+            let Database { comment } = wanted;
+            (Action::CommentDatabase { comment }, Why::SpecChanged)
         }
-        plan.steps.push(step(
-            desired,
-            Action::CreateDatabase { database },
-            Why::Missing,
-        ));
-    }
-}
-
-/// After the users, because the comment says which passwords they have.
-pub(super) fn plan_comment(plan: &mut Plan, desired: &Catalog, observed: &Catalog) {
-    let Some(wanted) = &desired.database else {
-        return;
     };
-    let found = observed.database.as_ref();
-    if found.is_some_and(|database| database.comment == wanted.comment) {
-        return;
-    }
-    let why = if found.is_none() {
-        Why::Missing
-    } else {
-        Why::SpecChanged
-    };
-    plan.steps.push(step(
-        desired,
-        Action::CommentDatabase {
-            comment: wanted.comment.clone(),
-        },
+    plan.steps.push(Step {
+        database: desired.name.clone(),
+        object: ObjectKey::Workspace,
+        action,
         why,
-    ));
+    });
 }
 
 /// Whether the users' passwords are other than wished for, as far as one can tell.
@@ -85,13 +67,4 @@ pub(super) fn needs_passwords(
 
 fn ownership(database: Option<&Database>) -> Option<&Ownership> {
     database?.comment.ownership()
-}
-
-fn step(desired: &Catalog, action: Action, why: Why) -> Step {
-    Step {
-        database: desired.name.clone(),
-        object: ObjectKey::Workspace,
-        action,
-        why,
-    }
 }

@@ -1,8 +1,8 @@
 //! The steps from the catalog that is there to the catalog that should be, in the
 //! order in which they must run, each with its reason.
 //!
-//! Order: database, users and their rights (the views run as a user), tables,
-//! views, and last what is dropped. Nothing is planned for what Aviary does not own.
+//! Order: users and their rights, the database (whose comment says which passwords
+//! the users have), tables, views (which run as a user), and last what is dropped. Nothing is planned for what Aviary does not own.
 
 mod access;
 mod database;
@@ -63,10 +63,9 @@ pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances
         plan.refusals.push(refusal);
         return plan;
     }
-    let password_step = database::needs_passwords(desired, observed, circumstances);
+    let set_passwords = database::needs_passwords(desired, observed, circumstances);
+    access::plan(&mut plan, desired, observed, set_passwords);
     database::plan(&mut plan, desired, observed);
-    access::plan(&mut plan, desired, observed, password_step);
-    database::plan_comment(&mut plan, desired, observed);
     for group in source::groups(desired) {
         source::plan(&mut plan, desired, observed, &group);
     }

@@ -270,3 +270,130 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
     assert_eq!(told(&plan)[0], "drop the database (Orphaned)");
     assert!(plan.steps.iter().all(|step| step.why == Why::Orphaned));
 }
+
+mod properties {
+    //! Whatever people write and whatever somebody breaks.
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A data source of one of three names. Columns and all else vary.
+    fn data_source() -> impl Strategy<Value = String> {
+        let column_type = prop::sample::select(vec![
+            "Int32",
+            "UInt64",
+            "String",
+            "LowCardinality(Nullable(String))",
+            "Nullable(Float64)",
+            "DateTime64(3)",
+            "Array(Int8)",
+            "Decimal(9, 2)",
+        ]);
+        let column = (
+            column_type,
+            prop::sample::select(vec!["", "default: \"1\"", "default: \"now()\""]),
+            prop::sample::select(vec!["", "codec: ZSTD(3)", "codec: 'Delta, LZ4'"]),
+            prop::sample::select(vec!["", "comment: it's", "comment: new"]),
+        );
+        let columns = prop::collection::btree_map("[a-e]", column, 1..5);
+        let rest = (
+            prop::sample::select(vec!["a", "b-b", "c"]),
+            prop::sample::select(vec!["", "  deletionPolicy: Delete\n", "  description: x\n"]),
+            prop::sample::select(vec!["", "  ttl: {expression: now() + INTERVAL 1 DAY}\n"]),
+            prop::sample::select(vec!["first", "second"]),
+        );
+        (columns, rest).prop_map(|(columns, (name, more, ttl, uid))| {
+            let mut text = format!(
+                "kind: DataSource\nmetadata: {{name: {name}, uid: {name}-{uid}}}\nspec:\n  workspace: shop\n{more}{ttl}  columns:\n"
+            );
+            for (column, (column_type, default, codec, comment)) in columns {
+                text.push_str(&format!("  - {{name: {column}, type: '{column_type}'"));
+                for part in [default, codec, comment] {
+                    if !part.is_empty() {
+                        text.push_str(", ");
+                        text.push_str(&part.replace("it's", "\"it's\""));
+                    }
+                }
+                text.push_str("}\n");
+            }
+            text
+        })
+    }
+
+    fn workspace() -> impl Strategy<Value = String> {
+        prop::collection::vec(data_source(), 0..4).prop_map(|sources| sources.join("---\n"))
+    }
+
+    /// Takes away or spoils the nth thing in the catalog.
+    fn spoil(catalog: &mut Catalog, choice: usize) {
+        let nth = |names: Vec<String>| {
+            let count = names.len().max(1);
+            names.into_iter().nth(choice % count)
+        };
+        match choice % 7 {
+            0 => {
+                nth(catalog.tables.keys().cloned().collect())
+                    .and_then(|name| catalog.tables.remove(&name));
+            }
+            1 => {
+                nth(catalog.views.keys().cloned().collect())
+                    .and_then(|name| catalog.views.remove(&name));
+            }
+            2 => {
+                if let Some(table) = catalog.tables.values_mut().nth(choice % 3) {
+                    table.ttl = Some("now()".to_owned());
+                    table.columns.pop();
+                }
+            }
+            3 => {
+                if let Some(view) = catalog.views.values_mut().nth(choice % 3) {
+                    view.query.push_str(" LIMIT 1");
+                    view.definer = None;
+                }
+            }
+            4 => {
+                // A user that views run as cannot be dropped.
+                catalog.users.remove("acme_shop__reader");
+            }
+            5 => {
+                if let Some(user) = catalog.users.values_mut().nth(choice % 2) {
+                    user.grants.clear();
+                    user.by_password_hash = false;
+                }
+            }
+            _ => {
+                if let Some(table) = catalog.tables.values_mut().nth(choice % 5) {
+                    for column in &mut table.columns {
+                        column.comment.push('x');
+                        column.codec.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_plan_is_final(
+            history in prop::collection::vec((workspace(), prop::option::of(any::<usize>())), 1..5),
+        ) {
+            let mut found = Catalog::empty(wished("").1.name);
+            for (manifests, spoiled) in history {
+                if let Some(choice) = spoiled {
+                    spoil(&mut found, choice);
+                }
+                let (model, desired) = wished(&manifests);
+                let first = plan(&desired, &found, &model.circumstances());
+                let consented = first.steps.iter().filter(|step| step.is_destructive()).all(|step| {
+                    step.why == Why::Orphaned
+                });
+                prop_assert!(consented);
+                found = apply(&found, &first);
+                let second = plan(&desired, &found, &model.circumstances());
+                prop_assert_eq!(told(&second), Vec::<String>::new());
+            }
+        }
+    }
+}

@@ -6,7 +6,10 @@
 //! new. A row must then end in both tables rather than in none. Rows that the new
 //! rule refuses and the old one took go to both if the rejecting view changes
 //! first; rows that it takes and the old one refused, if the ingesting view does.
-//! Only a column that must have a value makes the rule stricter.
+//! Only a column that must have a value makes the rule stricter. (A change that
+//! makes it stricter for one column and laxer for another at once counts as the
+//! former: a row that lacks exactly the latter's value can slip between the two
+//! statements. Such changes are rare, and the gap is theirs alone.)
 
 use super::Draft;
 use crate::catalog::{Table, View};

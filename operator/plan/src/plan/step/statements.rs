@@ -78,13 +78,19 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
             full(name),
             comment_literal(comment)
         ),
-        Action::CreateView { name, view } => create_view(&full(name), &full(&view.target), view),
-        Action::ReplaceView { name, view } => {
-            return vec![
-                Statement::new(format!("DROP VIEW IF EXISTS {} SYNC", full(name))),
-                Statement::new(create_view(&full(name), &full(&view.target), view)),
-            ];
-        }
+        Action::CreateView { name, view } => create_view(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS",
+            &full(name),
+            &full(&view.target),
+            view,
+        ),
+        // In one statement, or rows would pass by while there is no view.
+        Action::ReplaceView { name, view } => create_view(
+            "CREATE OR REPLACE MATERIALIZED VIEW",
+            &full(name),
+            &full(&view.target),
+            view,
+        ),
         Action::ModifyView { name, view } => {
             format!("ALTER TABLE {} MODIFY QUERY {}", full(name), view.query)
         }
@@ -170,12 +176,12 @@ fn alteration(column: &Column, part: ColumnPart) -> String {
     }
 }
 
-fn create_view(name: &str, target: &str, view: &View) -> String {
+fn create_view(verb: &str, name: &str, target: &str, view: &View) -> String {
     let security = view.definer.as_ref().map_or_else(String::new, |definer| {
         format!(" DEFINER = {} SQL SECURITY DEFINER", quoted(definer))
     });
     format!(
-        "CREATE MATERIALIZED VIEW IF NOT EXISTS {name} TO {target}{security} COMMENT {} AS {}",
+        "{verb} {name} TO {target}{security} COMMENT {} AS {}",
         comment_literal(&view.comment),
         view.query
     )
