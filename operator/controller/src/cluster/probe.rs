@@ -22,27 +22,37 @@ pub(crate) enum Answer {
 }
 
 /// How long a replica may take to tell of its health.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Probes every replica.
 pub(crate) async fn probe(replicas: &[Connected]) -> Vec<ReplicaAnswer> {
     join_all(replicas.iter().map(|one| probe_one(&one.replica))).await
 }
 
+/// A replica that is silent once may be busy with something long; it is asked again before
+/// everybody is told that it is away.
 async fn probe_one(replica: &Replica) -> ReplicaAnswer {
-    let answer = match tokio::time::timeout(DEADLINE, replica.probe()).await {
-        Ok(Ok(health)) => Answer::Healthy(health),
-        Ok(Err(error)) => Answer::Failed {
-            reason: error.reason(),
-            message: error.to_string(),
-        },
-        Err(_) => Answer::Failed {
+    let answer = match ask(replica).await {
+        Some(answer) => answer,
+        None => ask(replica).await.unwrap_or_else(|| Answer::Failed {
             reason: Reason::ClickHouseUnreachable,
-            message: format!("no answer within {} s", DEADLINE.as_secs()),
-        },
+            message: format!("no answer within {} s, twice", DEADLINE.as_secs()),
+        }),
     };
     ReplicaAnswer {
         name: replica.name().to_owned(),
         answer,
     }
+}
+
+/// The answer; none if it does not come in time.
+async fn ask(replica: &Replica) -> Option<Answer> {
+    let answer = tokio::time::timeout(DEADLINE, replica.probe()).await.ok()?;
+    Some(match answer {
+        Ok(health) => Answer::Healthy(health),
+        Err(error) => Answer::Failed {
+            reason: error.reason(),
+            message: error.to_string(),
+        },
+    })
 }

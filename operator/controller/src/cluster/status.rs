@@ -7,7 +7,7 @@
 use crate::cluster::probe::{Answer, ReplicaAnswer};
 use aviary_clickhouse::{Disk, Replication};
 use aviary_crds::clickhouse_cluster::{DiskStatus, ReplicaStatus, ReplicationStatus};
-use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, find, merge};
 use aviary_crds::{ClickHouseClusterSpec, ClickHouseClusterStatus};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ pub(crate) fn cluster_status(
     let findings = [
         ready(answers, &healthy),
         replicas_healthy(spec, answers),
-        disk_headroom(spec, &replicas),
+        disk_headroom(spec, &replicas).unwrap_or_else(|| last_known_headroom(previous)),
     ];
     let lowest = disks(&replicas).map(|(_, disk)| disk.free_percent).min();
     ClickHouseClusterStatus {
@@ -138,16 +138,30 @@ fn problem(spec: &ClickHouseClusterSpec, answer: &ReplicaAnswer) -> Option<(Reas
     None
 }
 
-fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Finding {
-    let policy = &spec.disk_headroom;
-    let (critical, warning) = (policy.critical.get(), policy.warning.get());
-    let Some((_, fullest)) = disks(replicas).min_by_key(|(_, disk)| disk.free_percent) else {
-        return Finding::unknown(
+/// Disks do not empty themselves while nobody can be asked.
+fn last_known_headroom(previous: &ClickHouseClusterStatus) -> Finding {
+    let known = find(&previous.conditions, ConditionType::DiskHeadroom);
+    let reason =
+        known.and_then(|known| Reason::ALL.iter().find(|one| one.as_str() == known.reason));
+    match (known, reason) {
+        (Some(known), Some(reason)) if known.status != "Unknown" => Finding {
+            condition: ConditionType::DiskHeadroom,
+            status: Some(known.status == "True"),
+            reason: *reason,
+            message: known.message.clone(),
+        },
+        _ => Finding::unknown(
             ConditionType::DiskHeadroom,
             Reason::Unknown,
             "no replica told of its disks",
-        );
-    };
+        ),
+    }
+}
+
+fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Option<Finding> {
+    let policy = &spec.disk_headroom;
+    let (critical, warning) = (policy.critical.get(), policy.warning.get());
+    let (_, fullest) = disks(replicas).min_by_key(|(_, disk)| disk.free_percent)?;
     let short: Vec<String> = disks(replicas)
         .filter(|(_, disk)| disk.free_percent < i32::from(warning))
         .map(|(replica, disk)| {
@@ -158,11 +172,11 @@ fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Fi
         })
         .collect();
     if short.is_empty() {
-        return Finding::met(
+        return Some(Finding::met(
             ConditionType::DiskHeadroom,
             Reason::EnoughSpace,
             format!("every disk has at least {warning}% free"),
-        );
+        ));
     }
     let reason = if fullest.free_percent < i32::from(critical) {
         Reason::DiskCritical
@@ -173,7 +187,7 @@ fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Fi
         "{}; merges and TTL need room: grow the disk, shorten a TTL or drop data (warning below {warning}%, critical below {critical}%)",
         short.join("; ")
     );
-    Finding::unmet(ConditionType::DiskHeadroom, reason, message)
+    Some(Finding::unmet(ConditionType::DiskHeadroom, reason, message))
 }
 
 fn disks(replicas: &[ReplicaStatus]) -> impl Iterator<Item = (&String, &DiskStatus)> {
@@ -294,7 +308,6 @@ fn settled_queue(previous: Option<i64>, exact: i64) -> i64 {
 mod tests {
     use super::*;
     use aviary_clickhouse::Health;
-    use aviary_crds::conditions::find;
     use rstest::rstest;
 
     const GIB: u64 = 1 << 30;
@@ -425,6 +438,18 @@ mod tests {
         );
         assert_eq!(fell.lowest_free.as_deref(), Some("41%"));
         assert_eq!(fell.replicas[0].disks[0].free, "41Gi");
+    }
+
+    #[test]
+    fn what_was_known_of_disks_stays_while_nobody_can_be_asked() {
+        let none = ClickHouseClusterStatus::default();
+        let low = status(&none, &[healthy("a", 15 * GIB, None)], 1);
+        let dead = status(&low, &[dead("a")], 2);
+        let headroom = |status: &ClickHouseClusterStatus| {
+            find(&status.conditions, ConditionType::DiskHeadroom).cloned()
+        };
+        assert_eq!(headroom(&dead), headroom(&low));
+        assert_eq!(headroom(&dead).unwrap().reason, "DiskLow");
     }
 
     #[rstest]

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// How long a deletion waits for a cluster that cannot be reached.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// How long it waits where the whole namespace goes: long enough for a cluster that is merely busy.
+const PATIENCE_OF_NAMESPACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What became of the workspace in ClickHouse.
 enum Farewell {
@@ -116,9 +118,12 @@ fn problem(outcome: &OnReplica) -> Option<String> {
 
 /// Whether the workspace must go although its database could not be looked after.
 async fn must_go(context: &Context, workspace: &Workspace) -> Result<bool, KubernetesError> {
-    let deleted = workspace.metadata.deletion_timestamp.as_ref();
-    if deleted.is_some_and(|deleted| Timestamp::now().duration_since(deleted.0) > PATIENCE) {
-        return Ok(true);
+    let Some(deleted) = &workspace.metadata.deletion_timestamp else {
+        return Ok(false);
+    };
+    let waited = Timestamp::now().duration_since(deleted.0);
+    if waited <= PATIENCE_OF_NAMESPACE || waited > PATIENCE {
+        return Ok(waited > PATIENCE);
     }
     let namespace = workspace.namespace().unwrap_or_default();
     let namespace = context.kubernetes.get_namespace(&namespace).await?;
@@ -144,7 +149,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
 
-    fn deleted() -> Arc<Workspace> {
+    fn deleted(seconds_ago: i64) -> Arc<Workspace> {
         let mut workspace: Workspace = object(
             "Workspace",
             "orders",
@@ -152,7 +157,8 @@ mod tests {
         );
         let meta = &mut workspace.metadata;
         meta.finalizers = Some(vec!["other/one".to_owned(), WORKSPACE_FINALIZER.to_owned()]);
-        meta.deletion_timestamp = Some(Time(Timestamp::now()));
+        let then = Timestamp::now() - SignedDuration::from_secs(seconds_ago);
+        meta.deletion_timestamp = Some(Time(then));
         Arc::new(workspace)
     }
 
@@ -182,7 +188,7 @@ mod tests {
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": meta }),
             ),
             path if path.contains("/secrets/") => failure(404, "NotFound", "no such Secret"),
-            _ => (200, serde_json::to_value(&*deleted()).unwrap()),
+            _ => (200, serde_json::to_value(&*deleted(0)).unwrap()),
         }
     }
 
@@ -193,12 +199,15 @@ mod tests {
     const NAMESPACE: &str = "GET /api/v1/namespaces/shop";
 
     #[rstest]
-    #[case::the_cluster_is_gone(false, false, Next::Forget, &[SECRET, WORKSPACE, "[\"other/one\"]"])]
-    #[case::the_namespace_goes(true, true, Next::Forget, &[CREDENTIALS, NAMESPACE, SECRET, WORKSPACE, "[\"other/one\"]"])]
-    #[case::it_may_work_later(true, false, Next::Retry, &[CREDENTIALS, NAMESPACE, "null"])]
+    #[case::the_cluster_is_gone(false, 0, false, Next::Forget, &[SECRET, WORKSPACE, "[\"other/one\"]"])]
+    #[case::the_namespace_goes(true, 40, true, Next::Forget, &[CREDENTIALS, NAMESPACE, SECRET, WORKSPACE, "[\"other/one\"]"])]
+    #[case::the_namespace_went_just_now(true, 10, true, Next::Retry, &[CREDENTIALS, "null"])]
+    #[case::it_may_work_later(true, 40, false, Next::Retry, &[CREDENTIALS, NAMESPACE, "null"])]
+    #[case::it_took_too_long(true, 400, false, Next::Forget, &[CREDENTIALS, SECRET, WORKSPACE, "[\"other/one\"]"])]
     #[tokio::test]
     async fn a_workspace_whose_cluster_cannot_be_asked(
         #[case] cluster_exists: bool,
+        #[case] seconds_ago: i64,
         #[case] namespace_goes: bool,
         #[case] expected: Next,
         #[case] requests: &[&str],
@@ -209,7 +218,10 @@ mod tests {
             let name = ObjectName::new("shop", "shared");
             context.index.apply(&name, cluster());
         }
-        assert_eq!(release(&context, &deleted()).await.unwrap(), expected);
+        assert_eq!(
+            release(&context, &deleted(seconds_ago)).await.unwrap(),
+            expected
+        );
         assert_eq!(summary(&api.asked()), requests);
     }
 
@@ -217,7 +229,7 @@ mod tests {
     async fn what_holds_no_finalizer_of_ours_is_left_alone() {
         let api = FakeApi::default();
         let context = context(api.client(|request| answer(request, false)));
-        let mut workspace = (*deleted()).clone();
+        let mut workspace = (*deleted(0)).clone();
         workspace.metadata.finalizers = Some(vec!["other/one".to_owned()]);
         let next = release(&context, &Arc::new(workspace)).await.unwrap();
         assert_eq!((next, api.asked()), (Next::Forget, Vec::new()));

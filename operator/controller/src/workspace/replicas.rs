@@ -68,6 +68,8 @@ where
     Planning: Future<Output = Result<Plan, ClickHouseError>>,
 {
     join_all(replicas.iter().map(|Connected { replica, url }| async {
+        // Nobody waits again for what did not answer its last probe; when it does, the
+        // workspace is looked at at once.
         let work = if context.fleet.is_down(cluster, replica.name()) {
             Err(Fault::new(
                 Reason::ClickHouseUnreachable,
