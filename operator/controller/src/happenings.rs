@@ -164,6 +164,10 @@ async fn send(
         let recorder = Recorder::new(client.clone(), reporter.clone());
         match tokio::time::timeout(DEADLINE, recorder.publish(&event, &object)).await {
             Ok(Ok(())) => {}
+            // The namespace is going or gone, and takes its events with it.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                tracing::debug!(reason = event.reason, error = status.message, "no event");
+            }
             Ok(Err(error)) => {
                 tracing::warn!(reason = event.reason, %error, "could not send an event");
             }

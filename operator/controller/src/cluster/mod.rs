@@ -11,12 +11,20 @@ use crate::happenings::Happening;
 use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
+use aviary_clickhouse::ClickHouseError;
 use aviary_crds::conditions::{ConditionType, Reason, find};
 use aviary_crds::{ClickHouseCluster, ClickHouseClusterStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use probe::{Answer, ReplicaAnswer};
+
+/// An error of a replica, for where its name stands beside it.
+pub(crate) fn describe(replica: &str, error: &ClickHouseError) -> String {
+    let text = error.to_string();
+    let named = format!("replica {replica} ");
+    text.strip_prefix(&named).unwrap_or(&text).to_owned()
+}
 
 /// One round on a cluster.
 pub(crate) async fn reconcile(

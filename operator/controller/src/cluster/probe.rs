@@ -1,7 +1,7 @@
 //! Asks every replica of a cluster for its health, all at once and each directly, so that one
 //! that hangs is known to hang and hides nothing of the others.
 
-use crate::cluster::Connected;
+use crate::cluster::{Connected, describe};
 use aviary_clickhouse::{Health, Replica};
 use aviary_crds::conditions::Reason;
 use futures::future::join_all;
@@ -52,7 +52,7 @@ async fn ask(replica: &Replica) -> Option<Answer> {
         Ok(health) => Answer::Healthy(health),
         Err(error) => Answer::Failed {
             reason: error.reason(),
-            message: error.to_string(),
+            message: describe(replica.name(), &error),
         },
     })
 }

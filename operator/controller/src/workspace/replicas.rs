@@ -1,7 +1,7 @@
 //! Observe, plan and execute on every replica of a cluster, all at once and each on its own, so
 //! that a replica which is away holds nobody up and catches up when it is back.
 
-use crate::cluster::Connected;
+use crate::cluster::{Connected, describe};
 use crate::context::Context;
 use crate::names::ObjectName;
 use crate::workspace::findings::{Fault, InClickHouse};
@@ -95,7 +95,8 @@ async fn run(
     replica: &Replica,
     planning: impl Future<Output = Result<Plan, ClickHouseError>>,
 ) -> Result<Work, Fault> {
-    let planning = async { planning.await.map_err(|error| fault(&error)) };
+    let name = replica.name();
+    let planning = async { planning.await.map_err(|error| fault(name, &error)) };
     let plan = within(OBSERVING, planning).await?;
     let mut done = Vec::new();
     let mut failures = Vec::new();
@@ -104,7 +105,7 @@ async fn run(
             let step = &plan.steps[outcome.step];
             match outcome.result {
                 Ok(()) => done.push(step.clone()),
-                Err(failure) => failures.push((step.object.clone(), failed(&failure))),
+                Err(failure) => failures.push((step.object.clone(), failed(name, &failure))),
             }
         }
     }
@@ -129,13 +130,18 @@ async fn within<T>(
         })
 }
 
-fn failed(failure: &Failure) -> Fault {
-    let (Failure::ClickHouse(cause) | Failure::Skipped { cause }) = failure;
-    Fault::new(cause.reason(), failure.to_string())
+fn failed(replica: &str, failure: &Failure) -> Fault {
+    match failure {
+        Failure::ClickHouse(cause) => fault(replica, cause),
+        Failure::Skipped { cause } => {
+            let Fault { reason, message } = fault(replica, cause);
+            Fault::new(reason, format!("an earlier step failed: {message}"))
+        }
+    }
 }
 
-fn fault(error: &ClickHouseError) -> Fault {
-    Fault::new(error.reason(), error.to_string())
+fn fault(replica: &str, error: &ClickHouseError) -> Fault {
+    Fault::new(error.reason(), describe(replica, error))
 }
 
 /// How an object stands on all replicas. What fails for the workspace fails for all that is in it.
