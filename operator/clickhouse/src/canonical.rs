@@ -8,11 +8,12 @@ use aviary_plan::Catalog;
 use aviary_plan::catalog::Expression;
 use aviary_sql::StringLiteral;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of expressions to remember; then the memory starts anew.
-const REMEMBERED_BYTES: usize = 32 << 20;
+/// Bytes of spellings to remember; then the memory starts anew.
+const REMEMBERED_BYTES: usize = 16 << 20;
 
 /// Spellings already asked for.
 #[derive(Clone, Default)]
@@ -20,8 +21,13 @@ pub(crate) struct Spellings(Arc<Mutex<Memory>>);
 
 #[derive(Default)]
 struct Memory {
-    known: BTreeMap<Expression, Option<String>>,
+    /// By the digest of the expression, since its text is as long as the spelling.
+    known: BTreeMap<[u8; 32], Option<Box<str>>>,
     bytes: usize,
+}
+
+fn digest(expression: &Expression) -> [u8; 32] {
+    Sha256::digest(format!("{expression:?}")).into()
 }
 
 #[derive(Deserialize)]
@@ -42,7 +48,7 @@ impl Replica {
                 .0
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let is_new = |expression: &&Expression| !memory.known.contains_key(*expression);
+            let is_new = |expression: &&Expression| !memory.known.contains_key(&digest(expression));
             expressions.iter().filter(is_new).cloned().collect()
         };
         if !unknown.is_empty() {
@@ -56,7 +62,8 @@ impl Replica {
         let canonical = expressions
             .into_iter()
             .filter_map(|expression| {
-                let spelling = memory.known.get(&expression)?.clone()?;
+                let spelling = memory.known.get(&digest(&expression))?.as_deref()?;
+                let spelling = spelling.to_owned();
                 Some((expression, spelling))
             })
             .collect();
@@ -95,8 +102,9 @@ impl Replica {
         }
         for (expression, answer) in unknown.into_iter().zip(answers) {
             let spelling = answer.and_then(|formatted| expression.from_formatted(&formatted));
-            memory.bytes += expression.text().len() + spelling.as_ref().map_or(0, String::len);
-            memory.known.insert(expression, spelling);
+            memory.bytes += spelling.as_ref().map_or(0, String::len);
+            let spelling = spelling.map(String::into_boxed_str);
+            memory.known.insert(digest(&expression), spelling);
         }
         Ok(())
     }

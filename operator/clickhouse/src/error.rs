@@ -175,28 +175,65 @@ impl ClickHouseError {
     }
 }
 
-/// The message itself: what comes before and after is for ClickHouse's developers.
+/// The message itself. What comes before and after is for ClickHouse's developers,
+/// and the statement that ClickHouse quotes has values in it.
 fn clean(text: &str) -> String {
-    let message = text
+    let text = text
         .rfind("DB::Exception: ")
         .map_or(text, |start| &text[start + "DB::Exception: ".len()..]);
-    let ends = [
-        "Stack trace:",
-        " (version ",
-        ": While processing",
-        ": while executing",
-        ": In scope",
-        ", Stack trace",
-    ];
-    let end = ends
-        .iter()
-        .filter_map(|end| message.find(end))
-        .min()
-        .unwrap_or(message.len());
-    let mut message = message[..end]
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let mut message = until(
+        text,
+        &[
+            "Stack trace:",
+            " (version ",
+            ", e.what()",
+            ": While processing",
+            ": while executing",
+            ": In scope",
+            " in scope ",
+            ", Stack trace",
+        ],
+    );
+    if message.starts_with("Syntax error") {
+        message = until(message, &["): "]);
+    }
+    let mut message = one_line(message);
+    if message.starts_with("Syntax error") && !message.ends_with(')') {
+        message.push(')');
+    }
+    for (opening, closing) in [("Maybe you meant: ", "]"), ("Expected one of: ", ".")] {
+        let hint = text
+            .split_once(opening)
+            .and_then(|(_, rest)| rest.split_once(closing));
+        if let Some((hint, _)) = hint.filter(|_| !message.contains(opening)) {
+            message.push_str(&format!(". {opening}{}{closing}", one_line(hint)));
+        }
+    }
+    if let Some(name) = exception_name(text).filter(|name| !message.contains(name)) {
+        message.push_str(&format!(" ({name})"));
+    }
+    truncated(message)
+}
+
+fn until<'a>(text: &'a str, ends: &[&str]) -> &'a str {
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `UNKNOWN_TABLE`: the last thing in parentheses that is all capitals.
+fn exception_name(text: &str) -> Option<&str> {
+    text.rsplit('(').find_map(|part| {
+        let (name, _) = part.split_once(')')?;
+        let is_name = name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        is_name.then_some(name)
+    })
+}
+
+fn truncated(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
         let cut = (0..=LONGEST_MESSAGE)
             .rev()
@@ -226,29 +263,52 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn messages_are_cleaned() {
-        let text = "Code: 60. DB::Exception: Unknown table expression identifier 'x.y' in scope SELECT * FROM x.y. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))";
-        let error = ClickHouseError::from_exception("r", text);
-        assert_eq!(
-            error,
-            ClickHouseError::Refused {
-                code: 60,
-                message: "Unknown table expression identifier 'x.y' in scope SELECT * FROM x.y. (UNKNOWN_TABLE)".to_owned()
-            }
-        );
-        assert_eq!(error.reason(), Reason::ClickHouseRefused);
-        assert!(!error.is_transient());
+    fn cleaned(text: &str) -> (u32, String) {
+        match ClickHouseError::from_exception("r", text) {
+            ClickHouseError::Refused { code, message } => (code, message),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn stack_traces_go() {
-        let text = "Code: 210. DB::NetException: x. DB::Exception: Connection refused,\n\nStack trace:\n\n0. foo\n1. bar";
-        let ClickHouseError::Refused { code, message } = ClickHouseError::from_exception("r", text)
-        else {
-            panic!("not refused");
-        };
-        assert_eq!((code, message.as_str()), (210, "Connection refused,"));
+    fn messages_are_cleaned() {
+        for (text, code, message) in [
+            (
+                "Code: 60. DB::Exception: Unknown table expression identifier 'x.y' in scope SELECT * FROM x.y WHERE a = 'secret'. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))",
+                60,
+                "Unknown table expression identifier 'x.y' (UNKNOWN_TABLE)",
+            ),
+            (
+                "Code: 47. DB::Exception: Unknown expression identifier `nope` in scope SELECT nope FROM t. Maybe you meant: ['name']. (UNKNOWN_IDENTIFIER) (version 26.7.2.1)",
+                47,
+                "Unknown expression identifier `nope`. Maybe you meant: ['name'] (UNKNOWN_IDENTIFIER)",
+            ),
+            (
+                "Code: 62. DB::Exception: Syntax error: failed at position 118 (COMMENT) (line 2, col 5): COMMENT 'two letters', `delay` ... Expected one of: STATISTICS, TTL. (SYNTAX_ERROR) (version 26.7.2.1)",
+                62,
+                "Syntax error: failed at position 118 (COMMENT) (line 2, col 5). Expected one of: STATISTICS, TTL. (SYNTAX_ERROR)",
+            ),
+            (
+                "Code: 210. DB::NetException: x. DB::Exception: Connection refused,\n\nStack trace:\n\n0. foo\n1. bar",
+                210,
+                "Connection refused,",
+            ),
+            (
+                "Code: 47, e.displayText() = DB::Exception: Unknown identifier: comment, e.what() = DB::Exception",
+                47,
+                "Unknown identifier: comment",
+            ),
+        ] {
+            assert_eq!(cleaned(text), (code, message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_final_unless_it_says_not_now() {
+        let final_one = ClickHouseError::from_exception("r", "Code: 60. DB::Exception: x");
+        assert_eq!(final_one.reason(), Reason::ClickHouseRefused);
+        assert!(!final_one.is_transient());
+        assert!(ClickHouseError::from_exception("r", "Code: 202. DB::Exception: x").is_transient());
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub struct Replication {
     pub queue: u64,
 }
 
+#[derive(Deserialize)]
+struct Capability {
+    capability: String,
+}
+
 /// Numbers come as texts: servers differ in whether they quote them.
 #[derive(Deserialize)]
 struct Line {
@@ -54,8 +59,8 @@ impl Replica {
     /// Asks the replica for its health: one query to learn what the server can
     /// tell, one to have it told.
     pub async fn probe(&self) -> Result<Health, ClickHouseError> {
-        let known: Vec<Line> = self.rows(self.query(CAPABILITIES)).await?;
-        let can = |name: &str| known.iter().any(|line| line.name == name);
+        let known: Vec<Capability> = self.rows(self.query(CAPABILITIES)).await?;
+        let can = |name: &str| known.iter().any(|it| it.capability == name);
         let mut parts = vec![
             "SELECT 'version' AS kind, version() AS name, '' AS first, '' AS second, '' AS third"
                 .to_owned(),
@@ -118,6 +123,6 @@ impl Replica {
 
 /// Which of the columns we would ask for there are.
 const CAPABILITIES: &str = "\
-SELECT 'can' AS kind, concat(c.table, '.', c.name) AS name, '' AS first, '' AS second, '' AS third \
-FROM system.columns AS c WHERE c.database = 'system' AND ((c.table = 'disks' AND c.name = 'free_space') \
-OR (c.table = 'replicas' AND c.name IN ('queue_size', 'absolute_delay')))";
+SELECT concat(table, '.', name) AS capability FROM system.columns WHERE database = 'system' \
+AND ((table = 'disks' AND name = 'free_space') \
+OR (table = 'replicas' AND name IN ('queue_size', 'absolute_delay')))";

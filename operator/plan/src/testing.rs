@@ -41,7 +41,7 @@ pub fn objects(namespace: &str, manifests: &str) -> WorkspaceObjects {
         };
         match kind.as_str() {
             "Workspace" => {
-                found.workspace = read(namespace, value, 0, |it: &mut Workspace| &mut it.metadata)
+                found.workspace = read(namespace, value, 0, |it: &mut Workspace| &mut it.metadata);
             }
             "DataSource" => {
                 let parsed = read(namespace, value, age, |it: &mut DataSource| {

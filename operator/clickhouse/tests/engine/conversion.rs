@@ -8,9 +8,15 @@ use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Types, with texts that are of the type and what becomes of them (`=` for the
-/// text itself), and texts that are not.
-const TABLE: &[(&str, &[(&str, &str)], &[&str])] = &[
+/// A type, texts that are of the type with what becomes of them (`=` for the text
+/// itself), and texts that are not.
+type Case = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
+
+const TABLE: &[Case] = &[
     ("String", &[("", "="), ("x'y", "="), ("NULL", "=")], &[]),
     ("FixedString(3)", &[("abc", "=")], &["abcd"]),
     (
@@ -342,9 +348,12 @@ async fn insert_and_count(width: usize, rows: &[(usize, Vec<u8>)]) {
         .iter()
         .map(|(column, bytes)| {
             let fields: Vec<String> = (0..width)
-                .map(|index| match index == *column {
-                    true => format!("unhex('{}')", hex(bytes)),
-                    false => "NULL".to_owned(),
+                .map(|index| {
+                    if index == *column {
+                        format!("unhex('{}')", hex(bytes))
+                    } else {
+                        "NULL".to_owned()
+                    }
                 })
                 .collect();
             format!("({})", fields.join(","))

@@ -62,7 +62,7 @@ fn engine_process() {
     let engine = RUNTIME.block_on(Engine::start(config)).unwrap();
     println!("\n{ANNOUNCEMENT}{}", engine.address());
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-    RUNTIME.block_on(engine.shutdown_for_exit());
+    RUNTIME.block_on(engine.shutdown());
     // The tests are gone, and with them the reader of what else would be said.
     std::process::exit(0);
 }

@@ -2,6 +2,8 @@
 //! All tests share one engine, since a process can have only one; each has a
 //! workspace of its own.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the message")]
+
 mod convergence;
 mod conversion;
 mod drift;
