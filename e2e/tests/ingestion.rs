@@ -25,17 +25,17 @@ async fn a_row_that_does_not_fit_says_which_column_and_why() -> Result<()> {
         let token = scene.orders().await?;
         for (row, column, reason) in [
             (
-                r#"{"id": -1, "at": 0, "city": "x", "tags": []}"#,
+                r#"{"id": -1, "at": "2024-05-01", "city": "x", "tags": []}"#,
                 "id",
                 "'-1'",
             ),
             (
-                r#"{"id": 4294967296, "at": 0, "city": "x", "tags": []}"#,
+                r#"{"id": 4294967296, "at": "2024-05-01", "city": "x", "tags": []}"#,
                 "id",
                 "UInt32",
             ),
             (
-                r#"{"id": 1.5, "at": 0, "city": "x", "tags": []}"#,
+                r#"{"id": 1.5, "at": "2024-05-01", "city": "x", "tags": []}"#,
                 "id",
                 "UInt32",
             ),
@@ -44,14 +44,14 @@ async fn a_row_that_does_not_fit_says_which_column_and_why() -> Result<()> {
                 "at",
                 "DateTime",
             ),
-            (r#"{"at": 0, "city": "x", "tags": []}"#, "id", "no value"),
+            (r#"{"at": "2024-05-01", "city": "x", "tags": []}"#, "id", "no value"),
             (
-                r#"{"id": null, "at": 0, "city": "x", "tags": []}"#,
+                r#"{"id": null, "at": "2024-05-01", "city": "x", "tags": []}"#,
                 "id",
                 "no value",
             ),
             (
-                r#"{"id": 1, "at": 0, "city": "x", "tags": [1, {}]}"#,
+                r#"{"id": 1, "at": "2024-05-01", "city": "x", "tags": [1, {}]}"#,
                 "tags",
                 "Array(String)",
             ),

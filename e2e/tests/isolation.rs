@@ -139,7 +139,7 @@ async fn the_reader_cannot_write_or_reach_out() -> Result<()> {
             "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'x String')".to_owned(),
             "SELECT * FROM file('/etc/passwd', 'LineAsString')".to_owned(),
             "SELECT * FROM remote('127.0.0.1:9000', system.one)".to_owned(),
-            "SELECT * FROM s3('http://127.0.0.1:1/a/b', 'CSV', 'x String')".to_owned(),
+            "SELECT * FROM s3('http://127.0.0.1:1/bucket/key.csv', 'CSV', 'x String')".to_owned(),
             "SELECT * FROM executable('x', 'CSV', 'x String')".to_owned(),
             "SYSTEM SHUTDOWN".to_owned(),
             "SYSTEM STOP MERGES".to_owned(),

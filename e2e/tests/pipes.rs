@@ -268,7 +268,7 @@ spec:
             )
             .await?;
         let message = scene.reason("Pipe", "shadow", "Ready", "Invalid").await?;
-        ensure!(message.contains("`sales`"), "{message}");
+        ensure!(message.contains("nodes[sales]"), "{message}");
         let answer = scene.gateway.get("/v0/pipes/shadow.json", &token).await?;
         ensure!(answer.status == 404, "{answer}");
         Ok(())
