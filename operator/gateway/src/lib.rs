@@ -23,6 +23,7 @@ mod ingest;
 mod limits;
 mod metrics;
 pub mod rbac;
+mod received;
 mod request_id;
 mod route;
 mod server;

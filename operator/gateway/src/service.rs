@@ -9,6 +9,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::index::Index;
 use crate::ingest;
 use crate::metrics::{Measured, Metrics, RouteKind};
+use crate::received::Received;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
 use http::{Request, Response, StatusCode};
@@ -28,6 +29,7 @@ impl Service {
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let request_id = RequestId::new();
         let (parts, body) = request.into_parts();
+        let body = Received::new(body);
         let route = match route(&parts.method, parts.uri.path()) {
             Ok(Route::Health) => return plain(StatusCode::OK, "ok\n"),
             Ok(Route::Ready) => return self.readiness(),
@@ -70,7 +72,7 @@ impl Service {
         route: Route<'_>,
         request_id: &RequestId,
         parts: &http::request::Parts,
-        body: Incoming,
+        body: Received,
         measured: &mut Option<Measured>,
     ) -> Result<Response<Body>, ApiError> {
         let context = self.authenticate(request_id, parts)?;

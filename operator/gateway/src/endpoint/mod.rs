@@ -17,13 +17,13 @@ use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
 use crate::index::{ServedPipe, ServedWorkspace};
 use crate::metrics::Measured;
+use crate::received::Received;
 use crate::upstream::{Answer, Request};
 use aviary_crds::ScopeType;
 use aviary_sql::{RenderError, Rendered};
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
@@ -37,7 +37,7 @@ pub(crate) async fn handle(
     name: &str,
     format: Format,
     parts: &Parts,
-    body: Incoming,
+    body: Received,
     measured: &mut Option<Measured>,
 ) -> Result<Response<Body>, ApiError> {
     context.require(ScopeType::PipesRead, name)?;

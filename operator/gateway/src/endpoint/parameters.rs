@@ -2,12 +2,12 @@
 //! JSON object in its body. What the body says counts more.
 
 use crate::error::{ApiError, ErrorCode};
+use crate::received::Received;
 use aviary_sql::ParameterValues;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LARGEST_BODY: usize = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads all of them. Names that the pipe does not know do no harm.
-pub(super) async fn read(parts: &Parts, body: Incoming) -> Result<ParameterValues, ApiError> {
+pub(super) async fn read(parts: &Parts, body: Received) -> Result<ParameterValues, ApiError> {
     let mut values = ParameterValues::new();
     if parts.method == Method::POST {
         let body = collect(body).await?;
@@ -38,7 +38,7 @@ pub(super) async fn read(parts: &Parts, body: Incoming) -> Result<ParameterValue
     Ok(values)
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, ApiError> {
+async fn collect(body: Received) -> Result<Bytes, ApiError> {
     let collecting = tokio::time::timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
     match collecting.await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

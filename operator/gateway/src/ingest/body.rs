@@ -2,13 +2,13 @@
 //! than allowed, and given up when the client sends nothing for too long.
 
 use crate::error::{ApiError, ErrorCode};
+use crate::received::Received;
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncRead;
@@ -38,7 +38,7 @@ impl PlainBody {
     /// a way that is not known.
     pub(super) fn new(
         headers: &HeaderMap,
-        body: Incoming,
+        body: Received,
         limit: u64,
         patience: Duration,
     ) -> Result<Self, ApiError> {
@@ -133,7 +133,7 @@ fn too_large(limit: u64) -> ApiError {
     )
 }
 
-fn received(body: Incoming, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+fn received(body: Received, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
     stream::try_unfold(body, move |mut body| async move {
         loop {
             let frame = tokio::time::timeout(patience, body.frame());

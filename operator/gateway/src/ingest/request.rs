@@ -7,11 +7,11 @@ use super::upload::Taken;
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
+use crate::received::Received;
 use aviary_crds::ScopeType;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use hyper::body::Incoming;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ struct Receipt<'a> {
 pub(crate) async fn handle_events(
     context: &Context,
     parts: &Parts,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
     let intake = find(context, &query)?;
@@ -70,7 +70,7 @@ pub(crate) async fn handle_events(
 pub(crate) async fn handle_append(
     context: &Context,
     parts: &Parts,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
     let intake = find(context, &query)?;
@@ -136,7 +136,7 @@ fn plain_body(
     context: &Context,
     intake: &Intake,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<PlainBody, ApiError> {
     let limit = context.workspace()?.published.body_size_bytes;
     PlainBody::new(headers, body, limit, intake.settings.body_timeout)

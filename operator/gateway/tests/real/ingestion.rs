@@ -359,3 +359,32 @@ async fn a_body_that_stops_coming_is_given_up() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_client_that_is_still_sending_learns_why_it_is_refused() {
+    // More than fits into any buffer on the way.
+    let megabytes = 64;
+    for (token, status) in [("no such token", "401"), ("shop-token", "404")] {
+        let client = TcpStream::connect(stage().address()).await.unwrap();
+        let (mut reader, mut writer) = client.into_split();
+        let length = megabytes << 20;
+        let head = format!(
+            "POST /v0/events?name=nothing HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let sending = async {
+            writer.write_all(head.as_bytes()).await.unwrap();
+            let piece = vec![b'x'; 1 << 20];
+            for _ in 0..megabytes {
+                writer.write_all(&piece).await.unwrap();
+            }
+        };
+        let mut received = vec![0; 12];
+        let reading = reader.read_exact(&mut received);
+        let ((), read) = futures::future::join(sending, reading).await;
+        read.unwrap();
+        assert_eq!(
+            String::from_utf8(received).unwrap(),
+            format!("HTTP/1.1 {status}")
+        );
+    }
+}

@@ -85,7 +85,7 @@ fn engine_of_the_other_tests() {
     println!("{READY}{}", engine.address());
     // Ends with the process that reads what is printed here.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    runtime.block_on(engine.shutdown_for_exit());
+    runtime.block_on(engine.shutdown());
     // Nobody reads the outcome of this test.
     std::process::exit(0);
 }
