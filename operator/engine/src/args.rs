@@ -62,7 +62,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     .await?;
     stopped.await;
     tracing::info!("stopping");
-    engine.shutdown_for_exit().await;
+    engine.shutdown().await;
     Ok(())
 }
 

@@ -201,6 +201,7 @@ impl Core {
             .ok_or_else(|| EngineError::Open {
                 path: data_path.clone(),
             })?;
+        Api::survive_exit();
         self.control.set(connection);
         Ok(OpenEngine::new(self.api, arguments))
     }
@@ -238,13 +239,6 @@ impl Core {
         });
         if let Err(error) = closing.await {
             tracing::error!(%error, "closing libchdb failed");
-        }
-    }
-
-    /// Joins libchdb's threads, before the process ends.
-    pub(crate) fn shut_down_library(&self) {
-        if !self.api.shutdown() {
-            tracing::warn!("libchdb left threads running");
         }
     }
 }

@@ -104,15 +104,4 @@ impl RunningEngine {
             let _ = tokio::time::timeout(self.core.config.shutdown_deadline, listener).await;
         }
     }
-
-    /// Stops, and joins libchdb's threads: for a process that ends. Afterwards
-    /// no engine can be started in it.
-    pub async fn shutdown_for_exit(self) {
-        let core = Arc::clone(&self.core);
-        self.shutdown().await;
-        let joined = tokio::task::spawn_blocking(move || core.shut_down_library()).await;
-        if let Err(error) = joined {
-            tracing::warn!(%error, "cannot end libchdb");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Running one request on a worker thread: reads the statement, takes a connection, streams the
 //! output or the input.
 
-use std::io::{self, PipeReader, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -17,12 +17,10 @@ use crate::http::body::BodyReader;
 use crate::http::multipart;
 use crate::http::request::Request;
 use crate::http::response::{Gone, Responder};
+use crate::pipe::{LateReader, PipeToClient};
 use crate::running::Running;
 use crate::session::ConnectionKey;
 use crate::sql::statement::{Beginning, InsertHead, MAX_QUERY_SIZE, Route, Statement, beginning};
-
-/// How much of the output is taken from a pipe at once: what a pipe holds.
-const PIPE_BUFFER: usize = 64 * 1024;
 
 /// ClickHouse's limit for the fields of a form.
 const MAX_FORM_SIZE: usize = 10 * 1024 * 1024;
@@ -33,6 +31,7 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) session: Arc<UserSession>,
     pub(crate) running: Arc<Running>,
+    pub(crate) late_reader: Arc<LateReader>,
 }
 
 /// How a job ends short of an answer.
@@ -216,26 +215,29 @@ impl Job {
         default_format: &str,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
-        let (mut reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
+        let (reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
         let path = format!("/dev/fd/{}", writer.as_raw_fd());
-        let sql = statement.into_file(&path, default_format);
-        let (statistics, passed) = self.on_connection(true, |connection| {
-            std::thread::scope(|scope| {
-                let passing = std::thread::Builder::new()
-                    .name("output".to_owned())
-                    .spawn_scoped(scope, || pass_on(&mut reader, responder, &self.running))
-                    .map_err(|error| no_pipe(&error))?;
-                let output = connection.query(&sql, default_format, &self.request.parameters);
-                // The last one to hold the pipe's end for writing.
-                drop(writer);
-                let passed = passing.join().unwrap_or(Err(Gone));
-                let output = output.map_err(|text| Exception::parse(&text))?;
-                self.running.check()?;
-                Ok((output.statistics(), passed))
-            })
+        let sql = statement.led_into_file(&path, default_format);
+        let written = self.on_connection(true, |connection| {
+            self.late_reader.offer(PipeToClient {
+                reader,
+                responder: responder.take(),
+                running: Arc::clone(&self.running),
+            });
+            let output = connection.query(&sql, default_format, &self.request.parameters);
+            // The last one to hold the pipe's end for writing.
+            drop(writer);
+            let mut passed = Ok(());
+            if let Some((taken, outcome)) = self.late_reader.finish() {
+                *responder = taken;
+                passed = outcome;
+            }
+            let output = output.map_err(|text| Exception::parse(&text))?;
+            self.running.check()?;
+            passed?;
+            Ok(output.statistics())
         })?;
-        responder.count(statistics);
-        passed?;
+        responder.count(written);
         Ok(())
     }
 
@@ -366,29 +368,6 @@ impl Job {
             database: self.database(),
             read_only: self.request.read_only,
             settings: self.request.settings.clone(),
-        }
-    }
-}
-
-/// Moves output from a pipe to the client. Once the client is gone the query is
-/// cancelled: it would not notice, since libchdb goes on when a file fails.
-fn pass_on(
-    reader: &mut PipeReader,
-    responder: &mut Responder,
-    running: &Arc<Running>,
-) -> Result<(), Gone> {
-    let mut passed = Ok(());
-    loop {
-        let mut buffer = vec![0; PIPE_BUFFER];
-        match reader.read(&mut buffer) {
-            Ok(0) | Err(_) => return passed,
-            Ok(length) => buffer.truncate(length),
-        }
-        if passed.is_ok() {
-            passed = responder.write(buffer.into());
-            if passed.is_err() {
-                running.cancel();
-            }
         }
     }
 }

@@ -59,7 +59,7 @@ struct RawAnalysis {
     query_class: u32,
 }
 
-type QueryFn = unsafe extern "C" fn(
+type StatementFn<T> = unsafe extern "C" fn(
     *mut RawConnection,
     *const c_char,
     usize,
@@ -70,20 +70,7 @@ type QueryFn = unsafe extern "C" fn(
     *const *const c_char,
     *const usize,
     usize,
-) -> *mut RawResult;
-
-type InsertFn = unsafe extern "C" fn(
-    *mut RawConnection,
-    *const c_char,
-    usize,
-    *const c_char,
-    usize,
-    *const *const c_char,
-    *const usize,
-    *const *const c_char,
-    *const usize,
-    usize,
-) -> *mut RawInsert;
+) -> *mut T;
 
 type CounterFn = unsafe extern "C" fn(*mut RawResult) -> u64;
 
@@ -93,13 +80,12 @@ pub(crate) struct Api {
     path: PathBuf,
     connect: unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut *mut RawConnection,
     close: unsafe extern "C" fn(*mut *mut RawConnection),
-    shutdown: unsafe extern "C" fn() -> c_int,
-    query: QueryFn,
-    stream: QueryFn,
+    query: StatementFn<RawResult>,
+    stream: StatementFn<RawResult>,
     fetch: unsafe extern "C" fn(*mut RawConnection, *mut RawResult) -> *mut RawResult,
     cancel: unsafe extern "C" fn(*mut RawConnection, *mut RawResult),
     destroy: unsafe extern "C" fn(*mut RawResult),
-    insert: InsertFn,
+    insert: StatementFn<RawInsert>,
     append: unsafe extern "C" fn(*mut RawInsert, *const c_void, usize) -> c_int,
     done: unsafe extern "C" fn(*mut RawInsert) -> *mut RawResult,
     cancel_insert: unsafe extern "C" fn(*mut RawInsert),
@@ -122,6 +108,19 @@ pub(crate) struct Api {
         usize,
         *mut RawAnalysis,
     ) -> c_int,
+}
+
+unsafe extern "C" {
+    fn on_exit(handler: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+    fn _exit(status: c_int) -> !;
+}
+
+/// Ends the process without running the destructors of libchdb's globals, which
+/// its threads may be using: an exit would end in a crash now and then. What
+/// the engine has to keep is on disk by the time a statement is acknowledged.
+extern "C" fn leave_at_once(status: c_int, _: *mut c_void) {
+    // SAFETY: ends the process; nothing of ours runs afterwards.
+    unsafe { _exit(status) }
 }
 
 static LOADED: Mutex<Option<&'static Api>> = Mutex::new(None);
@@ -165,7 +164,6 @@ impl Api {
                 path: path.to_owned(),
                 connect: *library.get(b"chdb_connect\0")?,
                 close: *library.get(b"chdb_close_conn\0")?,
-                shutdown: *library.get(b"chdb_shutdown\0")?,
                 query: *library.get(b"chdb_query_with_params_n\0")?,
                 stream: *library.get(b"chdb_stream_query_with_params_n\0")?,
                 fetch: *library.get(b"chdb_stream_fetch_result\0")?,
@@ -214,11 +212,14 @@ impl Api {
         Some(Connection { api: self, slot })
     }
 
-    /// Joins the engine's threads for good: no connection can be opened in this
-    /// process afterwards. Answers whether every thread ended.
-    pub(crate) fn shutdown(&'static self) -> bool {
-        // SAFETY: takes nothing; refuses by itself while a connection is open.
-        unsafe { (self.shutdown)() == 0 }
+    /// Sees to it that the process may exit while the engine runs. Called after
+    /// each opening, since what libchdb made meanwhile is destroyed first.
+    pub(crate) fn survive_exit() {
+        // SAFETY: the handler is a plain function that lives as long as the process.
+        let refused = unsafe { on_exit(leave_at_once, ptr::null_mut()) };
+        if refused != 0 {
+            tracing::warn!("the process may crash when it exits while queries run");
+        }
     }
 }
 
@@ -325,23 +326,7 @@ impl Connection {
         format: &str,
         parameters: &Parameters,
     ) -> Result<InsertStream<'_>, String> {
-        let raw = RawParameters::new(parameters);
-        // SAFETY: every pointer is valid for the length beside it and outlives
-        // the call; the arrays have `parameters.len()` entries.
-        let stream = unsafe {
-            (self.api.insert)(
-                self.raw(),
-                sql.as_ptr().cast(),
-                sql.len(),
-                format.as_ptr().cast(),
-                format.len(),
-                raw.names.as_ptr(),
-                raw.name_lengths.as_ptr(),
-                raw.values.as_ptr(),
-                raw.value_lengths.as_ptr(),
-                parameters.len(),
-            )
-        };
+        let stream = self.call(self.api.insert, sql, format, parameters);
         if stream.is_null() {
             return Err(NO_RESULT.to_owned());
         }
@@ -383,13 +368,13 @@ impl Connection {
         }
     }
 
-    fn call(
+    fn call<T>(
         &self,
-        function: QueryFn,
+        function: StatementFn<T>,
         sql: &[u8],
         format: &str,
         parameters: &Parameters,
-    ) -> *mut RawResult {
+    ) -> *mut T {
         let raw = RawParameters::new(parameters);
         // SAFETY: every pointer is valid for the length beside it and outlives
         // the call; the arrays have `parameters.len()` entries.

@@ -30,6 +30,7 @@ mod ffi;
 mod formats;
 mod http;
 pub mod library;
+mod pipe;
 mod running;
 mod session;
 mod sql;

@@ -6,7 +6,9 @@ use super::model::{
     DEFAULT_USER, Grants, HELPER_PREFIX, Model, Profile, Role, RowPolicy, SettingElement, Subjects,
     User, helper,
 };
-use super::statement::{AccessStatement, EntityKind, IfExists, Options, PolicyName, PolicyOptions};
+use super::statement::{
+    AccessStatement, DefaultDatabase, EntityKind, IfExists, Options, PolicyName, PolicyOptions,
+};
 use crate::exception::{Exception, code};
 use crate::sql::quote::PlainIdentifier;
 
@@ -206,7 +208,10 @@ fn alter(model: &mut Model, kind: EntityKind, name: &str, options: &Options) -> 
                 user.default_roles = roles.clone();
             }
             if let Some(database) = &options.default_database {
-                user.default_database.clone_from(database);
+                user.default_database = match database {
+                    DefaultDatabase::None => None,
+                    DefaultDatabase::Named(name) => Some(name.clone()),
+                };
             }
             if let Some(settings) = &options.settings {
                 user.settings.clone_from(settings);

@@ -27,6 +27,7 @@ pub(crate) mod describe;
 pub(crate) mod model;
 pub(crate) mod parse;
 mod parse_grants;
+mod parse_settings;
 pub(crate) mod session;
 pub(crate) mod statement;
 pub(crate) mod users_xml;
@@ -162,7 +163,7 @@ impl Access {
             None => default_session(&model, roles)?,
             Some(user) => {
                 let roles = if roles.is_empty() {
-                    model.default_roles(user)
+                    user.active_roles()
                 } else {
                     check_granted(roles, |role| user.grants.roles.contains_key(role))?;
                     roles.to_vec()

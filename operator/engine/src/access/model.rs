@@ -155,6 +155,21 @@ impl Authentication {
     }
 }
 
+impl User {
+    /// The roles active where none in particular is asked for.
+    pub(crate) fn active_roles(&self) -> Vec<String> {
+        self.grants
+            .roles
+            .keys()
+            .filter(|role| {
+                self.default_roles
+                    .include(&BTreeSet::from([(*role).clone()]))
+            })
+            .cloned()
+            .collect()
+    }
+}
+
 impl Subjects {
     pub(crate) fn all() -> Self {
         Self {
@@ -191,19 +206,6 @@ impl Subjects {
 }
 
 impl Model {
-    /// The roles active for a user who asks for none in particular.
-    pub(crate) fn default_roles(&self, user: &User) -> Vec<String> {
-        user.grants
-            .roles
-            .keys()
-            .filter(|role| {
-                user.default_roles
-                    .include(&BTreeSet::from([(*role).clone()]))
-            })
-            .cloned()
-            .collect()
-    }
-
     /// These roles and all that they were granted.
     pub(crate) fn enabled_roles(&self, roles: &[String]) -> BTreeSet<String> {
         let mut enabled = BTreeSet::new();
@@ -385,7 +387,7 @@ mod tests {
             default_roles: Subjects::all(),
             ..User::default()
         };
-        let session = model.session("u", &user, model.default_roles(&user));
+        let session = model.session("u", &user, user.active_roles());
         let values: Vec<(&str, &str)> = session
             .values
             .iter()

@@ -1,10 +1,12 @@
 //! Reading access statements. ClickHouse's own parser has accepted them before; what this one does
 //! not know is refused, never ignored.
 
-use super::model::{Authentication, Setting, SettingElement, Subjects, Writability};
-use super::statement::{AccessStatement, EntityKind, IfExists, Options, PolicyName, PolicyOptions};
+use super::model::{Authentication, Subjects};
+use super::statement::{
+    AccessStatement, DefaultDatabase, EntityKind, IfExists, Options, PolicyName, PolicyOptions,
+};
 use crate::exception::Exception;
-use crate::sql::lexer::{Kind, unquote};
+use crate::sql::lexer::Kind;
 use crate::sql::statement::Statement;
 
 type Result<T> = std::result::Result<T, Exception>;
@@ -254,9 +256,9 @@ impl Parser<'_> {
             options.default_roles = Some(self.subjects()?);
         } else if self.take(&["DEFAULT", "DATABASE"]) {
             options.default_database = Some(if self.take(&["NONE"]) {
-                None
+                DefaultDatabase::None
             } else {
-                Some(self.name()?)
+                DefaultDatabase::Named(self.name()?)
             });
         } else {
             return Ok(false);
@@ -313,94 +315,6 @@ impl Parser<'_> {
             names: self.names()?.into_iter().collect(),
             ..Subjects::default()
         })
-    }
-
-    fn settings(&mut self) -> Result<Vec<SettingElement>> {
-        if self.take(&["NONE"]) {
-            return Ok(Vec::new());
-        }
-        let mut elements = vec![self.setting()?];
-        while self.take_symbol(b',') {
-            elements.push(self.setting()?);
-        }
-        Ok(elements)
-    }
-
-    fn setting(&mut self) -> Result<SettingElement> {
-        if self.take(&["PROFILE"]) || self.take(&["INHERIT"]) {
-            return self.name().map(SettingElement::Inherit);
-        }
-        let mut setting = Setting {
-            name: self.name()?,
-            ..Setting::default()
-        };
-        if self.take_symbol(b'=') {
-            setting.value = Some(self.value()?);
-        }
-        while self.at < self.end {
-            if self.take(&["MIN"]) {
-                self.take_symbol(b'=');
-                setting.min = Some(self.value()?);
-            } else if self.take(&["MAX"]) {
-                self.take_symbol(b'=');
-                setting.max = Some(self.value()?);
-            } else if self.take(&["READONLY"]) || self.take(&["CONST"]) {
-                setting.writability = Some(Writability::Const);
-            } else if self.take(&["WRITABLE"]) {
-                setting.writability = Some(Writability::Writable);
-            } else if self.take(&["CHANGEABLE_IN_READONLY"]) {
-                setting.writability = Some(Writability::ChangeableInReadonly);
-            } else if setting.value.is_none() && setting.min.is_none() && self.is_value() {
-                // `name value`, without the sign.
-                setting.value = Some(self.value()?);
-            } else {
-                break;
-            }
-        }
-        Ok(SettingElement::Setting(setting))
-    }
-
-    fn is_value(&self) -> bool {
-        self.at < self.end
-            && matches!(
-                self.statement.tokens[self.at].kind,
-                Kind::String | Kind::Number | Kind::Symbol(b'-')
-            )
-    }
-
-    /// A literal: a string, a number with its sign and point, or a word.
-    fn value(&mut self) -> Result<String> {
-        let start = self.at;
-        self.take_symbol(b'-');
-        let Some(token) = self
-            .statement
-            .tokens
-            .get(self.at)
-            .filter(|_| self.at < self.end)
-        else {
-            return Err(self.unsupported());
-        };
-        match token.kind {
-            Kind::String => {
-                self.at += 1;
-                return Ok(unquote(self.statement.raw(self.at - 1)));
-            }
-            Kind::Word => self.at += 1,
-            Kind::Number => {
-                self.at += 1;
-                if self.take_symbol(b'.') && self.is_number() {
-                    self.at += 1;
-                }
-            }
-            _ => return Err(self.unsupported()),
-        }
-        Ok((start..self.at)
-            .map(|index| String::from_utf8_lossy(self.statement.raw(index)))
-            .collect())
-    }
-
-    fn is_number(&self) -> bool {
-        self.at < self.end && self.statement.tokens[self.at].kind == Kind::Number
     }
 
     /// `name [, name] ON [database.]table [, ...]`
@@ -499,6 +413,7 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::model::{Setting, SettingElement, Writability};
 
     fn read(text: &str) -> Result<AccessStatement> {
         let statement = Statement::new(text.as_bytes());
@@ -532,7 +447,10 @@ mod tests {
             Some(Authentication::of_password("s;"))
         );
         assert!(options.default_roles.unwrap().names.contains("r"));
-        assert_eq!(options.default_database, Some(Some("d".to_owned())));
+        assert_eq!(
+            options.default_database,
+            Some(DefaultDatabase::Named("d".to_owned()))
+        );
         let setting = |name: &str, value: &str| Setting {
             name: name.to_owned(),
             value: Some(value.to_owned()),

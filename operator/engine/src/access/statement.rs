@@ -85,10 +85,17 @@ pub(crate) enum IfExists {
 pub(crate) struct Options {
     pub(crate) authentication: Option<Authentication>,
     pub(crate) default_roles: Option<Subjects>,
-    pub(crate) default_database: Option<Option<String>>,
+    pub(crate) default_database: Option<DefaultDatabase>,
     pub(crate) settings: Option<Vec<SettingElement>>,
     /// Of a profile: whom it is assigned to.
     pub(crate) to: Option<Subjects>,
+}
+
+/// `DEFAULT DATABASE`, which can be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DefaultDatabase {
+    None,
+    Named(String),
 }
 
 /// A row policy's name, which belongs to a table.

@@ -73,7 +73,7 @@ fn profiles(xml: &mut Xml, model: &Model) {
 }
 
 fn settings_of(model: &Model, name: &str, user: &User) -> Vec<SettingElement> {
-    model.elements(name, user, &model.default_roles(user))
+    model.elements(name, user, &user.active_roles())
 }
 
 fn elements(xml: &mut Xml, name: &str, settings: &[SettingElement]) {
@@ -291,7 +291,7 @@ fn system_filters() -> Filters {
 
 /// The filters of a user as himself, for views that run in his name.
 fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
-    let mut names = model.enabled_roles(&model.default_roles(user));
+    let mut names = model.enabled_roles(&user.active_roles());
     names.insert(name.to_owned());
     by_table(model)
         .into_iter()

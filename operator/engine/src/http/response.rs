@@ -32,7 +32,7 @@ const ABORT_DELAY: Duration = Duration::from_millis(100);
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What all answers of one request share.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AnswerContext {
     pub(crate) query_id: String,
     pub(crate) version: String,
@@ -101,6 +101,25 @@ impl Responder {
             runtime: Handle::current(),
             running: None,
         }
+    }
+
+    /// Moves the answer elsewhere; what stays behind can say nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        let vacant = Self {
+            context: AnswerContext::default(),
+            head: None,
+            rest: None,
+            held: VecDeque::new(),
+            held_size: 0,
+            packer: Packer::new(None, false),
+            format: None,
+            tag: String::new(),
+            statistics: Statistics::default(),
+            started: self.started,
+            runtime: self.runtime.clone(),
+            running: None,
+        };
+        std::mem::replace(self, vacant)
     }
 
     /// Says whose output it is, so that a cancelled query does not wait for a slow client.
@@ -191,14 +210,11 @@ impl Responder {
             return self.send(Piece::Abort);
         }
         self.held.clear();
-        self.format
-            .get_or_insert_with(|| {
-                (
-                    "TabSeparated".to_owned(),
-                    "text/plain; charset=UTF-8".to_owned(),
-                )
-            })
-            .1 = "text/plain; charset=UTF-8".to_owned();
+        let format = self.format.take().map(|(format, _)| format);
+        self.format = Some((
+            format.unwrap_or_else(|| "TabSeparated".to_owned()),
+            "text/plain; charset=UTF-8".to_owned(),
+        ));
         self.packer = Packer::new(None, self.context.framed);
         self.context.coding = None;
         let text = self.packer.push(Bytes::from(text));

@@ -20,6 +20,7 @@ use super::response::{Answer, AnswerBody, AnswerContext, Responder};
 use crate::core::Core;
 use crate::exception::{Exception, code};
 use crate::execute::{Failure, Job};
+use crate::pipe::{LateReader, Watcher};
 use crate::running::{CancelOnDrop, Entry};
 
 /// Bodies up to this size are read before a worker starts.
@@ -112,15 +113,16 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
     let parsed = Request::parse(&parts.method, &parts.uri, &parts.headers);
     let context = context(&core, parsed.as_ref().ok());
     let (head_sender, head) = oneshot::channel();
+    let late_reader = Arc::new(LateReader::default());
     let responder = Responder::new(context, head_sender);
 
-    let admitted = parsed.and_then(|request| admit(&core, request));
+    let admitted = parsed.and_then(|request| admit(&core, request, &late_reader));
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(exception) => {
             // The head is sent within the call.
             let _ = responder.fail(&exception);
-            return finish(head, None, None).await;
+            return finish(head, None, None, &late_reader).await;
         }
     };
 
@@ -131,11 +133,11 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
         Err(error) => {
             let exception = Exception::new(code::NETWORK_ERROR, error.to_string());
             let _ = responder.fail(&exception);
-            return finish(head, None, None).await;
+            return finish(head, None, None, &late_reader).await;
         }
     };
     tokio::task::spawn_blocking(move || admitted.run(source, responder));
-    finish(head, rest, Some(guard)).await
+    finish(head, rest, Some(guard), &late_reader).await
 }
 
 /// A request that may run: its user is known, its slot and its id are taken.
@@ -167,7 +169,11 @@ impl Admitted {
     }
 }
 
-fn admit(core: &Arc<Core>, request: Request) -> Result<Admitted, Exception> {
+fn admit(
+    core: &Arc<Core>,
+    request: Request,
+    late_reader: &Arc<LateReader>,
+) -> Result<Admitted, Exception> {
     let session = core
         .access
         .authenticate(&request.credentials, &request.roles)?;
@@ -185,6 +191,7 @@ fn admit(core: &Arc<Core>, request: Request) -> Result<Admitted, Exception> {
         job: Job {
             core: Arc::clone(core),
             running: Arc::clone(&entry.query),
+            late_reader: Arc::clone(late_reader),
             session,
             request,
         },
@@ -261,22 +268,26 @@ impl Pump {
     }
 }
 
-/// Waits for the answer's head, pumping the request's body meanwhile.
+/// Waits for the answer's head. Meanwhile pumps the request's body, and has the
+/// output read if that takes long.
 async fn finish(
-    head: oneshot::Receiver<Answer>,
+    mut head: oneshot::Receiver<Answer>,
     pump: Option<Pump>,
     guard: Option<CancelOnDrop>,
+    late_reader: &Arc<LateReader>,
 ) -> Response<AnswerBody> {
-    let answer = match pump {
-        None => head.await,
-        Some(pump) => {
-            let mut head = head;
-            tokio::select! {
-                biased;
-                answer = &mut head => answer,
-                () = pump.run() => head.await,
-            }
+    let watcher = Watcher(Arc::clone(late_reader));
+    let pumping = async {
+        if let Some(pump) = pump {
+            pump.run().await;
         }
+        std::future::pending::<Infallible>().await
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = &mut head => answer,
+        never = pumping => match never {},
+        never = watcher.0.watch() => match never {},
     };
     match answer {
         Ok(answer) => answer.into_response(guard),

@@ -246,7 +246,7 @@ impl<'a> Statement<'a> {
     }
 
     /// The statement with its output going to a file.
-    pub(crate) fn into_file(&self, path: &str, default_format: &str) -> Vec<u8> {
+    pub(crate) fn led_into_file(&self, path: &str, default_format: &str) -> Vec<u8> {
         let clause = format!(" INTO OUTFILE {} TRUNCATE ", Literal(path));
         let end = |index: usize| {
             self.tokens[..index]
@@ -577,7 +577,7 @@ mod tests {
     fn output_is_led_into_a_file() {
         let led = |text: &str| {
             let statement = Statement::new(text.as_bytes());
-            String::from_utf8(statement.into_file("/f", "TSV")).unwrap()
+            String::from_utf8(statement.led_into_file("/f", "TSV")).unwrap()
         };
         assert_eq!(
             led("SELECT 1 -- x"),

@@ -84,13 +84,15 @@ async fn a_slow_reader_holds_the_query_back() {
 async fn a_client_who_does_not_wait_ends_the_query() {
     for query in [
         "SELECT count(), '{}' FROM numbers(1000000000000) WHERE sipHash64(number) = 1",
+        "SELECT count(), '{}' FROM numbers(1000000000000) WHERE sipHash64(number) = 1 FORMAT JSON",
+        "SELECT number, '{}' FROM numbers(1000000000000) FORMAT JSON",
         "EXPLAIN ANALYZE SELECT count(), '{}' FROM numbers(1000000000000) WHERE sipHash64(number) = 1",
         "INSERT INTO FUNCTION null('a UInt64, b String') SELECT sipHash64(number), '{}' FROM numbers(1000000000000)",
     ] {
         let mark = unique("waits");
         let text = query.replace("{}", &mark);
-        let request = admin().request(reqwest::Method::POST).body(text).send();
-        let client = tokio::spawn(request);
+        let client = admin().with("wait_end_of_query", "1");
+        let client = tokio::spawn(async move { client.post(text).await });
         admin().eventually(&running(&mark), "1\n").await;
         client.abort();
         admin().eventually(&running(&mark), "0\n").await;

@@ -10,6 +10,7 @@ use aviary_engine::EngineArgs;
 use super::harness::{Caller, PATIENCE};
 
 const DATA: &str = "ENGINE_PROCESS_DATA";
+pub(crate) const EXITING: &str = "ENGINE_PROCESS_EXITING";
 const LISTEN: &str = "ENGINE_PROCESS_LISTEN";
 const QUERIES: &str = "ENGINE_PROCESS_QUERIES";
 
@@ -33,6 +34,32 @@ fn engine_process() {
         eprintln!("{error}");
         std::process::exit(3);
     }
+}
+
+/// Not a test of its own either: a process that exits while its engine works.
+#[test]
+fn exiting_process() {
+    let Some(data_path) = std::env::var_os(EXITING) else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut config = aviary_engine::EngineConfig::new(data_path);
+        config.listen = vec![([127, 0, 0, 1], 0).into()];
+        let engine = aviary_engine::Engine::start(config).await.unwrap();
+        let admin = Caller::new(engine.address(), "default", "");
+        for query in [
+            "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1",
+            "SELECT number FROM numbers(1000000000000)",
+        ] {
+            let admin = admin.clone();
+            tokio::spawn(async move { admin.post(query).await });
+        }
+        admin
+            .eventually("SELECT count() >= 2 FROM system.processes", "1\n")
+            .await;
+        std::process::exit(7);
+    });
 }
 
 /// A running child. Dropped, it is killed.

@@ -171,3 +171,17 @@ async fn more_queries_than_allowed_are_refused() {
     assert_eq!(refused, [202]);
     assert_eq!(admin.get("SELECT 1").await.text(), "1\n");
 }
+
+#[tokio::test]
+async fn a_process_may_exit_while_queries_run() {
+    aviary_engine::library::install().unwrap();
+    for _ in 0..3 {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["process::exiting_process", "--exact", "--nocapture"])
+            .env(super::process::EXITING, scratch("exiting"))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(7), "{status}");
+    }
+}
