@@ -109,6 +109,19 @@ impl Core {
         RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())
     }
 
+    /// The open engine, with those users as they are now that matter to a
+    /// statement of this user. Blocks.
+    pub(crate) fn enter_for(
+        &self,
+        user: &str,
+        statement: &[u8],
+    ) -> Result<OpenGuard<'_>, Exception> {
+        if self.is_stale() && self.access.concerns(user, statement) {
+            self.reopen()?;
+        }
+        self.enter_stale()
+    }
+
     /// The open engine with the users as libchdb knows them. Blocks.
     pub(crate) fn enter_stale(&self) -> Result<OpenGuard<'_>, Exception> {
         RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())

@@ -190,7 +190,7 @@ impl Job {
         mut assembler: Assembler,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
-        self.on_connection(true, |connection| {
+        self.on_connection_for(statement.text, true, |connection| {
             let mut stream = connection
                 .stream(statement.text, default_format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
@@ -218,7 +218,7 @@ impl Job {
         let (reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
         let path = format!("/dev/fd/{}", writer.as_raw_fd());
         let sql = statement.led_into_file(&path, default_format);
-        let written = self.on_connection(true, |connection| {
+        let written = self.on_connection_for(statement.text, true, |connection| {
             self.late_reader.offer(PipeToClient {
                 reader,
                 responder: responder.take(),
@@ -250,7 +250,7 @@ impl Job {
         responder: &mut Responder,
     ) -> Result<(), Failure> {
         let default_format = self.announce(statement, responder);
-        self.on_connection(reusable, |connection| {
+        self.on_connection_for(text, reusable, |connection| {
             // The tokens say that this is one statement. libchdb would run
             // several, so its own parser is asked too.
             if connection.count_statements(text) > 1 {
@@ -282,7 +282,7 @@ impl Job {
         statement.check()?;
         self.running.describe(sql);
         let mut data = Some(text.slice(head.data..)).filter(|data| !data.is_empty());
-        let statistics = self.on_connection(true, |connection| {
+        let statistics = self.on_connection_for(sql, true, |connection| {
             let mut insert = connection
                 .insert(sql, &head.format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
@@ -313,6 +313,19 @@ impl Job {
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let engine = self.core.enter()?;
+        self.running.check()?;
+        self.on_engine(&engine, reusable, work)
+    }
+
+    /// The same for a statement that may not mind whether libchdb knows the
+    /// latest users.
+    fn on_connection_for<T>(
+        &self,
+        statement: &[u8],
+        reusable: bool,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let engine = self.core.enter_for(&self.session.user, statement)?;
         self.running.check()?;
         self.on_engine(&engine, reusable, work)
     }

@@ -28,6 +28,7 @@ pub(crate) mod model;
 pub(crate) mod parse;
 mod parse_grants;
 mod parse_settings;
+mod pending;
 pub(crate) mod session;
 pub(crate) mod statement;
 pub(crate) mod users_xml;
@@ -84,6 +85,12 @@ impl Access {
 
     pub(crate) fn model(&self) -> Arc<Model> {
         Arc::clone(&self.lock().model)
+    }
+
+    /// Whether changes that libchdb is yet to take may matter to this user's statement.
+    pub(crate) fn concerns(&self, user: &str, statement: &[u8]) -> bool {
+        let state = self.lock();
+        pending::concerns(&state.confirmed, &state.model, user, statement)
     }
 
     /// The file for libchdb, and the version it holds.

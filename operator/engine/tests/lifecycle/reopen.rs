@@ -108,8 +108,16 @@ async fn many_changes_are_one_opening() {
             .ok(&format!("GRANT SELECT ON default.* TO u{number}"))
             .await;
     }
-    assert_eq!(admin.ok("SELECT count() FROM witness").await, "0\n");
+    assert_eq!(
+        admin.ok("SELECT count() FROM witness").await,
+        "1\n",
+        "new users concern nobody else"
+    );
+    let first = engine.caller("u3", "p");
+    assert_eq!(first.ok("SELECT count() FROM witness").await, "0\n");
     admin.ok("INSERT INTO witness VALUES (1)").await;
+    let second = engine.caller("u7", "p");
+    assert_eq!(second.ok("SELECT count() FROM witness").await, "1\n");
     for statement in [
         "CREATE USER IF NOT EXISTS u1 IDENTIFIED BY 'q'",
         "GRANT SELECT ON default.* TO u1",
