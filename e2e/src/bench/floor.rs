@@ -100,7 +100,7 @@ async fn send(stage: &Stage, statements: &[String]) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// In the order that they can be sent in again: database, tables, views on them, users, grants.
+/// In the order that they can be sent in again: database, users, grants, tables, and views, which run as a user.
 async fn statements_of(stage: &Stage, database: &str) -> Result<Vec<String>> {
     let ask = async |sql: String| {
         stage
@@ -109,6 +109,13 @@ async fn statements_of(stage: &Stage, database: &str) -> Result<Vec<String>> {
             .await
     };
     let mut statements = vec![ask(format!("SHOW CREATE DATABASE `{database}`")).await?];
+    for role in ["reader", "writer"] {
+        let user = format!("`{database}__{role}`");
+        let create = ask(format!("SHOW CREATE USER {user}")).await?;
+        statements.push(with_password(&create)?);
+        let grants = ask(format!("SHOW GRANTS FOR {user}")).await?;
+        statements.extend(grants.lines().map(str::to_owned));
+    }
     // A definition can span lines; none holds this byte.
     let definitions = ask(format!(
         "SELECT arrayStringConcat(groupArray(create_table_query), '\\x01') FROM \
@@ -117,13 +124,6 @@ async fn statements_of(stage: &Stage, database: &str) -> Result<Vec<String>> {
     ))
     .await?;
     statements.extend(definitions.split('\x01').map(str::to_owned));
-    for role in ["reader", "writer"] {
-        let user = format!("`{database}__{role}`");
-        let create = ask(format!("SHOW CREATE USER {user}")).await?;
-        statements.push(with_password(&create)?);
-        let grants = ask(format!("SHOW GRANTS FOR {user}")).await?;
-        statements.extend(grants.lines().map(str::to_owned));
-    }
     ensure!(
         statements.iter().all(|statement| !statement.is_empty()),
         "ClickHouse tells no definition of something in {database}"
@@ -151,8 +151,8 @@ async fn drop_made(stage: &Stage, tenants: &Tenants) -> Result<()> {
     for database in tenants.databases() {
         let database = database.replace(tenants.prefix(), &renamed);
         for statement in [
-            format!("DROP USER IF EXISTS `{database}__reader`, `{database}__writer`"),
             format!("DROP DATABASE IF EXISTS `{database}` SYNC"),
+            format!("DROP USER IF EXISTS `{database}__reader`, `{database}__writer`"),
         ] {
             stage.clickhouse.query(&statement).await?;
         }

@@ -80,12 +80,7 @@ async fn apply_until_ready(
 ) -> Result<(f64, f64)> {
     let started = Instant::now();
     let since_start = |outcome: Result<()>| outcome.map(|()| started.elapsed().as_secs_f64());
-    let ready = async {
-        tokio::time::timeout(DEADLINE, tenants.until_ready(&stage.client))
-            .await
-            .with_context(|| format!("not ready in {} s", DEADLINE.as_secs()))
-            .flatten()
-    };
+    let ready = tenants.until_ready(&stage.client, DEADLINE);
     tokio::try_join!(async { since_start(ready.await) }, async {
         since_start(apply(stage, file).await)
     })

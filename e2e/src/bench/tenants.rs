@@ -12,6 +12,8 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::pin::pin;
+use std::time::Duration;
+use tokio::time::Instant;
 
 const NAMESPACES: usize = 5;
 const WORKSPACES_PER_NAMESPACE: usize = 10;
@@ -101,7 +103,8 @@ impl Tenants {
     }
 
     /// Watches until the current generation of every object is ready.
-    pub(crate) async fn until_ready(&self, client: &Client) -> Result<()> {
+    pub(crate) async fn until_ready(&self, client: &Client, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         let selector = watcher::Config::default().labels(&format!("{LABEL}={}", self.prefix));
         let changes = KINDS.map(|kind| {
             let resource =
@@ -114,13 +117,16 @@ impl Tenants {
             .map_ok(|object| object.uid());
         let mut ready = pin!(ready);
         let mut uids = HashSet::new();
-        while let Some(uid) = ready.try_next().await.context("watch the objects")? {
-            uids.insert(uid);
-            if uids.len() == OBJECTS {
-                return Ok(());
-            }
+        while uids.len() < OBJECTS {
+            let next = tokio::time::timeout_at(deadline, ready.try_next()).await;
+            let next = next.with_context(|| {
+                let seconds = patience.as_secs();
+                format!("after {seconds} s, {} of {OBJECTS} are ready", uids.len())
+            })?;
+            let next = next.context("watch the objects")?;
+            uids.insert(next.context("the watch ended")?);
         }
-        anyhow::bail!("the watch ended")
+        Ok(())
     }
 
     fn namespaces(&self) -> impl Iterator<Item = String> {
