@@ -44,7 +44,11 @@ async fn a_row_that_does_not_fit_says_which_column_and_why() -> Result<()> {
                 "at",
                 "DateTime",
             ),
-            (r#"{"at": "2024-05-01", "city": "x", "tags": []}"#, "id", "no value"),
+            (
+                r#"{"at": "2024-05-01", "city": "x", "tags": []}"#,
+                "id",
+                "no value",
+            ),
             (
                 r#"{"id": null, "at": "2024-05-01", "city": "x", "tags": []}"#,
                 "id",

@@ -71,7 +71,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     start_logs(&cli.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
     runtime.block_on(async {
         match cli.command {
             Command::Operator(args) => aviary_controller::run(args).await.context("operator"),
@@ -90,8 +93,13 @@ fn install_libchdb() -> anyhow::Result<()> {
 }
 
 fn start_logs(args: &LogArgs) -> anyhow::Result<()> {
-    let filter: EnvFilter = args.log.parse().with_context(|| format!("log filter `{}`", args.log))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter: EnvFilter = args
+        .log
+        .parse()
+        .with_context(|| format!("log filter `{}`", args.log))?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => logs.with_ansi(false).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

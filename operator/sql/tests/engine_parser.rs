@@ -1,6 +1,8 @@
 //! Names and literals through ClickHouse's own parser: what is quoted here
 //! must come back as it went in, whatever characters it has.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 use aviary_engine::{Engine, EngineConfig};
 use aviary_sql::{Identifier, StringLiteral, Template};
 use proptest::prelude::*;

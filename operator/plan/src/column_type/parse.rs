@@ -472,42 +472,9 @@ fn integer(word: &str) -> Option<ColumnType> {
 
 /// What people coming from other databases write, and types in the wrong case.
 fn similar(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 34] = [
-        "String",
-        "Bool",
-        "Date",
-        "Date32",
-        "DateTime",
-        "DateTime64",
-        "UUID",
-        "IPv4",
-        "IPv6",
-        "JSON",
-        "BFloat16",
-        "Float32",
-        "Float64",
-        "FixedString",
-        "Decimal",
-        "Enum",
-        "Enum8",
-        "Enum16",
-        "Nullable",
-        "LowCardinality",
-        "Array",
-        "Map",
-        "Int8",
-        "Int16",
-        "Int32",
-        "Int64",
-        "Int128",
-        "Int256",
-        "UInt8",
-        "UInt16",
-        "UInt32",
-        "UInt64",
-        "UInt128",
-        "UInt256",
-    ];
+    const NAMES: &str = "String Bool Date Date32 DateTime DateTime64 UUID IPv4 IPv6 JSON BFloat16 Float32 \
+        Float64 FixedString Decimal Enum Enum8 Enum16 Nullable LowCardinality Array Map Int8 \
+        Int16 Int32 Int64 Int128 Int256 UInt8 UInt16 UInt32 UInt64 UInt128 UInt256";
     let lower = word.to_ascii_lowercase();
     match lower.as_str() {
         "text" | "varchar" | "char" | "clob" | "blob" => Some("String"),
@@ -521,7 +488,7 @@ fn similar(word: &str) -> Option<&'static str> {
         "timestamp" => Some("DateTime"),
         "numeric" | "dec" => Some("Decimal"),
         _ => NAMES
-            .into_iter()
+            .split(' ')
             .find(|name| name.eq_ignore_ascii_case(word)),
     }
 }
