@@ -147,7 +147,7 @@ async fn revoked_rights_and_dropped_users_come_back() -> Result<()> {
     run("drift-grant", |scene| async move {
         let token = scene.shop().await?;
         let database = scene.database("shop");
-        let (reader, writer) = (format!("{database}__reader"), format!("{database}__writer"));
+        let reader = format!("{database}__reader");
         let grants = |user: &str| {
             format!("SELECT arraySort(groupArray((access_type, database))) FROM system.grants WHERE user_name = '{user}'")
         };

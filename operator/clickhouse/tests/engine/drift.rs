@@ -103,8 +103,8 @@ fn rights_and_settings() {
             "REVOKE SELECT ON `DB`.* FROM `DB__reader`",
             "GRANT SELECT ON system.* TO `DB__reader`",
             "ALTER USER `DB__reader` SETTINGS max_execution_time = 10000",
-            "DROP VIEW `DB`.flights__ingest",
-            "DROP VIEW `DB`.flights__reject",
+            "DROP VIEW `DB`.flights__ingest SYNC",
+            "DROP VIEW `DB`.flights__reject SYNC",
             "DROP USER `DB__writer`",
         ],
     );
