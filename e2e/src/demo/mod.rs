@@ -255,7 +255,7 @@ fn report_next(target: &Target, gateway: &str) {
          \x20 export KUBECONFIG={}\n\
          \x20 kubectl get aviary -A\n\
          \x20 kubectl -n demo edit pipe busiest-days       # goes live when you save; a broken one leaves the last good one live\n\
-         \x20 kubectl -n demo describe ds weather\n\
+         \x20 kubectl -n demo describe datasource weather\n\
          \x20 loader=$(kubectl -n demo get secret loader -o go-template='{{{{.data.token | base64decode}}}}')\n\
          \x20 curl -H \"Authorization: Bearer $loader\" '{gateway}/v0/events?name=airlines&wait=true' -d '{{\"carrier\":\"XX\",\"name\":\"Example Air\"}}'\n\
          \x20 make down                                    # when you are done",
