@@ -15,7 +15,7 @@ const PIECE: usize = 256 * 1024;
 /// Rows of one or more requests.
 #[derive(Debug)]
 pub(crate) struct Block {
-    columns: Vec<Column>,
+    pub(super) columns: Vec<Column>,
     raw: Texts,
     errors: Texts,
     /// Whose rows: so many of the first import, so many of the next.
@@ -25,14 +25,15 @@ pub(crate) struct Block {
 
 /// A `Nullable(String)` column.
 #[derive(Debug, Default)]
-struct Column {
-    nulls: Vec<u8>,
-    texts: Texts,
+pub(super) struct Column {
+    /// 1 where there is no value.
+    pub(super) nulls: Vec<u8>,
+    pub(super) texts: Texts,
 }
 
 /// Texts, each after its length.
 #[derive(Debug, Default)]
-struct Texts(Vec<u8>);
+pub(super) struct Texts(pub(super) Vec<u8>);
 
 impl Block {
     /// An empty block for the rows of one import.
@@ -110,6 +111,33 @@ impl Block {
         self.rows += other.rows;
     }
 
+    /// Whether each row is a record that could not be split into values.
+    pub(super) fn rejected(&self) -> impl Iterator<Item = bool> {
+        self.errors.iter().map(|reason| !reason.is_empty())
+    }
+
+    /// The rows that are to be kept, and the imports that have any of them.
+    pub(super) fn filtered(&self, keep: &[bool]) -> Self {
+        let mut rest = keep;
+        let imports = self.imports.iter().filter_map(|(import_id, count)| {
+            let (own, others) = rest.split_at(*count);
+            rest = others;
+            let kept = own.iter().filter(|keep| **keep).count();
+            (kept > 0).then(|| (import_id.clone(), kept))
+        });
+        Self {
+            imports: imports.collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|column| column.filtered(keep))
+                .collect(),
+            raw: self.raw.filtered(keep),
+            errors: self.errors.filtered(keep),
+            rows: keep.iter().filter(|keep| **keep).count(),
+        }
+    }
+
     /// The block in `Native` format.
     pub(crate) fn encode(self, columns: &[PublishedColumn]) -> Vec<Bytes> {
         let mut pieces = Pieces::default();
@@ -137,7 +165,37 @@ impl Block {
     }
 }
 
+impl Column {
+    /// The values that are to be kept.
+    pub(super) fn filtered(&self, keep: &[bool]) -> Self {
+        let kept = self.nulls.iter().zip(keep).filter(|(_, keep)| **keep);
+        Self {
+            nulls: kept.map(|(null, _)| *null).collect(),
+            texts: self.texts.filtered(keep),
+        }
+    }
+}
+
 impl Texts {
+    /// The texts, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut bytes = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let length = read_number(&mut bytes)?;
+            let (text, rest) = bytes.split_at_checked(length)?;
+            bytes = rest;
+            Some(text)
+        })
+    }
+
+    fn filtered(&self, keep: &[bool]) -> Self {
+        let mut kept = Self::default();
+        for (text, _) in self.iter().zip(keep).filter(|(_, keep)| **keep) {
+            kept.push(text);
+        }
+        kept
+    }
+
     fn push(&mut self, text: &[u8]) {
         write_number(&mut self.0, text.len());
         self.0.extend_from_slice(text);
@@ -153,19 +211,33 @@ fn write_number(output: &mut Vec<u8>, mut number: usize) {
     output.push(number as u8);
 }
 
+/// Takes a length off the front; nothing at the end.
+fn read_number(bytes: &mut &[u8]) -> Option<usize> {
+    let mut number = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some(number)
+}
+
 /// Gathers small writes and passes big ones on without copying them.
 #[derive(Default)]
-struct Pieces {
+pub(super) struct Pieces {
     done: Vec<Bytes>,
     open: Vec<u8>,
 }
 
 impl Pieces {
-    fn number(&mut self, number: usize) {
+    pub(super) fn number(&mut self, number: usize) {
         write_number(&mut self.open, number);
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.number(text.len());
         self.open.extend_from_slice(text.as_bytes());
         if self.open.len() >= PIECE {
@@ -173,7 +245,7 @@ impl Pieces {
         }
     }
 
-    fn bytes(&mut self, bytes: Vec<u8>) {
+    pub(super) fn bytes(&mut self, bytes: Vec<u8>) {
         if self.open.len() + bytes.len() < PIECE {
             self.open.extend_from_slice(&bytes);
         } else {
@@ -188,7 +260,7 @@ impl Pieces {
         }
     }
 
-    fn finish(mut self) -> Vec<Bytes> {
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
         self.close();
         self.done
     }
@@ -198,7 +270,7 @@ impl Pieces {
 pub(crate) mod testing {
     //! Reads a block back.
 
-    use super::Block;
+    use super::{Block, Texts};
 
     /// A row as it was added.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,12 +298,13 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn rows(block: &Block) -> Vec<Row> {
-        let raw = texts(&block.raw.0);
-        let errors = texts(&block.errors.0);
+        let texts = |texts: &Texts| texts.iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let raw = texts(&block.raw);
+        let errors = texts(&block.errors);
         let columns: Vec<Vec<Vec<u8>>> = block
             .columns
             .iter()
-            .map(|column| texts(&column.texts.0))
+            .map(|column| texts(&column.texts))
             .collect();
         assert!(
             columns
@@ -255,25 +328,6 @@ pub(crate) mod testing {
                 }
             })
             .collect()
-    }
-
-    fn texts(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut texts = Vec::new();
-        while !bytes.is_empty() {
-            let mut length = 0;
-            for shift in (0..).step_by(7) {
-                let (&byte, rest) = bytes.split_first().unwrap();
-                bytes = rest;
-                length |= usize::from(byte & 0x7f) << shift;
-                if byte < 0x80 {
-                    break;
-                }
-            }
-            let (text, rest) = bytes.split_at(length);
-            texts.push(text.to_vec());
-            bytes = rest;
-        }
-        texts
     }
 }
 

@@ -1,13 +1,15 @@
 //! Ingestion: from a request's body to rows in ClickHouse.
 //!
 //! ```text
-//! body -> decompress -> split into records -> block -> queue -> INSERT into <ds>__landing
-//!         (body)        (csv, ndjson)         (block)  (queue)  (store)
+//! body -> decompress -> split into records -> block -> queue -> certain rows: INSERT into <ds>
+//!         (body)        (csv, ndjson)         (block)  (queue)  others: INSERT into <ds>__landing
+//!                                                               (typed, store)
 //! ```
 //!
 //! The landing table's views put every row either into the table or into the
-//! quarantine, so nothing here judges a value. A row is acknowledged when
-//! ClickHouse has said that it is stored, never before.
+//! quarantine. They alone judge values: `typed` only takes rows past them of which
+//! it knows what they would say. A row is acknowledged when ClickHouse has said
+//! that it is stored, never before.
 
 mod block;
 mod body;
@@ -20,6 +22,7 @@ mod parquet;
 mod queue;
 mod request;
 mod store;
+mod typed;
 mod upload;
 
 pub(crate) use request::{handle_append, handle_events};

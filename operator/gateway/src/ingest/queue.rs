@@ -17,11 +17,15 @@ const MOST_FLUSHES: usize = 2;
 /// Imports in one INSERT, which is also how many are asked about in one query.
 const MOST_IMPORTS: usize = 1000;
 
-/// What became of a block.
+/// What a block that is stored adds to what is known of its import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    /// Rows of its import that are in quarantine so far, if that could be told.
-    pub(super) quarantined: Option<u64>,
+pub(super) enum Stored {
+    /// None of its rows is in quarantine.
+    Whole,
+    /// So many rows of the import, from this block and those before it, are in quarantine.
+    Quarantined(u64),
+    /// Some may be, and how many could not be told.
+    Uncounted,
 }
 
 type Outcome = Result<Stored, StoreError>;
@@ -45,6 +49,16 @@ struct Waiting {
     /// The memory of the block, given back when it is stored.
     memory: Option<OwnedSemaphorePermit>,
     done: oneshot::Sender<Outcome>,
+}
+
+/// What was found out of the imports that went through the landing.
+#[derive(Default)]
+struct Found(HashMap<String, Stored>);
+
+impl Found {
+    fn of(&self, import_id: &str) -> Stored {
+        self.0.get(import_id).copied().unwrap_or(Stored::Whole)
+    }
 }
 
 impl Queue {
@@ -109,33 +123,34 @@ impl Queue {
                 let own = outcome
                     .as_ref()
                     .map_err(StoreError::clone)
-                    .map(|counts| Stored {
-                        quarantined: counts
-                            .as_ref()
-                            .map(|counts| counts.get(&import_id).copied().unwrap_or(0)),
-                    });
+                    .map(|found| found.of(&import_id));
                 // A client that left does not want to know.
                 let _ = done.send(own);
             }
         }
     }
 
-    async fn store(&self, block: Block) -> Result<Option<HashMap<String, u64>>, StoreError> {
-        let imports: Vec<String> = block.imports().map(str::to_owned).collect();
-        let replica = self.store.insert(block).await.inspect_err(|error| {
-            tracing::warn!(table = self.store.landing(), ?error, "rows are not stored");
+    async fn store(&self, block: Block) -> Result<Found, StoreError> {
+        let landed = self.store.insert(block).await.inspect_err(|error| {
+            tracing::warn!(table = self.store.table(), ?error, "rows are not stored");
         })?;
-        let counts = self
-            .store
-            .quarantined(&replica, imports.iter().map(String::as_str))
-            .await;
+        let Some(landed) = landed else {
+            return Ok(Found::default());
+        };
+        let counts = self.store.quarantined(&landed).await;
         if counts.is_none() {
             tracing::warn!(
-                table = self.store.landing(),
+                table = self.store.table(),
                 "rows are stored, and their quarantine cannot be counted"
             );
         }
-        Ok(counts)
+        let imports = landed.imports.into_iter().map(|import_id| {
+            let stored = counts.as_ref().map_or(Stored::Uncounted, |counts| {
+                Stored::Quarantined(counts.get(&import_id).copied().unwrap_or(0))
+            });
+            (import_id, stored)
+        });
+        Ok(Found(imports.collect()))
     }
 
     /// The blocks of the next INSERT; nothing, and one flush less, when none wait.

@@ -1,7 +1,9 @@
-//! Writes blocks into a landing table, and asks the quarantine what became of them.
+//! Writes blocks: what is certain into the table, the rest into its landing, and
+//! asks the quarantine what became of that.
 
 use super::IntakeParts;
 use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, RAW_COLUMN};
+use super::typed::{Sorted, TypedTable};
 use crate::error::{ApiError, ErrorCode};
 use crate::upstream::{Authorization, Exception, Replica, Replicas, Request, UpstreamError};
 use aviary_crds::published::PublishedColumn;
@@ -23,10 +25,25 @@ pub(super) struct Store {
     replicas: Arc<Replicas>,
     writer: Authorization,
     reader: Authorization,
-    landing: String,
+    table: String,
     quarantine: String,
-    insert_block: String,
+    insert_landing: String,
+    /// The way past the landing, where there is one.
+    fast: Option<FastPath>,
     insert_timeout: Duration,
+}
+
+struct FastPath {
+    types: TypedTable,
+    insert: String,
+}
+
+/// What of a block went to the landing.
+pub(super) struct Landed {
+    /// Who took it.
+    pub(super) replica: Arc<Replica>,
+    /// Whose rows.
+    pub(super) imports: Vec<String>,
 }
 
 /// Why rows are not known to be stored.
@@ -34,7 +51,7 @@ pub(super) struct Store {
 pub(super) enum StoreError {
     /// ClickHouse is away; nothing was sent.
     Away,
-    /// It took the rows and did not say that they are stored: they may be.
+    /// It took rows and did not say that all are stored: they may be.
     Unsure,
     /// It said no.
     Refused(Exception),
@@ -48,21 +65,28 @@ impl Store {
                 &format!("{}{suffix}", parts.published.name),
             )
         };
-        let landing = table("__landing");
-        let names = parts
-            .published
-            .columns
-            .iter()
-            .map(|column| column.name.as_str());
-        let names = list(names.chain([RAW_COLUMN, ERROR_COLUMN, IMPORT_COLUMN]));
+        let columns = &parts.published.columns;
+        let names = columns.iter().map(|column| column.name.as_str());
+        let landing_names = list(
+            names
+                .clone()
+                .chain([RAW_COLUMN, ERROR_COLUMN, IMPORT_COLUMN]),
+        );
+        let insert = |table: &str, names: &str| {
+            insert_query(&format!("INSERT INTO {table} ({names}) FORMAT Native"))
+        };
         Self {
-            insert_block: insert_query(&format!("INSERT INTO {landing} ({names}) FORMAT Native")),
-            columns: parts.published.columns.clone(),
+            insert_landing: insert(&table("__landing"), &landing_names),
+            fast: TypedTable::of(columns).map(|types| FastPath {
+                types,
+                insert: insert(&table(""), &list(names)),
+            }),
+            columns: columns.clone(),
             replicas: Arc::clone(&parts.replicas),
             writer: parts.writer.clone(),
             reader: parts.reader.clone(),
             quarantine: table("_quarantine"),
-            landing,
+            table: table(""),
             insert_timeout,
         }
     }
@@ -71,17 +95,51 @@ impl Store {
         &self.columns
     }
 
-    pub(super) fn landing(&self) -> &str {
-        &self.landing
+    pub(super) fn table(&self) -> &str {
+        &self.table
     }
 
-    /// Writes a block and waits until ClickHouse says that it is stored. The
-    /// replica that has it is the one to ask about it.
-    pub(super) async fn insert(&self, block: Block) -> Result<Arc<Replica>, StoreError> {
+    /// Writes a block and waits until ClickHouse says that it is stored. Says what
+    /// went to the landing, whose views may have put some of it into quarantine.
+    pub(super) async fn insert(&self, block: Block) -> Result<Option<Landed>, StoreError> {
+        let Some(fast) = &self.fast else {
+            return self.land(block).await.map(Some);
+        };
+        let Sorted { typed, rest } = fast.types.sort(block);
+        let Some(typed) = typed else {
+            return match rest {
+                Some(rest) => self.land(rest).await.map(Some),
+                None => Ok(None),
+            };
+        };
+        self.send(&fast.insert, &typed).await?;
+        let Some(rest) = rest else {
+            return Ok(None);
+        };
+        // Some rows of the block are stored now, whatever becomes of the others.
+        self.land(rest).await.map(Some).map_err(|error| {
+            tracing::warn!(
+                table = self.table,
+                ?error,
+                "a part of a block is not stored"
+            );
+            StoreError::Unsure
+        })
+    }
+
+    /// Writes a block into the landing. The replica that has it is the one to ask about it.
+    async fn land(&self, block: Block) -> Result<Landed, StoreError> {
+        let imports = block.imports().map(str::to_owned).collect();
+        let body = block.encode(&self.columns);
+        let replica = self.send(&self.insert_landing, &body).await?;
+        Ok(Landed { replica, imports })
+    }
+
+    async fn send(&self, query: &str, body: &[Bytes]) -> Result<Arc<Replica>, StoreError> {
         let request = Request {
-            query: &self.insert_block,
+            query,
             authorization: &self.writer,
-            body: &block.encode(&self.columns),
+            body,
             patience: self.insert_timeout,
             repeatable: false,
         };
@@ -99,16 +157,12 @@ impl Store {
     }
 
     /// How many rows of each import are in quarantine; nothing when it cannot be told.
-    pub(super) async fn quarantined<'a>(
-        &self,
-        replica: &Arc<Replica>,
-        imports: impl Iterator<Item = &'a str>,
-    ) -> Option<HashMap<String, u64>> {
+    pub(super) async fn quarantined(&self, landed: &Landed) -> Option<HashMap<String, u64>> {
         let mut sql = format!(
             "SELECT {IMPORT_COLUMN}, count() FROM {} WHERE {IMPORT_COLUMN} IN (",
             self.quarantine
         );
-        for (index, import_id) in imports.enumerate() {
+        for (index, import_id) in landed.imports.iter().enumerate() {
             let separator = if index == 0 { "" } else { "," };
             let _ = write!(sql, "{separator}{}", StringLiteral(import_id));
         }
@@ -120,7 +174,8 @@ impl Store {
             patience: COUNT_PATIENCE,
             repeatable: true,
         };
-        let answer = replica
+        let answer = landed
+            .replica
             .send(&request)
             .await
             .ok()
@@ -145,6 +200,8 @@ fn insert_query(sql: &str) -> String {
         .append_pair("wait_end_of_query", "1")
         // Equal rows sent twice are two rows: only the sender knows what a repetition is.
         .append_pair("insert_deduplicate", "0")
+        // A text means the same number on every way into the table.
+        .append_pair("precise_float_parsing", "1")
         // A file may span more partitions than a default allows at once.
         .append_pair("throw_on_max_partitions_per_insert_block", "0")
         .finish()
@@ -187,7 +244,7 @@ impl StoreError {
             Self::Away => ApiError::new(ErrorCode::ClickHouseUnavailable, "ClickHouse cannot be reached: send the rows again later").retry_after(soon),
             Self::Unsure => ApiError::new(
                 ErrorCode::IngestionFailed,
-                "the connection to ClickHouse broke before it confirmed the rows: they may be stored, and sending them again may store them twice",
+                "ClickHouse did not confirm the rows: they may be stored, and sending them again may store them twice",
             )
             .retry_after(soon),
             Self::Refused(exception) => {

@@ -166,8 +166,12 @@ impl<'a> Upload<'a> {
         let outcome = outcome.await.unwrap_or(Err(StoreError::Unsure));
         let stored = outcome.map_err(|error| error.explain())?;
         self.acknowledged += rows;
-        // The count is of the whole import so far, so the last one is the one that counts.
-        self.quarantined = stored.quarantined;
+        // A count is of the whole import so far, so the last one is the one that counts.
+        match stored {
+            Stored::Whole => {}
+            Stored::Quarantined(count) => self.quarantined = Some(count),
+            Stored::Uncounted => self.quarantined = None,
+        }
         Ok(())
     }
 }

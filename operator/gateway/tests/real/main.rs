@@ -8,6 +8,7 @@
 
 mod documentation;
 mod endpoints;
+mod fast_path;
 mod harness;
 mod ingestion;
 mod isolation;

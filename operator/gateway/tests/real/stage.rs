@@ -58,6 +58,66 @@ spec:
   columns:
     - {name: day, type: Date}
 ---
+kind: DataSource
+metadata: {name: direct}
+spec:
+  workspace: shop
+  columns:
+    - {name: id, type: UInt32}
+    - {name: word, type: Nullable(String)}
+---
+kind: DataSource
+metadata: {name: fast}
+spec:
+  workspace: shop
+  csv: {header: Present}
+  columns:
+    - {name: id, type: UInt32}
+    - {name: int8, type: Int8}
+    - {name: int16, type: Int16}
+    - {name: int32, type: Int32}
+    - {name: int64, type: Int64}
+    - {name: uint8, type: UInt8}
+    - {name: uint16, type: UInt16}
+    - {name: uint32, type: UInt32}
+    - {name: uint64, type: UInt64}
+    - {name: float32, type: Float32}
+    - {name: float64, type: Float64}
+    - {name: bool, type: Bool}
+    - {name: date, type: Date}
+    - {name: datetime, type: DateTime}
+    - {name: datetime64, type: \"DateTime64(3, 'UTC')\"}
+    - {name: text, type: String}
+    - {name: category, type: LowCardinality(String)}
+    - {name: optional, type: Nullable(Int32)}
+---
+kind: DataSource
+metadata: {name: landed}
+spec:
+  workspace: shop
+  csv: {header: Present}
+  columns:
+    - {name: id, type: UInt32}
+    - {name: int8, type: Int8}
+    - {name: int16, type: Int16}
+    - {name: int32, type: Int32}
+    - {name: int64, type: Int64}
+    - {name: uint8, type: UInt8}
+    - {name: uint16, type: UInt16}
+    - {name: uint32, type: UInt32}
+    - {name: uint64, type: UInt64}
+    - {name: float32, type: Float32}
+    - {name: float64, type: Float64}
+    - {name: bool, type: Bool}
+    - {name: date, type: Date}
+    - {name: datetime, type: DateTime}
+    - {name: datetime64, type: \"DateTime64(3, 'UTC')\"}
+    - {name: text, type: String}
+    - {name: category, type: LowCardinality(String)}
+    - {name: optional, type: Nullable(Int32)}
+    # Of a type that has no way past the landing.
+    - {name: none, type: 'Nullable(Decimal(9, 2))'}
+---
 kind: Pipe
 metadata: {name: echo}
 spec:
