@@ -30,6 +30,7 @@ mod server;
 mod service;
 mod upstream;
 mod watch;
+mod workers;
 
 pub use args::GatewayArgs;
 pub use error::ErrorCode;
@@ -60,6 +61,9 @@ pub enum GatewayError {
     /// The system's TLS settings are unusable.
     #[error("prepare TLS: {0}")]
     Tls(String),
+    /// The threads that serve clients cannot be started.
+    #[error("start the threads that serve clients: {0}")]
+    Workers(#[source] std::io::Error),
     /// Signals cannot be listened for.
     #[error("listen for signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -100,7 +104,11 @@ pub async fn run(args: GatewayArgs) -> Result<(), GatewayError> {
         }
         stop.cancel();
     };
-    futures::join!(stopping, gateway.serve(listener, stop.clone()));
+    let stopping = async {
+        stopping.await;
+        Ok(())
+    };
+    futures::try_join!(stopping, gateway.serve(listener, stop.clone()))?;
     background.abort();
     tracing::info!("ended");
     Ok(())

@@ -9,6 +9,7 @@ use crate::ingest::{self, Memory};
 use crate::metrics::Metrics;
 use crate::service::{Service, plain};
 use crate::upstream::ReplicaSettings;
+use crate::workers::Workers;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -84,21 +85,27 @@ impl Gateway {
 
     /// Serves clients until `stop`; then ends connections as their requests end,
     /// and returns when all have, or when the time for that is over.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), GatewayError> {
         let connections = TaskTracker::new();
+        let workers = {
+            let (gateway, stop, connections) = (self.clone(), stop.clone(), connections.clone());
+            let serve = move |socket| {
+                connections.track_future(gateway.clone().connection(socket, stop.clone()))
+            };
+            Workers::start(serve).map_err(GatewayError::Workers)?
+        };
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(self.clone().connection(socket, stop.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            if let Err(error) = accepted.and_then(|(socket, _)| workers.take(socket)) {
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
         drop(listener);
@@ -112,6 +119,7 @@ impl Gateway {
                 "requests in flight are broken off"
             );
         }
+        Ok(())
     }
 
     async fn connection(self, socket: TcpStream, stop: CancellationToken) {

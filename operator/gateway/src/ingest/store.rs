@@ -18,6 +18,8 @@ use url::form_urlencoded;
 /// A count is a look at one granule of a primary key.
 const COUNT_PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_ERROR: usize = 64 * 1024;
+/// Sorting this much takes longer than handing it to another thread.
+const LARGE_BLOCK: usize = 256 * 1024;
 
 /// The landing table of a data source, and its quarantine.
 pub(super) struct Store {
@@ -34,7 +36,7 @@ pub(super) struct Store {
 }
 
 struct FastPath {
-    types: TypedTable,
+    types: Arc<TypedTable>,
     insert: String,
 }
 
@@ -78,7 +80,7 @@ impl Store {
         Self {
             insert_landing: insert(&table("__landing"), &landing_names),
             fast: TypedTable::of(columns).map(|types| FastPath {
-                types,
+                types: Arc::new(types),
                 insert: insert(&table(""), &list(names)),
             }),
             columns: columns.clone(),
@@ -105,7 +107,7 @@ impl Store {
         let Some(fast) = &self.fast else {
             return self.land(block).await.map(Some);
         };
-        let Sorted { typed, rest } = fast.types.sort(block);
+        let Sorted { typed, rest } = fast.sort(block).await?;
         let Some(typed) = typed else {
             return match rest {
                 Some(rest) => self.land(rest).await.map(Some),
@@ -188,6 +190,21 @@ impl Store {
                     .and_then(|(id, count)| Some((id.to_owned(), count.parse().ok()?)))
             })
             .collect()
+    }
+}
+
+impl FastPath {
+    /// Large blocks are sorted elsewhere, for this thread has other clients, too.
+    async fn sort(&self, block: Block) -> Result<Sorted, StoreError> {
+        if block.size() < LARGE_BLOCK {
+            return Ok(self.types.sort(block));
+        }
+        let types = Arc::clone(&self.types);
+        let sorting = tokio::task::spawn_blocking(move || types.sort(block));
+        sorting.await.map_err(|error| {
+            tracing::error!(%error, "sort a block");
+            StoreError::Unsure
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use super::connection::{Answer, Connection, Request};
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use crate::metrics::Metrics;
+use crate::workers;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Idle connections beyond this are closed.
+/// Idle connections of a worker beyond this are closed.
 const MOST_IDLE: usize = 256;
 
 /// How connections are made.
@@ -31,7 +32,9 @@ pub(crate) struct Replica {
     address: Address,
     settings: ReplicaSettings,
     metrics: Arc<Metrics>,
-    idle: Mutex<Vec<Connection>>,
+    /// For each worker the connections that it made: another could use them, but
+    /// would have to be woken by the one that made them.
+    idle: Box<[Mutex<Vec<Connection>>]>,
     away: AtomicBool,
 }
 
@@ -46,7 +49,7 @@ impl Replica {
             address,
             settings,
             metrics,
-            idle: Mutex::new(Vec::new()),
+            idle: (0..workers::count()).map(|_| Mutex::default()).collect(),
             away: AtomicBool::new(false),
         })
     }
@@ -107,7 +110,8 @@ impl Replica {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        let own = &self.idle[workers::current() % self.idle.len()];
+        own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self) -> Result<Connection, UpstreamError> {
@@ -150,7 +154,9 @@ impl Replica {
         }
         tracing::warn!(replica = %self.address.authority, "replica is away");
         self.metrics.replica_up(&self.address.authority, false);
-        self.idle().clear();
+        for idle in &self.idle {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         tokio::spawn(watch_for_return(
             Arc::downgrade(self),
             self.settings.probe_interval,

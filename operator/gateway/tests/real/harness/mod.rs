@@ -48,7 +48,7 @@ pub(crate) async fn start_gateway(change: impl FnOnce(&mut GatewayArgs)) -> Serv
     let stop = CancellationToken::new();
     let serving = gateway.clone();
     let stopped = stop.clone();
-    tokio::spawn(async move { serving.serve(listener, stopped).await });
+    tokio::spawn(async move { serving.serve(listener, stopped).await.unwrap() });
     Served {
         gateway,
         address,
