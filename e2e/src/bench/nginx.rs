@@ -1,8 +1,10 @@
 //! nginx in front of the engine, as somebody would set it up who wants nothing but to pass requests on.
+//!
+//! It runs in the network of the gateway's pod: what the kernel does to bring packets from pod to pod is
+//! counted as the time of the process that sends them, and has to be the same for both.
 
 use super::processes::Process;
-use super::stage::Stage;
-use crate::cluster::NODE_ADDRESS;
+use super::stage::{GatewayPod, Stage};
 use crate::support::eventually;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,18 +18,20 @@ const PORT: u16 = 18123;
 /// A running nginx of our own.
 pub(crate) struct Nginx {
     child: Child,
+    base: String,
     _folder: TempDir,
 }
 
 impl Nginx {
-    /// Starts it in the network of the pods, so that its way to the engine is as long as the gateway's.
-    pub(crate) async fn start(stage: &Stage) -> Result<Self> {
+    /// Starts it beside the gateway.
+    pub(crate) async fn start(stage: &Stage, gateway: &GatewayPod) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for nginx")?;
         let file = folder.path().join("nginx.conf");
-        std::fs::write(&file, configuration(folder.path(), &stage.engine))
+        let listen = format!("{}:{PORT}", gateway.address);
+        std::fs::write(&file, configuration(folder.path(), &listen, &stage.engine))
             .context("write nginx's configuration")?;
         let mut network = std::ffi::OsString::from("--net=");
-        network.push(&stage.network);
+        network.push(gateway.process.network());
         // nsenter replaces itself by nginx, so the child's id is nginx's.
         let child = Command::new("nsenter")
             .arg(network)
@@ -41,6 +45,7 @@ impl Nginx {
             .context("start nginx")?;
         let nginx = Self {
             child,
+            base: format!("http://{listen}"),
             _folder: folder,
         };
         nginx.wait_until_it_answers().await?;
@@ -48,8 +53,8 @@ impl Nginx {
     }
 
     /// Where it answers.
-    pub(crate) fn base() -> String {
-        format!("http://{NODE_ADDRESS}:{PORT}")
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// Seconds of CPU that its processes have used so far.
@@ -80,7 +85,7 @@ impl Nginx {
     }
 
     async fn wait_until_it_answers(&self) -> Result<()> {
-        let url = format!("{}/ping", Self::base());
+        let url = format!("{}/ping", self.base);
         eventually("nginx", async || {
             Ok(match reqwest::get(&url).await {
                 Ok(answer) if answer.status().is_success() => Ok(()),
@@ -93,7 +98,7 @@ impl Nginx {
 }
 
 /// Keep-alive on both sides, no log, otherwise nginx's defaults.
-fn configuration(folder: &Path, engine: &str) -> String {
+fn configuration(folder: &Path, listen: &str, engine: &str) -> String {
     let folder = folder.display();
     format!(
         "daemon off;
@@ -115,7 +120,7 @@ http {{
     keepalive_requests 10000000;
   }}
   server {{
-    listen {NODE_ADDRESS}:{PORT};
+    listen {listen};
     location / {{
       proxy_pass http://engine;
       proxy_http_version 1.1;

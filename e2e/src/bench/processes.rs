@@ -51,6 +51,11 @@ impl Process {
         fs::write(&path, "5").with_context(|| format!("write {}", path.display()))
     }
 
+    /// The network it is in.
+    pub(crate) fn network(self) -> PathBuf {
+        self.path("ns/net")
+    }
+
     fn status(self, field: &str) -> Result<f64> {
         let status = self.read("status")?;
         mebibytes(&status, field).with_context(|| format!("/proc/{}/status: {field}", self.pid))

@@ -26,10 +26,21 @@ pub(crate) struct Stage {
     pub(crate) clickhouse: ClickHouse,
     /// The engine's address, such as `10.244.0.9:8123`.
     pub(crate) engine: String,
-    /// The network that pods are reached from: the box's own.
-    pub(crate) network: PathBuf,
     kubectl: PathBuf,
     kubeconfig: PathBuf,
+}
+
+/// The gateway's one pod.
+pub(crate) struct GatewayPod {
+    pub(crate) address: String,
+    pub(crate) process: Process,
+}
+
+impl GatewayPod {
+    /// Where it answers, without its Service.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}:8080", self.address)
+    }
 }
 
 impl Stage {
@@ -46,7 +57,6 @@ impl Stage {
             gateway: Gateway::shared(&client).await?,
             clickhouse: ClickHouse::shared(&client).await?,
             engine: format!("{}:8123", address(&engine)?),
-            network: cluster.layout().network_namespace(),
             kubectl: cluster.tool("kubectl", progress).await?,
             kubeconfig: target.kubeconfig(),
             client,
@@ -62,15 +72,29 @@ impl Stage {
 
     /// The process of a component.
     pub(crate) async fn process(&self, component: Component) -> Result<Process> {
-        let pods = pods::pods(&self.client, component).await?;
+        let pod = self.pod(component).await?;
+        let uid = pod.uid().unwrap_or_default();
+        pods::process_of(&uid, component.name()).map(Process::from)
+    }
+
+    /// The pod and the process of the gateway.
+    pub(crate) async fn gateway_pod(&self) -> Result<GatewayPod> {
+        let pod = self.pod(Component::Gateway).await?;
+        Ok(GatewayPod {
+            address: address(&pod)?.to_owned(),
+            process: self.process(Component::Gateway).await?,
+        })
+    }
+
+    async fn pod(&self, component: Component) -> Result<Pod> {
+        let mut pods = pods::pods(&self.client, component).await?;
         ensure!(
             pods.len() == 1,
             "{} pods of the {}: the measurements need exactly one",
             pods.len(),
             component.name()
         );
-        let uid = pods[0].uid().unwrap_or_default();
-        pods::process_of(&uid, component.name()).map(Process::from)
+        Ok(pods.remove(0))
     }
 
     /// A value in a Secret.

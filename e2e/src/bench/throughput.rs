@@ -3,12 +3,11 @@
 use super::nginx::Nginx;
 use super::processes::Process;
 use super::report::{Figure, Report};
-use super::stage::Stage;
+use super::stage::{GatewayPod, Stage};
 use super::statistics::median;
 use super::wrk::{CONNECTIONS, Load, Round};
 use crate::cluster::Progress;
 use crate::product;
-use crate::support::pods::Component;
 use crate::support::{self, Scene};
 use anyhow::{Context as _, Result, ensure};
 use aviary_crds::names::{PUBLISHED_SECRET_KEY, published_secret};
@@ -64,8 +63,9 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
     let mut report = None;
     let slot = &mut report;
     support::run("bench-throughput", async move |scene: Scene| {
-        let nginx = Nginx::start(stage).await?;
-        let measured = compare(stage, progress, &scene, &nginx).await;
+        let gateway = stage.gateway_pod().await?;
+        let nginx = Nginx::start(stage, &gateway).await?;
+        let measured = compare(stage, progress, &scene, &nginx, &gateway).await;
         nginx.stop().await?;
         *slot = Some(measured?);
         Ok(())
@@ -79,12 +79,14 @@ async fn compare(
     progress: &Progress,
     scene: &Scene,
     nginx: &Nginx,
+    gateway: &GatewayPod,
 ) -> Result<Report> {
     scene.apply(WORKSPACE).await?;
     let token = scene.token("bench", "bench").await?;
     scene.ready("Pipe", "one").await?;
-    let mut ways = ways(stage, scene, &token).await?;
-    let gateway = stage.process(Component::Gateway).await?;
+    let bases = [nginx.base(), &gateway.base()];
+    let mut ways = ways(stage, scene, bases, &token).await?;
+    let gateway = gateway.process;
 
     for way in &ways {
         way.load.round(WARM_UP).await?;
@@ -132,7 +134,12 @@ async fn take_turns(
 
 /// The engine, nginx and the gateway, each seen to give the same answer. Directly the question is asked as the
 /// workspace's reader, as the gateway does.
-async fn ways(stage: &Stage, scene: &Scene, token: &str) -> Result<[Way; 3]> {
+async fn ways(
+    stage: &Stage,
+    scene: &Scene,
+    [nginx, gateway]: [&str; 2],
+    token: &str,
+) -> Result<[Way; 3]> {
     let workspace = scene.ready("Workspace", "bench").await?;
     let secret = published_secret(&workspace.uid().unwrap_or_default());
     let access = stage
@@ -152,10 +159,10 @@ async fn ways(stage: &Stage, scene: &Scene, token: &str) -> Result<[Way; 3]> {
             .with_context(|| format!("{base} is no address"))
             .map(String::from)
     };
-    let published = format!("{}/v0/pipes/one.json?n=7", stage.gateway.base());
+    let published = format!("{gateway}/v0/pipes/one.json?n=7");
     Ok([
         Way::new(question(format!("http://{}/", stage.engine))?, &reader).await?,
-        Way::new(question(format!("{}/", Nginx::base()))?, &reader).await?,
+        Way::new(question(format!("{nginx}/"))?, &reader).await?,
         Way::new(published, &[("Authorization", &bearer)]).await?,
     ])
 }
