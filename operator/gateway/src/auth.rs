@@ -32,14 +32,14 @@ impl TokenHash {
 }
 
 /// The hash of the token a request carries: in the `Authorization` header, else
-/// as `?token=`.
+/// as `?token=`. What other schemes put into the header is for somebody before us.
 pub(crate) fn presented(headers: &HeaderMap, query: &str) -> Option<TokenHash> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-        return scheme
-            .eq_ignore_ascii_case(b"bearer ")
-            .then(|| TokenHash::of(token.trim_ascii()))
-            .filter(|_| !token.trim_ascii().is_empty());
+    let value = headers.get(header::AUTHORIZATION);
+    if let Some((scheme, token)) = value.and_then(|value| value.as_bytes().split_at_checked(7))
+        && scheme.eq_ignore_ascii_case(b"bearer ")
+    {
+        let token = token.trim_ascii();
+        return (!token.is_empty()).then(|| TokenHash::of(token));
     }
     let mut values = query
         .split('&')
@@ -101,6 +101,7 @@ mod tests {
         assert!(presented(&none, "token=").is_none());
         assert!(presented(&headers("Bearer "), "").is_none());
         assert!(presented(&headers("Basic abc"), "").is_none());
+        assert!(presented(&headers("Basic abc"), "token=abc").is_some());
     }
 
     #[test]

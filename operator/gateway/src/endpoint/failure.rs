@@ -77,9 +77,11 @@ fn kind(exception: &Exception) -> ErrorCode {
         201 | 202 => ErrorCode::TooManyQueries,
         // UNKNOWN_QUERY_PARAMETER, BAD_QUERY_PARAMETER
         456 | 457 => ErrorCode::ParameterInvalid,
-        // UNKNOWN_DATABASE, UNKNOWN_USER, SOCKET_TIMEOUT, NETWORK_ERROR, NO_ZOOKEEPER, TABLE_IS_READ_ONLY,
-        // ALL_CONNECTION_TRIES_FAILED, AUTHENTICATION_FAILED, ABORTED, KEEPER_EXCEPTION
-        81 | 192 | 209 | 210 | 225 | 236 | 242 | 279 | 516 | 999 => {
+        // UNKNOWN_DATABASE, UNKNOWN_USER, SOCKET_TIMEOUT, NETWORK_ERROR, QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+        // (the first attempt of one that was sent again), NO_ZOOKEEPER, ABORTED, TABLE_IS_READ_ONLY,
+        // ALL_CONNECTION_TRIES_FAILED, QUERY_WAS_CANCELLED (by a server that stops), AUTHENTICATION_FAILED,
+        // KEEPER_EXCEPTION
+        81 | 192 | 209 | 210 | 216 | 225 | 236 | 242 | 279 | 394 | 516 | 999 => {
             ErrorCode::ClickHouseUnavailable
         }
         _ => ErrorCode::QueryFailed,

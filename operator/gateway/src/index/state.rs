@@ -41,6 +41,9 @@ pub(super) struct State {
     workspaces: BTreeMap<WorkspaceKey, PublishedWorkspace>,
     /// By name of the Secret.
     access: BTreeMap<ObjectKey, Arc<Access>>,
+    /// Those whose Secret somebody deleted while the workspace is served. The operator
+    /// makes it anew; until then a client is told to try again, not that its token is unknown.
+    awaited: BTreeSet<ObjectKey>,
     data_sources: BTreeMap<ObjectKey, DataSourceEntry>,
     pipes: BTreeMap<ObjectKey, PipeEntry>,
     stale: BTreeSet<WorkspaceKey>,
@@ -79,6 +82,7 @@ impl State {
             metrics,
             workspaces: BTreeMap::new(),
             access: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             data_sources: BTreeMap::new(),
             pipes: BTreeMap::new(),
             stale: BTreeSet::new(),
@@ -164,8 +168,9 @@ impl State {
     }
 
     fn apply_access(&mut self, key: ObjectKey, access: &WorkspaceAccess) {
-        self.delete(&key);
         let workspace = WorkspaceKey::new(&access.namespace, &access.workspace);
+        self.remove_access(&key);
+        self.remove_awaited(&workspace);
         let tokens = access.tokens.iter().filter_map(|token| {
             let principal = Principal {
                 workspace: workspace.clone(),
@@ -188,16 +193,39 @@ impl State {
         let workspace = match key.kind {
             Kind::Workspace => {
                 let key = WorkspaceKey::of(key);
+                self.remove_awaited(&key);
                 self.workspaces.remove(&key).map(|_| key)
             }
             Kind::DataSource => self.data_sources.remove(key).map(|old| old.workspace),
             Kind::Pipe => self.pipes.remove(key).map(|old| old.workspace),
             Kind::Access => {
-                self.tokens_are_stale = true;
-                self.access.remove(key).map(|old| old.workspace.clone())
+                let access = self.access.get(key);
+                if access.is_some_and(|access| self.workspaces.contains_key(&access.workspace)) {
+                    self.awaited.insert(key.clone());
+                    return;
+                }
+                self.remove_access(key)
             }
         };
         self.stale.extend(workspace);
+    }
+
+    fn remove_access(&mut self, key: &ObjectKey) -> Option<WorkspaceKey> {
+        self.tokens_are_stale = true;
+        self.awaited.remove(key);
+        self.access.remove(key).map(|old| old.workspace.clone())
+    }
+
+    /// Forgets what is kept of a workspace whose Secret is gone.
+    fn remove_awaited(&mut self, workspace: &WorkspaceKey) {
+        let of_workspace = |key: &&ObjectKey| {
+            let access = self.access.get(*key);
+            access.is_none_or(|access| access.workspace == *workspace)
+        };
+        let gone: Vec<ObjectKey> = self.awaited.iter().filter(of_workspace).cloned().collect();
+        for key in gone {
+            self.remove_access(&key);
+        }
     }
 
     pub(super) fn replace(&mut self, kind: Kind, objects: Vec<Object>, unreadable: &[ObjectKey]) {
@@ -324,7 +352,6 @@ impl State {
             published: entry.published.clone(),
             replicas: Arc::clone(replicas),
             writer: access.writer.clone(),
-            reader: access.reader.clone(),
         };
         let same = previous
             .and_then(|old| old.intakes.get(&entry.published.name))

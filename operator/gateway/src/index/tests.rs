@@ -117,8 +117,32 @@ fn a_token_opens_its_workspace_until_its_secret_says_otherwise() {
     assert!(opens("secret") && !opens("other") && !opens(""));
     index.apply(access("rotated"));
     assert!(opens("rotated") && !opens("secret"));
+    // A deleted Secret comes back; the workspace it was for may not.
     index.delete(&key(Kind::Access, "shop-access"));
+    assert!(opens("rotated"));
+    index.delete(&key(Kind::Workspace, "shop"));
     assert!(!opens("rotated"));
+}
+
+#[test]
+fn the_secret_that_comes_back_takes_the_place_of_the_deleted_one() {
+    let gateway = shop();
+    let index = gateway.index();
+    let opens = |token: &str| {
+        index
+            .authenticate(&TokenHash::of(token.as_bytes()))
+            .is_some()
+    };
+    index.delete(&key(Kind::Access, "shop-access"));
+    let mut other = access("new");
+    other.key.name = "made-anew".to_owned();
+    index.apply(other);
+    assert!(opens("new") && !opens("secret"));
+    // With no workspace to wait for, a Secret's end is the end.
+    index.delete(&key(Kind::Workspace, "shop"));
+    assert!(opens("new"));
+    index.delete(&key(Kind::Access, "made-anew"));
+    assert!(!opens("new"));
 }
 
 #[test]

@@ -64,7 +64,6 @@ pub(crate) struct IntakeParts {
     pub(crate) published: PublishedDataSource,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) writer: Authorization,
-    pub(crate) reader: Authorization,
 }
 
 /// Where the rows of a data source go in.

@@ -7,6 +7,7 @@
 
 use super::block::Block;
 use super::store::{Store, StoreError};
+use crate::upstream::Replica;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -18,12 +19,13 @@ const MOST_FLUSHES: usize = 2;
 const MOST_IMPORTS: usize = 1000;
 
 /// What a block that is stored adds to what is known of its import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Stored {
     /// None of its rows is in quarantine.
     Whole,
-    /// So many rows of the import, from this block and those before it, are in quarantine.
-    Quarantined(u64),
+    /// So many rows of the import, from this block and those before it, are in
+    /// quarantine at this replica.
+    Quarantined(u64, Arc<Replica>),
     /// Some may be, and how many could not be told.
     Uncounted,
 }
@@ -57,7 +59,7 @@ struct Found(HashMap<String, Stored>);
 
 impl Found {
     fn of(&self, import_id: &str) -> Stored {
-        self.0.get(import_id).copied().unwrap_or(Stored::Whole)
+        self.0.get(import_id).cloned().unwrap_or(Stored::Whole)
     }
 }
 
@@ -132,7 +134,7 @@ impl Queue {
 
     async fn store(&self, block: Block) -> Result<Found, StoreError> {
         let landed = self.store.insert(block).await.inspect_err(|error| {
-            tracing::warn!(table = self.store.table(), ?error, "rows are not stored");
+            tracing::warn!(table = self.store.table(), %error, "rows are not stored");
         })?;
         let Some(landed) = landed else {
             return Ok(Found::default());
@@ -146,7 +148,8 @@ impl Queue {
         }
         let imports = landed.imports.into_iter().map(|import_id| {
             let stored = counts.as_ref().map_or(Stored::Uncounted, |counts| {
-                Stored::Quarantined(counts.get(&import_id).copied().unwrap_or(0))
+                let count = counts.get(&import_id).copied().unwrap_or(0);
+                Stored::Quarantined(count, Arc::clone(&landed.replica))
             });
             (import_id, stored)
         });

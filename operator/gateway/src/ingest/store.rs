@@ -11,6 +11,7 @@ use aviary_sql::{Identifier, QualifiedName, StringLiteral};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
@@ -26,7 +27,9 @@ pub(super) struct Store {
     columns: Vec<PublishedColumn>,
     replicas: Arc<Replicas>,
     writer: Authorization,
-    reader: Authorization,
+    /// The replica that is asked first. It is always the same, because a replica may
+    /// not know yet what is in the quarantine of another.
+    replica: usize,
     table: String,
     quarantine: String,
     insert_landing: String,
@@ -40,6 +43,12 @@ struct FastPath {
     insert: String,
 }
 
+/// What ClickHouse says of an INSERT.
+struct Sent {
+    replica: Arc<Replica>,
+    written_rows: u64,
+}
+
 /// What of a block went to the landing.
 pub(super) struct Landed {
     /// Who took it.
@@ -48,14 +57,18 @@ pub(super) struct Landed {
     pub(super) imports: Vec<String>,
 }
 
-/// Why rows are not known to be stored.
-#[derive(Clone, Debug)]
+/// Why rows are not known to be stored. The words of an exception may repeat
+/// values, so they are for the sender and not for a log.
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum StoreError {
     /// ClickHouse is away; nothing was sent.
+    #[error("ClickHouse is away")]
     Away,
     /// It took rows and did not say that all are stored: they may be.
+    #[error("ClickHouse did not confirm")]
     Unsure,
     /// It said no.
+    #[error("exception {}", .0.code)]
     Refused(Exception),
 }
 
@@ -86,7 +99,7 @@ impl Store {
             columns: columns.clone(),
             replicas: Arc::clone(&parts.replicas),
             writer: parts.writer.clone(),
-            reader: parts.reader.clone(),
+            replica: preference(&parts.database, &parts.published.name),
             quarantine: table("_quarantine"),
             table: table(""),
             insert_timeout,
@@ -132,12 +145,27 @@ impl Store {
     /// Writes a block into the landing. The replica that has it is the one to ask about it.
     async fn land(&self, block: Block) -> Result<Landed, StoreError> {
         let imports = block.imports().map(str::to_owned).collect();
+        let rows = block.rows() as u64;
         let body = block.encode(&self.columns);
-        let replica = self.send(&self.insert_landing, &body).await?;
-        Ok(Landed { replica, imports })
+        let sent = self.send(&self.insert_landing, &body).await?;
+        // The landing keeps nothing: rows are stored when a view has written them on. It
+        // counts them, too, so this is twice their number, or more if the table has views.
+        if sent.written_rows < 2 * rows {
+            tracing::warn!(
+                table = self.table,
+                rows,
+                written = sent.written_rows,
+                "a view of the landing is missing"
+            );
+            return Err(StoreError::Unsure);
+        }
+        Ok(Landed {
+            replica: sent.replica,
+            imports,
+        })
     }
 
-    async fn send(&self, query: &str, body: &[Bytes]) -> Result<Arc<Replica>, StoreError> {
+    async fn send(&self, query: &str, body: &[Bytes]) -> Result<Sent, StoreError> {
         let request = Request {
             query,
             authorization: &self.writer,
@@ -145,14 +173,17 @@ impl Store {
             patience: self.insert_timeout,
             repeatable: false,
         };
-        let answer = self.replicas.send(&request).await?;
-        let replica = Arc::clone(answer.replica());
+        let answer = self.replicas.send_from(self.replica, &request).await?;
+        let sent = Sent {
+            replica: Arc::clone(answer.replica()),
+            written_rows: answer.written_rows().unwrap_or(0),
+        };
         let code = answer.exception_code();
         let stored = answer.status() == 200 && code.is_none();
         // With `wait_end_of_query` the head says it all; of a good answer the body is empty.
         let text = answer.text(LONGEST_ERROR).await?;
         if stored {
-            Ok(replica)
+            Ok(sent)
         } else {
             Err(StoreError::Refused(Exception::parse(code, &text)))
         }
@@ -171,7 +202,8 @@ impl Store {
         let _ = write!(sql, ") GROUP BY {IMPORT_COLUMN} FORMAT TabSeparated");
         let request = Request {
             query: "",
-            authorization: &self.reader,
+            // The reader has the limits of the workspace's own queries.
+            authorization: &self.writer,
             body: &[Bytes::from(sql)],
             patience: COUNT_PATIENCE,
             repeatable: true,
@@ -224,6 +256,13 @@ fn insert_query(sql: &str) -> String {
         .finish()
 }
 
+/// Spreads data sources over replicas.
+fn preference(database: &str, name: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (database, name).hash(&mut hasher);
+    hasher.finish() as usize
+}
+
 fn qualified(database: &str, table: &str) -> String {
     match (Identifier::new(database), Identifier::new(table)) {
         (Ok(database), Ok(table)) => QualifiedName::new(database, table).to_string(),
@@ -264,6 +303,12 @@ impl StoreError {
                 "ClickHouse did not confirm the rows: they may be stored, and sending them again may store them twice",
             )
             .retry_after(soon),
+            Self::Refused(exception) if exception.is_ours() => {
+                // The words would name users and tables of ours.
+                ApiError::new(ErrorCode::ClickHouseUnavailable, "ClickHouse takes no rows for this data source now: send them again later")
+                    .exception_code(exception.code)
+                    .retry_after(soon)
+            }
             Self::Refused(exception) => {
                 let message = format!("ClickHouse did not take the rows: {}", exception.message);
                 ApiError::new(ErrorCode::IngestionFailed, message).exception_code(exception.code).retry_after(soon)

@@ -10,6 +10,7 @@ use super::queue::Stored;
 use super::store::StoreError;
 use super::{Intake, Memory};
 use crate::error::{ApiError, Progress};
+use crate::upstream::Replica;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -81,6 +82,8 @@ pub(super) struct Upload<'a> {
     in_flight: Option<(oneshot::Receiver<Result<Stored, StoreError>>, u64)>,
     acknowledged: u64,
     quarantined: Option<u64>,
+    /// The replica that counts them.
+    counted_at: Option<Arc<Replica>>,
 }
 
 impl<'a> Upload<'a> {
@@ -93,6 +96,7 @@ impl<'a> Upload<'a> {
             in_flight: None,
             acknowledged: 0,
             quarantined: Some(0),
+            counted_at: None,
         }
     }
 
@@ -166,10 +170,14 @@ impl<'a> Upload<'a> {
         let outcome = outcome.await.unwrap_or(Err(StoreError::Unsure));
         let stored = outcome.map_err(|error| error.explain())?;
         self.acknowledged += rows;
-        // A count is of the whole import so far, so the last one is the one that counts.
+        // A count is of the whole import so far, so the last one is the one that counts,
+        // unless it comes from another replica, which may not have all of it yet.
         match stored {
             Stored::Whole => {}
-            Stored::Quarantined(count) => self.quarantined = Some(count),
+            Stored::Quarantined(count, replica) => {
+                let counted = self.counted_at.get_or_insert_with(|| Arc::clone(&replica));
+                self.quarantined = Arc::ptr_eq(counted, &replica).then_some(count);
+            }
             Stored::Uncounted => self.quarantined = None,
         }
         Ok(())

@@ -71,6 +71,7 @@ pub(super) struct Head {
     idle: Duration,
     exception_code: Option<i32>,
     exception_tag: Option<Box<str>>,
+    written_rows: Option<u64>,
 }
 
 /// An answer of ClickHouse. Dropping it before its end closes the connection,
@@ -222,6 +223,7 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         idle: DEFAULT_IDLE,
         exception_code: None,
         exception_tag: None,
+        written_rows: None,
     };
     let mut length = None;
     for header in &*response.headers {
@@ -245,6 +247,8 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
             head.exception_code = value.trim().parse().ok();
         } else if is("x-clickhouse-exception-tag") {
             head.exception_tag = Some(value.trim().into());
+        } else if is("x-clickhouse-summary") {
+            head.written_rows = written_rows(value);
         }
     }
     if matches!(head.status, 204 | 304) {
@@ -257,6 +261,12 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         };
     }
     Ok(head)
+}
+
+/// `{"read_rows":"0","written_rows":"3",...}`
+fn written_rows(summary: &str) -> Option<u64> {
+    let (_, rest) = summary.split_once("\"written_rows\":\"")?;
+    rest.split_once('"')?.0.parse().ok()
 }
 
 /// `timeout=10, max=99`, less a second, so that we close before the replica does.
@@ -294,6 +304,11 @@ impl Answer {
     /// What precedes an exception in the middle of the body, where the server says so.
     pub(crate) fn exception_tag(&self) -> Option<&str> {
         self.head.exception_tag.as_deref()
+    }
+
+    /// How many rows ClickHouse wrote, into every table that a view writes to, too.
+    pub(crate) fn written_rows(&self) -> Option<u64> {
+        self.head.written_rows
     }
 
     /// Who answered.
@@ -372,7 +387,8 @@ mod tests {
         let mut received = BytesMut::from(
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Internal Server Error\r\nConnection: Keep-Alive\r\n\
              Keep-Alive: timeout=10, max=9999\r\nTransfer-Encoding: chunked\r\nX-ClickHouse-Exception-Code: 241\r\n\
-             X-ClickHouse-Exception-Tag: abcdefghijklmnop\r\n\r\nrest",
+             X-ClickHouse-Exception-Tag: abcdefghijklmnop\r\n\
+             X-ClickHouse-Summary: {\"read_rows\":\"7\",\"written_rows\":\"12\",\"elapsed_ns\":\"5\"}\r\n\r\nrest",
         );
         let head = parse_head(&mut received).unwrap().unwrap();
         assert_eq!(
@@ -382,6 +398,7 @@ mod tests {
         assert_eq!((head.keep_alive, head.idle), (true, Duration::from_secs(9)));
         assert_eq!(head.exception_code, Some(241));
         assert_eq!(head.exception_tag.as_deref(), Some("abcdefghijklmnop"));
+        assert_eq!(head.written_rows, Some(12));
         assert_eq!(&received[..], b"rest");
     }
 

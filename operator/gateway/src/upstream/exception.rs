@@ -31,6 +31,16 @@ impl Exception {
     }
 }
 
+impl Exception {
+    /// Whether what is missing or refused is of Aviary's making, which a client of
+    /// the gateway does not know of: databases, tables and users.
+    pub(crate) fn is_ours(&self) -> bool {
+        // UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD,
+        // ACCESS_DENIED, AUTHENTICATION_FAILED
+        matches!(self.code, 60 | 81 | 192..=194 | 497 | 516)
+    }
+}
+
 /// `Code: 60. DB::Exception: words` (`Code: 60. DB::Exception: Received from ...` included).
 fn split_code(text: &str) -> (Option<i32>, &str) {
     let Some((_, rest)) = text.split_once("Code: ") else {

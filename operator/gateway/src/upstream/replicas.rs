@@ -22,10 +22,19 @@ impl Replicas {
         }
     }
 
-    /// Sends a request to the next replica that is there. Goes on to another when
-    /// nothing was sent, or when the request may be carried out twice.
+    /// Sends a request to the next replica that is there.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, UpstreamError> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.send_from(turn, request).await
+    }
+
+    /// Sends a request to a replica of choice, or to one after it. Goes on to another
+    /// when nothing was sent, or when the request may be carried out twice.
+    pub(crate) async fn send_from(
+        &self,
+        first: usize,
+        request: &Request<'_>,
+    ) -> Result<Answer, UpstreamError> {
         let count = self.members.len();
         let mut last = UpstreamError::Unavailable;
         for offset in 0..count {

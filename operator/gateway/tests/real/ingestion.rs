@@ -106,6 +106,26 @@ async fn a_dirty_csv_file_is_accounted_for_row_by_row() {
     }
 }
 
+/// The landing takes rows whether a view passes them on or not.
+#[tokio::test]
+async fn rows_that_no_view_saw_are_not_acknowledged() {
+    let send = async || {
+        let body = "{\"id\":1,\"price\":\"2.50\"}\n{\"id\":\"x\",\"price\":1}\n";
+        let path = "/v0/events?name=unseen&wait=true";
+        stage().shop().post(path, body).await
+    };
+    assert_eq!(send().await.counts(), (1, 1));
+    let view = stage().shop.table("unseen__reject");
+    stage().admin().query(&format!("DROP VIEW {view}")).await;
+    let answer = send().await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(
+        answer.text().contains("did not confirm"),
+        "{}",
+        answer.text()
+    );
+}
+
 #[tokio::test]
 async fn bodies_may_be_packed() {
     let city = mark();

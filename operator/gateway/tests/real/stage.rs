@@ -59,6 +59,14 @@ spec:
     - {name: day, type: Date}
 ---
 kind: DataSource
+metadata: {name: unseen}
+spec:
+  workspace: shop
+  columns:
+    - {name: id, type: UInt32}
+    - {name: price, type: 'Decimal(9, 2)'}
+---
+kind: DataSource
 metadata: {name: direct}
 spec:
   workspace: shop
