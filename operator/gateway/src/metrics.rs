@@ -1,7 +1,7 @@
 //! The gateway's metrics; every name stands here. No label holds a token, a
 //! parameter or anything else a client can make up.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RouteKind {
     Endpoint,
     Documentation,
@@ -20,15 +20,35 @@ pub(crate) enum RouteKind {
     Other,
 }
 
+impl RouteKind {
+    const ALL: [Self; 5] = [
+        Self::Endpoint,
+        Self::Documentation,
+        Self::Events,
+        Self::Append,
+        Self::Other,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Documentation => "documentation",
+            Self::Events => "events",
+            Self::Append => "append",
+            Self::Other => "other",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    route: RouteKind,
+    route: &'static str,
     status: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
-    route: RouteKind,
+    route: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,13 +88,19 @@ impl MetricConstructor<Histogram> for Latencies {
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
-    durations: Family<RouteLabels, Histogram, Latencies>,
-    in_flight: Family<RouteLabels, Gauge>,
+    routes: [RouteMetrics; RouteKind::ALL.len()],
     rows: Family<RowLabels, Counter>,
     upstream_errors: Family<ErrorLabels, Counter>,
     cut_answers: Counter,
     replicas_up: Family<ReplicaLabels, Gauge>,
     served: Family<KindLabels, Gauge>,
+}
+
+/// What every request of a route counts in, looked up once.
+struct RouteMetrics {
+    succeeded: Counter,
+    duration: Histogram,
+    in_flight: Gauge,
 }
 
 /// Workspaces are told apart by namespace and name.
@@ -94,9 +120,17 @@ impl Metrics {
     /// Metrics that count from zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("aviary_gateway");
-        let requests = Family::default();
+        let requests: Family<RequestLabels, Counter> = Family::default();
         let durations = Family::new_with_constructor(Latencies);
-        let in_flight = Family::default();
+        let in_flight: Family<RouteLabels, Gauge> = Family::default();
+        let routes = RouteKind::ALL.map(|route| {
+            let route = route.label();
+            RouteMetrics {
+                succeeded: requests.get_or_create_owned(&RequestLabels { route, status: 200 }),
+                duration: durations.get_or_create_owned(&RouteLabels { route }),
+                in_flight: in_flight.get_or_create_owned(&RouteLabels { route }),
+            }
+        });
         let rows = Family::default();
         let upstream_errors = Family::default();
         let cut_answers = Counter::default();
@@ -107,13 +141,9 @@ impl Metrics {
             "request_duration",
             "Time to the end of the answer",
             Unit::Seconds,
-            durations.clone(),
+            durations,
         );
-        registry.register(
-            "requests_in_flight",
-            "Requests being answered",
-            in_flight.clone(),
-        );
+        registry.register("requests_in_flight", "Requests being answered", in_flight);
         registry.register(
             "rows",
             "Rows taken, by whether they are in the table or in quarantine",
@@ -138,8 +168,7 @@ impl Metrics {
         Self {
             registry,
             requests,
-            durations,
-            in_flight,
+            routes,
             rows,
             upstream_errors,
             cut_answers,
@@ -155,6 +184,10 @@ impl Metrics {
             tracing::error!(%error, "encode metrics");
         }
         text
+    }
+
+    fn route(&self, route: RouteKind) -> &RouteMetrics {
+        &self.routes[route as usize]
     }
 
     pub(crate) fn upstream_error(&self, reason: &'static str) {
@@ -202,10 +235,7 @@ pub(crate) struct Measured {
 
 impl Measured {
     pub(crate) fn start(metrics: Arc<Metrics>, route: RouteKind) -> Self {
-        metrics
-            .in_flight
-            .get_or_create(&RouteLabels { route })
-            .inc();
+        metrics.route(route).in_flight.inc();
         // Nginx's number for "the client left before an answer", unless one is set.
         Self {
             metrics,
@@ -232,19 +262,16 @@ impl Drop for Measured {
             status,
             started,
         } = self;
-        let labels = RouteLabels { route: *route };
-        metrics.in_flight.get_or_create(&labels).dec();
-        metrics
-            .durations
-            .get_or_create(&labels)
-            .observe(started.elapsed().as_secs_f64());
-        metrics
-            .requests
-            .get_or_create(&RequestLabels {
-                route: *route,
-                status: *status,
-            })
-            .inc();
+        let of_route = metrics.route(*route);
+        of_route.in_flight.dec();
+        of_route.duration.observe(started.elapsed().as_secs_f64());
+        if *status == 200 {
+            of_route.succeeded.inc();
+        } else {
+            let (route, status) = (route.label(), *status);
+            let labels = RequestLabels { route, status };
+            metrics.requests.get_or_create(&labels).inc();
+        }
     }
 }
 
@@ -260,14 +287,14 @@ mod tests {
         assert!(
             metrics
                 .encode()
-                .contains("aviary_gateway_requests_in_flight{route=\"Endpoint\"} 1")
+                .contains("aviary_gateway_requests_in_flight{route=\"endpoint\"} 1")
         );
         drop(measured);
         let text = metrics.encode();
         assert!(
-            text.contains("aviary_gateway_requests_total{route=\"Endpoint\",status=\"200\"} 1"),
+            text.contains("aviary_gateway_requests_total{route=\"endpoint\",status=\"200\"} 1"),
             "{text}"
         );
-        assert!(text.contains("aviary_gateway_requests_in_flight{route=\"Endpoint\"} 0"));
+        assert!(text.contains("aviary_gateway_requests_in_flight{route=\"endpoint\"} 0"));
     }
 }

@@ -85,8 +85,9 @@ impl Service {
             }
             Route::Pipes => endpoint::handle_list(&context),
             Route::OpenApi => endpoint::handle_openapi(&context),
-            Route::Events => ingest::handle_events(&context, parts, body).await,
-            Route::Append => ingest::handle_append(&context, parts, body).await,
+            // Boxed, or every request would be as large as an upload is.
+            Route::Events => Box::pin(ingest::handle_events(&context, parts, body)).await,
+            Route::Append => Box::pin(ingest::handle_append(&context, parts, body)).await,
             Route::Health | Route::Ready => Ok(self.readiness()),
         }
     }

@@ -14,6 +14,7 @@ use crate::upstream::{Answer, Completeness, ExceptionWatch};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Response, header};
 use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// How much of an answer is held back.
@@ -42,23 +43,25 @@ pub(super) async fn respond(
     measured: &mut Option<Measured>,
 ) -> Result<Response<Body>, ApiError> {
     let limit = context.workspace()?.query_timeout();
-    let mut watch = ExceptionWatch::new(answer.exception_tag());
-    let mut start = BytesMut::new();
-    loop {
-        let piece = answer
-            .next()
-            .await
-            .map_err(|error| failure::of_upstream(&error, limit))?;
-        let Some(piece) = piece else {
-            return match watch.finish(format) {
-                Completeness::Whole(end) => Ok(whole(context, format, start, &end)),
-                Completeness::Broken(exception) => Err(failure::of_exception(&exception, limit)),
+    let mut watch = ExceptionWatch::new(answer.take_exception_tag());
+    let Some(first) = next(&mut answer, limit).await? else {
+        return finish(context, watch.judge(Bytes::new(), format), format, limit);
+    };
+    let Some(second) = next(&mut answer, limit).await? else {
+        return finish(context, watch.judge(first, format), format, limit);
+    };
+    let mut start = BytesMut::from(watch.pass(first));
+    start.extend_from_slice(&watch.pass(second));
+    while start.len() < HELD_BACK {
+        let Some(piece) = next(&mut answer, limit).await? else {
+            let end = watch.finish(format);
+            let whole = |end: Bytes| {
+                start.extend_from_slice(&end);
+                start.freeze()
             };
+            return finish(context, end.map_whole(whole), format, limit);
         };
         start.extend_from_slice(&watch.pass(piece));
-        if start.len() >= HELD_BACK {
-            break;
-        }
     }
     let streaming = Streaming {
         answer,
@@ -80,9 +83,22 @@ pub(super) async fn respond(
     ))
 }
 
-fn whole(context: &Context, format: Format, mut start: BytesMut, end: &[u8]) -> Response<Body> {
-    start.extend_from_slice(end);
-    response(context, format, Body::full(start.freeze()))
+async fn next(answer: &mut Answer, limit: Duration) -> Result<Option<Bytes>, ApiError> {
+    let piece = answer.next().await;
+    piece.map_err(|error| failure::of_upstream(&error, limit))
+}
+
+/// Answers with what is all there.
+fn finish(
+    context: &Context,
+    answer: Completeness,
+    format: Format,
+    limit: Duration,
+) -> Result<Response<Body>, ApiError> {
+    match answer {
+        Completeness::Whole(bytes) => Ok(response(context, format, Body::full(bytes))),
+        Completeness::Broken(exception) => Err(failure::of_exception(&exception, limit)),
+    }
 }
 
 fn response(context: &Context, format: Format, body: Body) -> Response<Body> {

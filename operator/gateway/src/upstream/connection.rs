@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
 
 /// More than ClickHouse ever sends.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -27,6 +28,9 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     stream: Stream,
     received: BytesMut,
+    /// Ends a request that takes too long. Setting one to a later time costs less than
+    /// making one.
+    timer: Option<Pin<Box<Sleep>>>,
     /// When the replica may close it.
     pub(super) idle_until: Instant,
 }
@@ -87,6 +91,7 @@ impl Connection {
         Self {
             stream,
             received: BytesMut::new(),
+            timer: None,
             idle_until: Instant::now() + DEFAULT_IDLE,
         }
     }
@@ -96,8 +101,26 @@ impl Connection {
         now < self.idle_until && self.received.is_empty() && self.stream.is_quiet()
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer, for as long as the request has patience.
     pub(super) async fn exchange(
+        &mut self,
+        address: &Address,
+        request: &Request<'_>,
+    ) -> Result<Head, UpstreamError> {
+        let end = tokio::time::Instant::now() + request.patience;
+        let timer = self.timer.take();
+        let mut timer = timer.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(end)));
+        timer.as_mut().reset(end);
+        let result = tokio::select! {
+            biased;
+            result = self.ask(address, request) => result,
+            () = timer.as_mut() => Err(UpstreamError::Timeout),
+        };
+        self.timer = Some(timer);
+        result
+    }
+
+    async fn ask(
         &mut self,
         address: &Address,
         request: &Request<'_>,
@@ -302,8 +325,8 @@ impl Answer {
     }
 
     /// What precedes an exception in the middle of the body, where the server says so.
-    pub(crate) fn exception_tag(&self) -> Option<&str> {
-        self.head.exception_tag.as_deref()
+    pub(crate) fn take_exception_tag(&mut self) -> Option<Box<str>> {
+        self.head.exception_tag.take()
     }
 
     /// How many rows ClickHouse wrote, into every table that a view writes to, too.

@@ -4,6 +4,7 @@
 use crate::endpoint::Format;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
+use std::sync::LazyLock;
 
 /// No message is longer in ClickHouse itself.
 const LONGEST_EXCEPTION: usize = 16 * 1024;
@@ -108,10 +109,21 @@ fn without_name(message: &str) -> &str {
 /// Older ones just break off or append the words; there the end of the answer is
 /// held back until it is known to be the end that the format has.
 pub(crate) struct ExceptionWatch {
-    /// `__exception__\r\n<tag>`, for servers that announce it.
-    marker: Option<Box<[u8]>>,
+    /// For servers that announce one.
+    tag: Option<Box<str>>,
     held: BytesMut,
     found: bool,
+}
+
+/// What stands before the tag.
+const MARK: &[u8] = b"__exception__\r\n";
+
+/// Where the mark with this tag is.
+fn find(answer: &[u8], tag: &str) -> Option<usize> {
+    static MARKS: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(MARK));
+    MARKS
+        .find_iter(answer)
+        .find(|at| answer[at + MARK.len()..].starts_with(tag.as_bytes()))
 }
 
 /// Whether an answer is whole.
@@ -123,10 +135,20 @@ pub(crate) enum Completeness {
     Broken(Exception),
 }
 
+impl Completeness {
+    /// Puts what went on before into the whole.
+    pub(crate) fn map_whole(self, whole: impl FnOnce(Bytes) -> Bytes) -> Self {
+        match self {
+            Self::Whole(end) => Self::Whole(whole(end)),
+            broken @ Self::Broken(_) => broken,
+        }
+    }
+}
+
 impl ExceptionWatch {
-    pub(crate) fn new(tag: Option<&str>) -> Self {
+    pub(crate) fn new(tag: Option<Box<str>>) -> Self {
         Self {
-            marker: tag.map(|tag| format!("__exception__\r\n{tag}").into_bytes().into()),
+            tag,
             held: BytesMut::new(),
             found: false,
         }
@@ -138,35 +160,37 @@ impl ExceptionWatch {
             self.hold_some(&piece);
             return Bytes::new();
         }
-        match &self.marker {
-            Some(marker) => {
-                // The line break before the marker belongs to it.
-                let longest_start = marker.len() + 1;
-                self.pass_tagged(piece, longest_start)
+        let joined = self.join(piece);
+        let Some(tag) = &self.tag else {
+            return self.split_end(joined, LONGEST_EXCEPTION);
+        };
+        match find(&joined, tag) {
+            Some(at) => {
+                self.found = true;
+                self.hold_some(&joined[at..]);
+                let through = &joined[..at];
+                let end = through.strip_suffix(b"\r\n").unwrap_or(through).len();
+                joined.slice(..end)
             }
-            None => self.pass_all_but(piece, LONGEST_EXCEPTION),
+            // The line break before the mark belongs to it.
+            None => {
+                let longest_start = MARK.len() + tag.len() + 1;
+                self.split_end(joined, longest_start)
+            }
         }
     }
 
-    fn pass_tagged(&mut self, piece: Bytes, held_back: usize) -> Bytes {
-        let joined = self.join(piece);
-        let marker = self.marker.as_deref().unwrap_or_default();
-        if let Some(at) = memmem::find(&joined, marker) {
-            self.found = true;
-            self.hold_some(&joined[at..]);
-            let end = if joined[..at].ends_with(b"\r\n") {
-                at - 2
-            } else {
-                at
-            };
-            return joined.slice(..end);
+    /// Judges an answer of which all is there.
+    pub(crate) fn judge(&mut self, answer: Bytes, format: Format) -> Completeness {
+        let exception = match &self.tag {
+            Some(tag) => find(&answer, tag),
+            None if format.ends_like(&answer) => None,
+            None => Some(memmem::rfind(&answer, b"Code: ").unwrap_or(answer.len())),
+        };
+        match exception {
+            Some(at) => Completeness::Broken(Exception::parse(None, &answer[at..])),
+            None => Completeness::Whole(answer),
         }
-        self.split_end(joined, held_back)
-    }
-
-    fn pass_all_but(&mut self, piece: Bytes, held_back: usize) -> Bytes {
-        let joined = self.join(piece);
-        self.split_end(joined, held_back)
     }
 
     fn join(&mut self, piece: Bytes) -> Bytes {
@@ -195,7 +219,7 @@ impl ExceptionWatch {
         if self.found {
             return Completeness::Broken(Exception::parse(None, &end));
         }
-        if self.marker.is_none() && !format.ends_like(&end) {
+        if self.tag.is_none() && !format.ends_like(&end) {
             let words = memmem::rfind(&end, b"Code: ").map_or(&end[..0], |at| &end[at..]);
             return Completeness::Broken(Exception::parse(None, words));
         }
@@ -209,18 +233,24 @@ mod tests {
 
     const TAG: &str = "abcdefghijklmnop";
 
+    /// Judges an answer piece by piece; at once must come to the same.
     fn run(
         watch: &mut ExceptionWatch,
         pieces: &[&[u8]],
         format: Format,
     ) -> (Vec<u8>, Completeness) {
+        let at_once = ExceptionWatch::new(watch.tag.clone()).judge(pieces.concat().into(), format);
         let mut through = Vec::new();
         for piece in pieces {
             through.extend_from_slice(&watch.pass(Bytes::copy_from_slice(piece)));
         }
         let end = watch.finish(format);
-        if let Completeness::Whole(rest) = &end {
-            through.extend_from_slice(rest);
+        match (&end, at_once) {
+            (Completeness::Whole(rest), Completeness::Whole(answer)) => {
+                through.extend_from_slice(rest);
+                assert_eq!(through, answer);
+            }
+            (end, at_once) => assert_eq!(*end, at_once),
         }
         (through, end)
     }
@@ -256,7 +286,7 @@ mod tests {
         for cut in 0..body.len() {
             let (first, second) = body.as_bytes().split_at(cut);
             let (through, end) = run(
-                &mut ExceptionWatch::new(Some(TAG)),
+                &mut ExceptionWatch::new(Some(TAG.into())),
                 &[first, second],
                 Format::NdJson,
             );
@@ -280,7 +310,8 @@ mod tests {
             .collect();
         for tag in [Some(TAG), None] {
             let pieces: Vec<&[u8]> = body.chunks(777).collect();
-            let (through, end) = run(&mut ExceptionWatch::new(tag), &pieces, Format::Csv);
+            let mut watch = ExceptionWatch::new(tag.map(Into::into));
+            let (through, end) = run(&mut watch, &pieces, Format::Csv);
             assert_eq!(through, body);
             assert!(matches!(end, Completeness::Whole(_)));
         }

@@ -83,11 +83,7 @@ impl Replica {
         mut connection: Connection,
         request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
-        let exchange = timeout(
-            request.patience,
-            connection.exchange(&self.address, request),
-        );
-        let head = exchange.await.unwrap_or(Err(UpstreamError::Timeout))?;
+        let head = connection.exchange(&self.address, request).await?;
         Ok(Answer::new(head, connection, Arc::clone(self)))
     }
 

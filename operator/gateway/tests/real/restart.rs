@@ -205,7 +205,7 @@ async fn a_gateway_ends_without_breaking_a_request() {
     let scene = Scene::new("stop").await;
     let caller = scene.caller();
     let answering = tokio::spawn(async move { caller.get("/v0/pipes/slow.json").await });
-    let in_flight = "aviary_gateway_requests_in_flight{route=\"Endpoint\"} 1";
+    let in_flight = "aviary_gateway_requests_in_flight{route=\"endpoint\"} 1";
     eventually("the request is in flight", async || {
         scene.served.gateway.metrics().encode().contains(in_flight)
     })
