@@ -14,6 +14,7 @@
 mod args;
 mod auth;
 mod body;
+mod browser;
 mod client_stream;
 mod context;
 mod endpoint;

@@ -36,8 +36,8 @@ impl Route<'_> {
     }
 }
 
-const READ: &[Method] = &[Method::GET];
-const READ_OR_POST: &[Method] = &[Method::GET, Method::POST];
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+const READ_OR_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 const POST: &[Method] = &[Method::POST];
 
 /// Finds the route of a request.
@@ -55,9 +55,9 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Api
         return Ok(route);
     }
     let allow = match methods {
-        [Method::GET] => "GET",
+        [Method::GET, Method::HEAD] => "GET, HEAD",
         [Method::POST] => "POST",
-        _ => "GET, POST",
+        _ => "GET, HEAD, POST",
     };
     Err(ApiError::new(ErrorCode::MethodNotAllowed, format!("use {allow} here")).allow(allow))
 }
@@ -113,6 +113,7 @@ mod tests {
             assert_eq!(get(unknown), Err(ErrorCode::RouteUnknown), "{unknown}");
         }
         assert_eq!(get("/v0/events"), Err(ErrorCode::MethodNotAllowed));
+        assert_eq!(route(&Method::HEAD, "/v0/pipes").unwrap(), Route::Pipes);
         assert_eq!(
             route(&Method::DELETE, "/v0/pipes/a.json").map_err(|e| e.code()),
             Err(ErrorCode::MethodNotAllowed)

@@ -3,6 +3,7 @@
 
 use crate::auth;
 use crate::body::Body;
+use crate::browser;
 use crate::context::Context;
 use crate::endpoint;
 use crate::error::{ApiError, ErrorCode};
@@ -12,6 +13,7 @@ use crate::metrics::{Measured, Metrics, RouteKind};
 use crate::received::Received;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -27,8 +29,17 @@ pub(crate) struct Service {
 impl Service {
     /// Answers a request, whatever happens.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let request_id = RequestId::new();
         let (parts, body) = request.into_parts();
+        if let Some(response) = browser::preflight(&parts.method, &parts.headers) {
+            return response;
+        }
+        let mut response = self.answer_parts(&parts, body).await;
+        browser::open(&parts.headers, &mut response);
+        response
+    }
+
+    async fn answer_parts(&self, parts: &Parts, body: Incoming) -> Response<Body> {
+        let request_id = RequestId::new();
         let body = Received::new(body);
         let route = match route(&parts.method, parts.uri.path()) {
             Ok(Route::Health) => return plain(StatusCode::OK, "ok\n"),
@@ -42,7 +53,7 @@ impl Service {
         };
         let mut measured = Some(Measured::start(Arc::clone(&self.metrics), route.kind()));
         let result = self
-            .handle(route, &request_id, &parts, body, &mut measured)
+            .handle(route, &request_id, parts, body, &mut measured)
             .await;
         let response = result.unwrap_or_else(|error| {
             tracing::debug!(
@@ -71,7 +82,7 @@ impl Service {
         &self,
         route: Route<'_>,
         request_id: &RequestId,
-        parts: &http::request::Parts,
+        parts: &Parts,
         body: Received,
         measured: &mut Option<Measured>,
     ) -> Result<Response<Body>, ApiError> {
@@ -92,11 +103,7 @@ impl Service {
         }
     }
 
-    fn authenticate(
-        &self,
-        request_id: &RequestId,
-        parts: &http::request::Parts,
-    ) -> Result<Context, ApiError> {
+    fn authenticate(&self, request_id: &RequestId, parts: &Parts) -> Result<Context, ApiError> {
         let token = auth::presented(&parts.headers, parts.uri.query().unwrap_or_default());
         let token = token.ok_or_else(|| {
             ApiError::new(

@@ -364,3 +364,31 @@ async fn connections_are_used_again() {
         assert_eq!(row["number"], number);
     }
 }
+
+/// A page of another site asks first, sends its token in a header, and reads the answer.
+#[tokio::test]
+async fn browsers_may_ask_from_any_page() {
+    let request = |method| {
+        let request = stage()
+            .shop()
+            .request(method, "/v0/pipes/echo.json?needed=1");
+        request.header("origin", "https://dashboard.example")
+    };
+    let asked = request(Method::OPTIONS)
+        .header("access-control-request-method", "GET")
+        .header("access-control-request-headers", "authorization");
+    let asked = Answer::of(asked).await;
+    assert_eq!((asked.status, asked.body.len()), (204, 0));
+    assert!(
+        asked
+            .header("access-control-allow-headers")
+            .contains("authorization")
+    );
+    let answer = Answer::of(request(Method::GET)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+
+    let head = Answer::of(request(Method::HEAD)).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-type"), answer.header("content-type"));
+}
