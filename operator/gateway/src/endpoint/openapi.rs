@@ -45,7 +45,8 @@ pub(crate) fn handle_openapi(context: &Context) -> Result<Response<Body>, ApiErr
     {
         for format in Format::ALL {
             let path = format!("/v0/pipes/{}.{}", pipe.published.name, format.extension());
-            paths.insert(path, json!({ "get": operation(pipe, format) }));
+            let item = json!({ "get": get(pipe, format), "post": post(pipe, format) });
+            paths.insert(path, item);
         }
     }
     let openapi = json!({
@@ -69,13 +70,55 @@ pub(crate) fn handle_openapi(context: &Context) -> Result<Response<Body>, ApiErr
     Ok(document(context, &openapi))
 }
 
+fn get(pipe: &ServedPipe, format: Format) -> Json {
+    let mut operation = operation(pipe, format);
+    let id = format!("{}_{}", pipe.published.name, format.extension());
+    operation["operationId"] = id.into();
+    operation["parameters"] = pipe.template.parameters().iter().map(parameter).collect();
+    operation
+}
+
+/// The same with the parameters in the body, where long ones have room.
+fn post(pipe: &ServedPipe, format: Format) -> Json {
+    let mut operation = operation(pipe, format);
+    let id = format!("{}_{}_post", pipe.published.name, format.extension());
+    operation["operationId"] = id.into();
+    let parameters = pipe.template.parameters();
+    let properties: Map<String, Json> = parameters
+        .iter()
+        .map(|parameter| {
+            let mut schema = schema::of_parameter(parameter);
+            if let Some(description) = &parameter.description {
+                schema["description"] = description.clone().into();
+            }
+            (parameter.name.clone(), schema)
+        })
+        .collect();
+    let required: Vec<&str> = parameters
+        .iter()
+        .filter(|parameter| is_required(parameter))
+        .map(|parameter| parameter.name.as_str())
+        .collect();
+    let is_body_required = !required.is_empty();
+    let mut schema = json!({ "type": "object", "properties": properties });
+    if is_body_required {
+        schema["required"] = required.into();
+    }
+    operation["requestBody"] = json!({
+        "required": is_body_required,
+        "content": {
+            "application/json": { "schema": schema },
+            "application/x-www-form-urlencoded": { "schema": schema },
+        },
+    });
+    operation
+}
+
+/// What does not depend on where the parameters are.
 fn operation(pipe: &ServedPipe, format: Format) -> Json {
     let published = &pipe.published;
-    let parameters: Vec<Json> = pipe.template.parameters().iter().map(parameter).collect();
     let mut operation = json!({
-        "operationId": format!("{}_{}", published.name, format.extension()),
         "tags": [published.name],
-        "parameters": parameters,
         "responses": {
             "200": {
                 "description": "The rows.",
@@ -97,19 +140,22 @@ fn media_type(format: Format) -> &'static str {
     format.media_type().split(';').next().unwrap_or_default()
 }
 
+fn is_required(parameter: &Parameter) -> bool {
+    parameter.required && parameter.default.is_none()
+}
+
 fn parameter(parameter: &Parameter) -> Json {
-    let required = parameter.required && parameter.default.is_none();
     let mut document = json!({
         "name": parameter.name,
         "in": "query",
-        "required": required,
+        "required": is_required(parameter),
         "schema": schema::of_parameter(parameter),
     });
     if let Some(description) = &parameter.description {
         document["description"] = description.clone().into();
     }
     if let Some(example) = &parameter.example {
-        document["example"] = schema::json_of(example);
+        document["example"] = schema::of_argument(parameter.kind, example);
     }
     document
 }

@@ -23,12 +23,13 @@ pub(super) fn of_column(column_type: &str) -> Json {
     }
     let name = text.split('(').next().unwrap_or_default();
     match name {
-        "Int8" | "Int16" | "Int32" | "UInt8" | "UInt16" | "UInt32" => {
-            json!({ "type": "integer", "format": "int32" })
-        }
-        "Int64" | "UInt64" => json!({ "type": "integer", "format": "int64" }),
-        "Int128" | "Int256" | "UInt128" | "UInt256" => {
-            json!({ "type": "string", "pattern": "^-?[0-9]+$" })
+        "Int8" | "Int16" | "Int32" | "Int64" | "Int128" | "Int256" | "UInt8" | "UInt16"
+        | "UInt32" | "UInt64" | "UInt128" | "UInt256" => {
+            let (signed, bits) = match name.strip_prefix('U') {
+                Some(name) => (false, &name[3..]),
+                None => (true, &name[3..]),
+            };
+            integer(bits.parse().unwrap_or(u16::MAX), signed)
         }
         "Float32" => nullable(json!({ "type": "number", "format": "float" })),
         "Float64" | "BFloat16" => nullable(json!({ "type": "number", "format": "double" })),
@@ -48,6 +49,21 @@ pub(super) fn of_column(column_type: &str) -> Json {
     }
 }
 
+/// The formats of JSON Schema are signed, so an unsigned type takes the next one,
+/// and none is wide enough for the widest. ClickHouse writes all of them as numbers.
+fn integer(bits: u16, signed: bool) -> Json {
+    let mut schema = json!({ "type": "integer" });
+    match if signed { bits } else { bits + 1 } {
+        0..=32 => schema["format"] = "int32".into(),
+        33..=64 => schema["format"] = "int64".into(),
+        _ => {}
+    }
+    if !signed {
+        schema["minimum"] = 0.into();
+    }
+    schema
+}
+
 /// The schema of a parameter.
 pub(super) fn of_parameter(parameter: &Parameter) -> Json {
     let mut schema = match parameter.kind {
@@ -57,23 +73,14 @@ pub(super) fn of_parameter(parameter: &Parameter) -> Json {
         }
     };
     if let (Json::Object(schema), Some(default)) = (&mut schema, &parameter.default) {
-        schema.insert("default".to_owned(), of_default(parameter.kind, default));
+        schema.insert("default".to_owned(), of_argument(parameter.kind, default));
     }
     schema
 }
 
 fn of_scalar(scalar: ScalarType, allowed: &[Value]) -> Json {
     let mut schema = match scalar {
-        ScalarType::Integer { bits, signed } => {
-            let mut schema = json!({ "type": "integer" });
-            if bits <= 64 {
-                schema["format"] = if bits <= 32 { "int32" } else { "int64" }.into();
-            }
-            if !signed {
-                schema["minimum"] = 0.into();
-            }
-            schema
-        }
+        ScalarType::Integer { bits, signed } => integer(bits, signed),
         ScalarType::Float32 => json!({ "type": "number", "format": "float" }),
         ScalarType::Float64 => json!({ "type": "number", "format": "double" }),
         ScalarType::String => json!({ "type": "string" }),
@@ -86,26 +93,53 @@ fn of_scalar(scalar: ScalarType, allowed: &[Value]) -> Json {
         ScalarType::Uuid => json!({ "type": "string", "format": "uuid" }),
     };
     if !allowed.is_empty() {
-        schema["enum"] = allowed.iter().map(json_of).collect();
+        schema["enum"] = allowed
+            .iter()
+            .map(|value| of_value(scalar, value))
+            .collect();
     }
     schema
 }
 
-/// A list may be written as one text with commas.
-fn of_default(kind: ParameterType, default: &Value) -> Json {
-    match (kind, default) {
+/// A parameter's default or example. A list may be written as one text with commas.
+pub(super) fn of_argument(kind: ParameterType, value: &Value) -> Json {
+    match (kind, value) {
+        (ParameterType::Scalar(scalar), value) => of_value(scalar, value),
         (ParameterType::Array(_), Value::Text(text)) if text.is_empty() => json!([]),
-        (ParameterType::Array(_), Value::Text(text)) => text.split(',').collect(),
-        (
-            ParameterType::Array(_),
-            single @ (Value::Boolean(_) | Value::Integer(_) | Value::Float(_)),
-        ) => json!([json_of(single)]),
-        (_, value) => json_of(value),
+        (ParameterType::Array(element), Value::Text(text)) => {
+            text.split(',').map(|text| of_text(element, text)).collect()
+        }
+        (ParameterType::Array(element), Value::List(values)) => values
+            .iter()
+            .map(|value| of_value(element, value))
+            .collect(),
+        (ParameterType::Array(element), single) => json!([of_value(element, single)]),
     }
 }
 
+/// A value as its type has it in JSON, however the template writes it.
+fn of_value(scalar: ScalarType, value: &Value) -> Json {
+    match value {
+        Value::Text(text) => of_text(scalar, text),
+        other => json_of(other),
+    }
+}
+
+fn of_text(scalar: ScalarType, text: &str) -> Json {
+    let is_bare = matches!(
+        scalar,
+        ScalarType::Integer { .. }
+            | ScalarType::Float32
+            | ScalarType::Float64
+            | ScalarType::Boolean
+    );
+    let parsed = serde_json::from_str(text.trim()).ok();
+    let bare = parsed.filter(|value: &Json| is_bare && (value.is_number() || value.is_boolean()));
+    bare.unwrap_or_else(|| text.into())
+}
+
 /// A value of a template in JSON.
-pub(super) fn json_of(value: &Value) -> Json {
+fn json_of(value: &Value) -> Json {
     match value {
         Value::Boolean(value) => (*value).into(),
         Value::Integer(value) => (*value).into(),
@@ -155,13 +189,62 @@ mod tests {
         );
         assert_eq!(
             of_column("Array(Array(UInt8))"),
-            json!({ "type": "array", "items": { "type": "array", "items": { "type": "integer", "format": "int32" } } })
+            json!({ "type": "array", "items": { "type": "array", "items": { "type": "integer", "format": "int32", "minimum": 0 } } })
         );
         assert_eq!(of_column("DateTime64(3, 'UTC')")["type"], "string");
         assert_eq!(
-            of_column("SimpleAggregateFunction(sum, UInt64)")["format"],
+            of_column("SimpleAggregateFunction(sum, Int64)")["format"],
             "int64"
         );
         assert_eq!(of_column("Enum8('a' = 1)"), json!({ "type": "string" }));
+    }
+
+    #[test]
+    fn an_integer_fits_into_its_format() {
+        let integer = |format: &str| json!({ "type": "integer", "format": format });
+        let natural = |format: &str| json!({ "type": "integer", "format": format, "minimum": 0 });
+        assert_eq!(of_column("Int32"), integer("int32"));
+        assert_eq!(of_column("UInt16"), natural("int32"));
+        assert_eq!(of_column("UInt32"), natural("int64"));
+        assert_eq!(of_column("Int64"), integer("int64"));
+        let widest = json!({ "type": "integer", "minimum": 0 });
+        assert_eq!(of_column("UInt64"), widest);
+        assert_eq!(of_column("UInt256"), widest);
+        assert_eq!(of_column("Int128"), json!({ "type": "integer" }));
+        let unsigned = |bits| ScalarType::Integer {
+            bits,
+            signed: false,
+        };
+        assert_eq!(of_scalar(unsigned(32), &[]), natural("int64"));
+        assert_eq!(of_scalar(unsigned(64), &[]), widest);
+    }
+
+    #[test]
+    fn arguments_are_of_their_type() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let int = ScalarType::Integer {
+            bits: 64,
+            signed: true,
+        };
+        let list = ParameterType::Array;
+        assert_eq!(of_argument(list(int), &text("1, -2")), json!([1, -2]));
+        assert_eq!(of_argument(list(int), &text("")), json!([]));
+        assert_eq!(
+            of_argument(list(ScalarType::String), &text("1,a")),
+            json!(["1", "a"])
+        );
+        assert_eq!(
+            of_argument(list(ScalarType::Float64), &text("1.5")),
+            json!([1.5])
+        );
+        assert_eq!(of_argument(ParameterType::Scalar(int), &text("7")), 7);
+        assert_eq!(
+            of_argument(ParameterType::Scalar(ScalarType::Boolean), &text("true")),
+            true
+        );
+        assert_eq!(
+            of_argument(ParameterType::Scalar(ScalarType::String), &text("7")),
+            "7"
+        );
     }
 }

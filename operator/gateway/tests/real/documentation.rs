@@ -32,9 +32,14 @@ async fn the_openapi_document_describes_what_the_token_may_read() {
     assert_eq!(
         parameter("ids")["schema"],
         json!({
-            "type": "array", "items": { "type": "integer", "format": "int64" }, "default": ["1", "2"],
+            "type": "array", "items": { "type": "integer", "format": "int64" }, "default": [1, 2],
         })
     );
+    let body = &document["paths"]["/v0/pipes/echo.json"]["post"]["requestBody"];
+    let schema = &body["content"]["application/json"]["schema"];
+    assert_eq!(schema["required"], json!(["needed"]));
+    assert_eq!(schema["properties"]["ids"]["default"], json!([1, 2]));
+    assert_eq!(schema["properties"]["number"]["description"], "A number");
     let rows = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
         ["data"]["items"];
     assert_eq!(
@@ -54,6 +59,39 @@ async fn the_openapi_document_describes_what_the_token_may_read() {
         .collect::<Vec<_>>();
     assert_eq!(paths.len(), 4);
     assert!(paths.iter().all(|path| path.starts_with("/v0/pipes/echo.")));
+}
+
+#[tokio::test]
+async fn numbers_are_what_the_document_says() {
+    let document = stage().shop().get("/v0/pipes/openapi.json").await.json();
+    let schema = &document["paths"]["/v0/pipes/wide.json"]["get"]["responses"]["200"]["content"]["application/json"]
+        ["schema"]["properties"]["data"]["items"]["properties"];
+    let answer = stage().shop().get("/v0/pipes/wide.json").await;
+    let row = &answer.json()["data"][0];
+    for (name, value) in row.as_object().unwrap() {
+        let kind = if value.is_string() {
+            "string"
+        } else {
+            "number"
+        };
+        let kind = if value.is_i64() || value.is_u64() {
+            "integer"
+        } else {
+            kind
+        };
+        // What has no room in 64 bits is read as a float here.
+        let is_wide = name.ends_with("128") || name.ends_with("256");
+        let kind = if is_wide && value.is_number() {
+            "integer"
+        } else {
+            kind
+        };
+        assert_eq!(schema[name]["type"], kind, "{name}: {}", answer.text());
+    }
+    assert_eq!(row["uint32"], u32::MAX);
+    assert_eq!(schema["uint32"]["format"], "int64");
+    assert_eq!(row["uint64"], u64::MAX);
+    assert_eq!(schema["uint64"], json!({ "type": "integer", "minimum": 0 }));
 }
 
 #[tokio::test]

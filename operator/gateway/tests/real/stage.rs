@@ -139,6 +139,18 @@ spec:
   endpoint: {node: answer}
 ---
 kind: Pipe
+metadata: {name: wide}
+spec:
+  workspace: shop
+  nodes:
+    - name: answer
+      sql: >
+        SELECT toUInt32(4294967295) AS uint32, toUInt64(18446744073709551615) AS uint64, toInt64(-1) AS int64,
+        toInt128('-170141183460469231731687303715884105728') AS int128, toUInt256('12345678901234567890123456789') AS uint256,
+        toDecimal64('1.5', 2) AS decimal
+  endpoint: {node: answer}
+---
+kind: Pipe
 metadata: {name: cities}
 spec:
   workspace: shop
