@@ -238,7 +238,7 @@ pub struct CsvDialect {
     #[serde(default = "default_quote")]
     #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\x21-\x7e]$"))]
     pub quote: String,
-    /// Whether the first row names the columns. `Auto`: it does if every field of it is a column's name.
+    /// Whether the first row names the columns. `Auto`: it does if more than half of its fields are names of columns.
     #[serde(default)]
     pub header: CsvHeader,
     /// Unquoted values that mean "no value", such as `NA`.
@@ -273,7 +273,7 @@ fn default_null_markers() -> Vec<String> {
 /// Whether the first row of a CSV file names the columns.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CsvHeader {
-    /// It does if every field of it is a column's name.
+    /// It does if more than half of its fields are names of columns.
     #[default]
     Auto,
     /// It does.

@@ -233,7 +233,8 @@ impl CsvSplitter {
             .count();
         let is_header = match self.dialect.header {
             CsvHeader::Absent => false,
-            CsvHeader::Auto => known == fields,
+            // A column more or a name misspelled makes no row of it.
+            CsvHeader::Auto => known * 2 > fields,
             // A first line without any column is no header, and without one no row can be read.
             CsvHeader::Present if known == 0 => return (State::Unusable, false),
             CsvHeader::Present => true,

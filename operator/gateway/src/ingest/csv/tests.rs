@@ -148,11 +148,21 @@ fn a_header_may_lack_columns_or_have_others() {
         ]
     );
     assert_eq!(ignored, ["x", "c"]);
-    // With `Auto` a line that names others too is no header.
-    let (rows, ignored) = read_as(&dialect(CsvHeader::Auto), &[b"x,c,a,c\n"]);
+    // With `Auto` a line that names columns with more than half of its fields is one.
+    let auto = dialect(CsvHeader::Auto);
+    let (rows, ignored) = read_as(&auto, &[b"a,x,c\n1,2,3\n"]);
+    assert_eq!(rows, [Row::values(&[Some("1"), None, Some("3")])]);
+    assert_eq!(ignored, ["x"]);
+    let (rows, ignored) = read_as(&auto, &[b"a,b,more,c\n1,2,0,3\n"]);
+    assert_eq!(rows, [values(["1", "2", "3"])]);
+    assert_eq!(ignored, ["more"]);
+    let (rows, ignored) = read_as(&auto, &[b"x,c,a,c\na,x,y\n"]);
     assert_eq!(
         rows,
-        [Row::rejected("x,c,a,c", "expected 3 fields, found 4")]
+        [
+            Row::rejected("x,c,a,c", "expected 3 fields, found 4"),
+            values(["a", "x", "y"])
+        ]
     );
     assert!(ignored.is_empty());
     let (rows, _) = read_as(&dialect(CsvHeader::Absent), &[b"a,b,c\n"]);
