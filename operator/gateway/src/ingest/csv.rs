@@ -4,15 +4,17 @@
 //!
 //! A quote that is never closed would swallow the rest of a file. So a record
 //! whose quotes make no sense, or do not close within a bound, is given up at the
-//! end of its first line, and reading goes on with the next.
+//! end of its first line, and reading goes on with the next. What was looked
+//! through in vain is not looked through again: records there end with their
+//! lines, or every line of a file could cost as much as the bound.
 
 use super::block::Block;
-use super::lines::{Splitter, skip_byte_order_mark, without_return};
+use super::lines::{LONGEST_LINE, Splitter, skip_byte_order_mark, without_return};
 use aviary_crds::data_source::{CsvDialect, CsvHeader};
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memrchr};
 
 /// A record that spans lines is looked through this far for its end.
-const LONGEST_QUOTED: usize = 1024 * 1024;
+const LONGEST_QUOTED: usize = LONGEST_LINE;
 /// Fields beyond this are counted, not remembered.
 const MOST_FIELDS: usize = 16 * 1024;
 
@@ -58,6 +60,8 @@ pub(crate) struct CsvSplitter {
     state: State,
     unescaped: Vec<u8>,
     ignored_columns: Vec<String>,
+    /// Bytes ahead that were looked through in vain.
+    single_lines: usize,
 }
 
 #[derive(Debug)]
@@ -130,6 +134,7 @@ impl CsvSplitter {
             state: State::Start,
             unescaped: Vec::new(),
             ignored_columns: Vec::new(),
+            single_lines: 0,
         }
     }
 
@@ -141,13 +146,24 @@ impl CsvSplitter {
     /// Takes one record off the front; the number of bytes used, or nothing when
     /// the record does not end here.
     fn record(&mut self, bytes: &[u8], at_end: bool, block: &mut Block) -> Option<usize> {
+        let used = if self.single_lines > 0 {
+            let line_end = memchr(b'\n', bytes);
+            let line = line_end.map_or(bytes, |end| &bytes[..=end]);
+            self.take_or_give_up(line, at_end || line_end.is_some(), block)?
+        } else {
+            self.take_or_give_up(bytes, at_end, block)?
+        };
+        self.single_lines = self.single_lines.saturating_sub(used);
+        Some(used)
+    }
+
+    fn take_or_give_up(&mut self, bytes: &[u8], at_end: bool, block: &mut Block) -> Option<usize> {
         self.fields.clear();
         let scan = scan(bytes, &self.dialect, at_end, &mut self.fields);
+        // Looking for a closing quote has a bound, wherever the stream is cut.
+        let reach = scan.reach(bytes).min(LONGEST_QUOTED);
         let reason = match scan {
-            // Looking for a closing quote has a bound, wherever the stream is cut.
-            _ if scan.reach(bytes) > LONGEST_QUOTED
-                && memchr(b'\n', &bytes[..scan.reach(bytes)]).is_some() =>
-            {
+            _ if scan.reach(bytes) > LONGEST_QUOTED && memchr(b'\n', &bytes[..reach]).is_some() => {
                 NOT_CLOSED
             }
             Scan::Record {
@@ -169,6 +185,9 @@ impl CsvSplitter {
         }
         let line = &bytes[..line_end.unwrap_or(bytes.len())];
         self.give_up(without_return(line), reason, block);
+        // The line in which it turned out may begin a record of its own.
+        let last_line = memrchr(b'\n', &bytes[..reach]).map_or(0, |end| end + 1);
+        self.single_lines = self.single_lines.max(last_line);
         Some(line_end.map_or(bytes.len(), |end| end + 1))
     }
 
@@ -227,9 +246,10 @@ impl CsvSplitter {
             let name = text(record, *field, &self.dialect, &mut self.unescaped);
             names.push(String::from_utf8_lossy(name).into_owned());
         }
-        let known = names
+        let known = self
+            .names
             .iter()
-            .filter(|name| self.names.contains(name))
+            .filter(|name| names.contains(name))
             .count();
         let is_header = match self.dialect.header {
             CsvHeader::Absent => false,

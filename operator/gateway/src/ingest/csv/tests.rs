@@ -125,15 +125,51 @@ fn a_stray_quote_costs_one_line() {
 #[test]
 fn a_quote_is_looked_for_within_a_bound() {
     let mut text = String::from("1,\"2,3\n");
-    let lines = 2 * LONGEST_QUOTED / 6;
-    text.push_str(&"4,5,6\n".repeat(lines));
-    for chunk in [1000, 65_536, text.len()] {
+    let line = format!("4,5,{}\n", "6".repeat(4000));
+    let lines = LONGEST_QUOTED / line.len() + 10;
+    text.push_str(&line.repeat(lines));
+    for chunk in [65_536, text.len()] {
         let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunk).collect();
         let (rows, _) = read_as(&CsvDialect::default(), &chunks);
         assert_eq!(rows.len(), lines + 1);
         assert_eq!(rows[0], Row::rejected("1,\"2,3", "a quote is not closed"));
-        assert_eq!(rows[lines], values(["4", "5", "6"]));
+        assert_eq!(rows[lines], values(["4", "5", &"6".repeat(4000)]));
     }
+}
+
+#[test]
+fn a_long_record_of_many_lines_is_one_row() {
+    let long = "1,2,3\n".repeat(500_000);
+    let text = format!("1,\"{long}\",3\n4,5,6\n");
+    for chunk in [65_536, text.len()] {
+        let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunk).collect();
+        let (rows, _) = read_as(&CsvDialect::default(), &chunks);
+        assert_eq!(rows, [values(["1", &long, "3"]), values(["4", "5", "6"])]);
+    }
+}
+
+#[test]
+fn lines_with_open_quotes_are_not_looked_through_for_each_other() {
+    // Each of them begins in quotes, and outside of them, and ends within.
+    let lines = 100_000;
+    let text = "a\",x,\"\n".repeat(lines);
+    let ends = ["", "b", "\"", "\",c\n", "\"c\n"];
+    for text in ends.map(|end| format!("{text}{end}")) {
+        let (rows, _) = read_as(&CsvDialect::default(), &[text.as_bytes()]);
+        assert!(rows.len() <= lines + 1);
+    }
+}
+
+#[test]
+fn records_after_a_stray_quote_may_have_many_lines() {
+    assert_eq!(
+        read("1,\"2,3\n4,5,6\n\"7\n8\n\",9,0\n"),
+        [
+            Row::rejected("1,\"2,3", "text after a closing quote"),
+            values(["4", "5", "6"]),
+            values(["7\n8\n", "9", "0"]),
+        ]
+    );
 }
 
 #[test]
