@@ -4,6 +4,7 @@
 use crate::error::{ApiError, ErrorCode};
 use crate::received::Received;
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -16,6 +17,9 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 /// How much is decompressed at a time.
 const PLAIN_PIECE: usize = 128 * 1024;
+/// The window of a zstd frame is memory of the gateway, for each request. This
+/// many bits are 8 MiB, which is what RFC 8878 asks decoders to have.
+const ZSTD_WINDOW_BITS: u32 = 23;
 
 /// The plain bytes of a body.
 pub(super) struct PlainBody {
@@ -59,7 +63,8 @@ impl PlainBody {
             }
             Encoding::Deflate => plain(ZlibDecoder::new(StreamReader::new(received))),
             Encoding::Zstd => {
-                let mut decoder = ZstdDecoder::new(StreamReader::new(received));
+                let window = [DParameter::window_log_max(ZSTD_WINDOW_BITS)];
+                let mut decoder = ZstdDecoder::with_params(StreamReader::new(received), &window);
                 decoder.multiple_members(true);
                 plain(decoder)
             }
@@ -100,6 +105,11 @@ impl PlainBody {
             (io::ErrorKind::ConnectionAborted, _) | (_, None) => {
                 ApiError::new(ErrorCode::BodyInvalid, "the body broke off")
             }
+            // The decoder has no code for it.
+            (_, Some("zstd")) if error.to_string().contains("too much memory") => ApiError::new(
+                ErrorCode::BodyInvalid,
+                "the body is compressed with a zstd window of more than 8 MiB: use no `--long`, and at most level 19",
+            ),
             (_, Some(encoding)) => ApiError::new(
                 ErrorCode::BodyInvalid,
                 format!("the body is not {encoding} to its end, as Content-Encoding says"),

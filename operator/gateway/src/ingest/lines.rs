@@ -43,6 +43,11 @@ impl<S: Splitter> Feeder<S> {
         self.splitter
     }
 
+    /// Bytes of memory that the record takes which is not whole yet.
+    pub(crate) fn carried(&self) -> usize {
+        self.carried.capacity()
+    }
+
     /// Takes the next bytes of the stream.
     pub(crate) fn feed(&mut self, bytes: &[u8], block: &mut Block) {
         if self.carried.is_empty() {

@@ -9,10 +9,20 @@ use super::ndjson::NdJsonSplitter;
 use super::queue::Stored;
 use super::store::StoreError;
 use super::{Intake, Memory};
-use crate::error::{ApiError, Progress};
+use crate::error::{ApiError, ErrorCode, Progress};
 use crate::upstream::Replica;
+use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, timeout};
+
+/// When a client sends nothing for so long, what it has sent goes on without more.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Memory that is held for so long is given back, and waited for again.
+pub(super) const TURN: Duration = Duration::from_secs(5);
+/// How long to wait for memory: longer than a turn, or those in the queue would never get one.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What became of a request's rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +32,7 @@ pub(super) struct Taken {
     pub(super) rows: u64,
     /// Those in quarantine, if that could be told.
     pub(super) quarantined: Option<u64>,
-    /// Names in a CSV header that are no column's.
+    /// Names in a CSV header or a Parquet file that are no column's.
     pub(super) ignored_columns: Vec<String>,
 }
 
@@ -63,7 +73,7 @@ impl Intake {
         import_id: String,
         splitter: S,
     ) -> Result<(Taken, S), ApiError> {
-        let mut upload = Upload::new(self, import_id).await;
+        let mut upload = Upload::new(self, import_id);
         let mut feeder = Feeder::new(splitter);
         let result = upload.run(body, &mut feeder).await;
         let taken = upload.finish(result).await?;
@@ -76,8 +86,10 @@ pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import_id: String,
     block: Block,
-    /// Reserved for the block.
+    /// Reserved for the block, and for the record that is not whole yet.
     memory: Option<OwnedSemaphorePermit>,
+    /// Since when it is held.
+    since: Instant,
     /// The block that is being stored, and its rows.
     in_flight: Option<(oneshot::Receiver<Result<Stored, StoreError>>, u64)>,
     acknowledged: u64,
@@ -87,10 +99,11 @@ pub(super) struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    pub(super) async fn new(intake: &'a Intake, import_id: String) -> Self {
+    pub(super) fn new(intake: &'a Intake, import_id: String) -> Self {
         Self {
             block: Block::new(intake.store.columns().len(), &import_id),
-            memory: Some(intake.settings.memory.reserve().await),
+            memory: None,
+            since: Instant::now(),
             intake,
             import_id,
             in_flight: None,
@@ -105,9 +118,10 @@ impl<'a> Upload<'a> {
         mut body: PlainBody,
         feeder: &mut Feeder<S>,
     ) -> Result<(), ApiError> {
-        while let Some(piece) = body.next().await? {
+        while let Some(piece) = self.next(&mut body, feeder.carried()).await? {
+            self.hold(feeder.carried()).await?;
             feeder.feed(&piece, &mut self.block);
-            if self.is_full() {
+            if self.is_full(feeder.carried()) {
                 self.submit().await?;
             }
         }
@@ -115,33 +129,66 @@ impl<'a> Upload<'a> {
         self.submit().await
     }
 
+    /// The next bytes. A client that pauses does not keep others from memory.
+    async fn next(
+        &mut self,
+        body: &mut PlainBody,
+        carried: usize,
+    ) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            match timeout(PAUSE, body.next()).await {
+                Ok(piece) => return piece,
+                Err(_) => self.submit().await?,
+            }
+            if carried > Memory::UNIT {
+                self.hold(carried).await?;
+            }
+        }
+    }
+
+    /// Sees to it that memory is reserved, and given back now and then to those who wait.
+    async fn hold(&mut self, carried: usize) -> Result<(), ApiError> {
+        if self.since.elapsed() > TURN {
+            self.submit().await?;
+        }
+        if self.memory.is_none() {
+            // Nobody waits for memory while holding some.
+            self.memory = Some(self.intake.settings.memory.reserve(carried).await?);
+            self.since = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Whether the block should go: it is large enough, or there is no memory to let it grow.
-    fn is_full(&mut self) -> bool {
+    fn is_full(&mut self, carried: usize) -> bool {
         let size = self.block.size();
         let fits = self
             .memory
             .as_mut()
-            .is_some_and(|held| self.intake.settings.memory.grow(held, size));
+            .is_some_and(|held| self.intake.settings.memory.grow(held, size + carried));
         size >= self.intake.settings.block_bytes || !fits
     }
 
     async fn submit(&mut self) -> Result<(), ApiError> {
         let empty = Block::new(self.intake.store.columns().len(), &self.import_id);
         let block = std::mem::replace(&mut self.block, empty);
-        self.store(block).await
+        let memory = self.memory.take();
+        self.store(block, memory).await
     }
 
     /// Hands a block over when the one before it is stored, so that what is
     /// acknowledged is always the start of the body.
-    pub(super) async fn store(&mut self, block: Block) -> Result<(), ApiError> {
+    pub(super) async fn store(
+        &mut self,
+        block: Block,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), ApiError> {
         if block.rows() == 0 {
             return Ok(());
         }
         self.settle().await?;
         let rows = block.rows() as u64;
-        // Given away before more is asked for: nobody waits for memory while holding some.
-        self.in_flight = Some((self.intake.queue.submit(block, self.memory.take()), rows));
-        self.memory = Some(self.intake.settings.memory.reserve().await);
+        self.in_flight = Some((self.intake.queue.submit(block, memory), rows));
         Ok(())
     }
 
@@ -185,18 +232,36 @@ impl<'a> Upload<'a> {
 }
 
 impl Memory {
-    /// Waits for room for a small block.
-    pub(super) async fn reserve(&self) -> OwnedSemaphorePermit {
-        match Arc::clone(&self.units).acquire_owned().await {
-            Ok(permit) => permit,
+    /// Waits a while for room for so many bytes, after those who came before.
+    pub(super) async fn reserve(&self, size: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.reserve_within(PATIENCE, size).await
+    }
+
+    async fn reserve_within(
+        &self,
+        patience: Duration,
+        size: usize,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        // What is larger than all of it takes all of it.
+        let units = size.clamp(1, self.bytes.max(1)).div_ceil(Self::UNIT);
+        let units = Arc::clone(&self.units).acquire_many_owned(units as u32);
+        match timeout(patience, units).await {
+            Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed.
-            Err(_) => std::future::pending().await,
+            Ok(Err(_)) | Err(_) => Err(ApiError::new(
+                ErrorCode::IngestionFailed,
+                "the gateway's memory for uploads is in use: try again",
+            )
+            .retry_after(Duration::from_secs(2))),
         }
     }
 
     /// Makes a reservation cover a size, if there is room for it.
     pub(super) fn grow(&self, held: &mut OwnedSemaphorePermit, size: usize) -> bool {
         let missing = size.div_ceil(Self::UNIT).saturating_sub(held.num_permits());
+        if missing == 0 {
+            return true;
+        }
         match Arc::clone(&self.units).try_acquire_many_owned(missing as u32) {
             Ok(more) => {
                 held.merge(more);
@@ -204,5 +269,28 @@ impl Memory {
             }
             Err(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_id::RequestId;
+
+    #[tokio::test]
+    async fn memory_is_waited_for_and_not_for_ever() {
+        let memory = Memory::new(4 * Memory::UNIT);
+        let patience = Duration::from_millis(20);
+        let mut held = memory.reserve(3 * Memory::UNIT).await.unwrap();
+        assert!(memory.grow(&mut held, 4 * Memory::UNIT));
+        assert!(!memory.grow(&mut held, 4 * Memory::UNIT + 1));
+        let refused = memory.reserve_within(patience, 1).await.unwrap_err();
+        let refused = refused.into_response(&RequestId::new());
+        assert_eq!(refused.status(), 503);
+        assert_eq!(refused.headers()["retry-after"], "2");
+        drop(held);
+        // What is larger than all of it gets all of it.
+        let all = memory.reserve_within(patience, usize::MAX).await.unwrap();
+        assert_eq!(all.num_permits(), 4);
     }
 }

@@ -6,6 +6,7 @@
     reason = "what fails here fails a test"
 )]
 
+mod bounds;
 mod documentation;
 mod endpoints;
 mod fast_path;

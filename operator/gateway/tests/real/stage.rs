@@ -2,6 +2,7 @@
 
 use super::harness::{self, Admin, Caller, EngineProcess, Served, Workspace};
 use aviary_crds::published::PublishedWorkspace;
+use aviary_gateway::GatewayArgs;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Runtime;
@@ -259,6 +260,9 @@ spec:
   endpoint: {node: answer}
 ";
 
+pub(crate) const SHOP_TOKEN: &str = "shop-token";
+const ALL: [(&str, &str); 2] = [("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
@@ -280,11 +284,10 @@ async fn build() -> Stage {
         args.insert_block = "64Ki".parse().unwrap();
     })
     .await;
-    let all = [("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
     let index = served.gateway.index();
-    shop.publish(index, "shop-token", &all);
-    other.publish(index, "other-token", &all);
-    tight.publish(index, "tight-token", &all);
+    shop.publish(index, SHOP_TOKEN, &ALL);
+    other.publish(index, "other-token", &ALL);
+    tight.publish(index, "tight-token", &ALL);
     Stage {
         engine,
         served,
@@ -304,7 +307,7 @@ impl Stage {
 
     /// Somebody who may do everything in the workspace `shop`.
     pub(crate) fn shop(&self) -> Caller {
-        self.caller("shop-token")
+        self.caller(SHOP_TOKEN)
     }
 
     pub(crate) fn caller(&self, token: &str) -> Caller {
@@ -313,6 +316,13 @@ impl Stage {
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.served.address
+    }
+
+    /// Another gateway in front of the same ClickHouse, run in a way of a test's own.
+    pub(crate) async fn gateway(&self, change: impl FnOnce(&mut GatewayArgs)) -> Served {
+        let served = harness::start_gateway(change).await;
+        self.shop.publish(served.gateway.index(), SHOP_TOKEN, &ALL);
+        served
     }
 
     pub(crate) fn metrics(&self) -> String {

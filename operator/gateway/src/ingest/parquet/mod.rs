@@ -38,10 +38,10 @@ impl Intake {
             let mut emit = |block: Block| sender.blocking_send(block).is_ok();
             file::read(file, &names, &id, full, &mut emit)
         });
-        let mut upload = Upload::new(self, import_id).await;
+        let mut upload = Upload::new(self, import_id);
         let mut result = Ok(());
         while let Some(block) = blocks.recv().await {
-            result = upload.store(block).await;
+            result = upload.store(block, None).await;
             if result.is_err() {
                 break;
             }
@@ -59,7 +59,7 @@ impl Intake {
         mut body: PlainBody,
     ) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
         let memory = &self.settings.files;
-        let mut held = memory.reserve().await;
+        let mut held = memory.reserve(0).await?;
         let mut file = BytesMut::new();
         while let Some(piece) = body.next().await? {
             if file.len() + piece.len() > memory.bytes() {
