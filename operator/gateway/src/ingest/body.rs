@@ -77,6 +77,11 @@ impl PlainBody {
         })
     }
 
+    /// The bytes that it may have.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// The next bytes; nothing at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         let piece = self

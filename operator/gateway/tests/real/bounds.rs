@@ -8,6 +8,14 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+const APPEND: &str = "/v0/datasources?mode=append&name=";
+const ALL: &[(&str, &str)] = &[("DATASOURCES:APPEND", "*")];
+
+async fn parquet(sql: &str) -> Vec<u8> {
+    let query = format!("{sql} FORMAT Parquet");
+    stage().admin().bytes(&query).await
+}
+
 async fn count(city: &str) -> u64 {
     let table = stage().shop.table("sales");
     let sql = format!("SELECT count() FROM {table} WHERE city = '{city}'");
@@ -70,7 +78,42 @@ async fn rows_pass_through_little_memory() {
     let long = "x".repeat(1_000_000);
     let csv = format!("1,{city}\n2,\"{long}\n\"\n3,{city}\n");
     assert_eq!(caller.csv("sales", csv).await, (3, 0));
-    assert_eq!(count(&city).await, 2);
+    let select = format!("SELECT number::Int32 AS id, '{city}' AS city FROM numbers(100000)");
+    let path = format!("{APPEND}sales&format=parquet");
+    let uploads = (0..3).map(|_| async {
+        let answer = caller.post(&path, parquet(&select).await).await;
+        assert_eq!(answer.counts(), (100_000, 0), "{}", answer.text());
+    });
+    futures::future::join_all(uploads).await;
+    assert_eq!(count(&city).await, 300_002);
+}
+
+#[tokio::test]
+async fn parquet_is_measured_as_the_rows_it_holds() {
+    let caller = stage().variant(|published| published.body_size_bytes = 1_000_000, ALL);
+    let file =
+        parquet("SELECT 1::Int32 AS id, repeat('x', 1000) AS city FROM numbers(100000)").await;
+    assert!(file.len() < 500_000);
+    let answer = caller
+        .post(&format!("{APPEND}sales&format=parquet"), file)
+        .await;
+    let refused = (answer.status, answer.code());
+    assert_eq!(refused, (413, "body_too_large".to_owned()));
+    let acknowledged = answer.json()["acknowledged_rows"].as_u64().unwrap();
+    assert!(acknowledged < 1000, "{acknowledged}");
+}
+
+#[tokio::test]
+async fn parquet_without_any_column_is_refused() {
+    let file = parquet("SELECT 1 AS stranger FROM numbers(10)").await;
+    let answer = stage()
+        .shop()
+        .post(&format!("{APPEND}sales&format=parquet"), file)
+        .await;
+    let refused = (answer.status, answer.code());
+    assert_eq!(refused, (400, "body_invalid".to_owned()));
+    let reason = "none of the data source's columns";
+    assert!(answer.text().contains(reason), "{}", answer.text());
 }
 
 #[tokio::test]

@@ -284,6 +284,7 @@ async fn parquet_goes_in_as_it_comes_out() {
         .post(&format!("{APPEND}orders&format=parquet"), file)
         .await;
     assert_eq!(answer.counts(), (1000, 0), "{}", answer.text());
+    assert_eq!(answer.json()["ignored_columns"], json!(["stranger"]));
     let table = stage().shop.table("orders");
     let sums = stage().admin().query(&format!("SELECT (sum(id), sum(amount), count(note), min(at), any(tags)) FROM {table} WHERE city = '{city}'")).await;
     assert_eq!(
@@ -305,6 +306,39 @@ async fn parquet_goes_in_as_it_comes_out() {
         rows.iter()
             .all(|row| row["c__error_column"] == json!(["id"])),
         "{rows:?}"
+    );
+}
+
+#[tokio::test]
+async fn lists_in_parquet_keep_their_values() {
+    let select = "SELECT number::UInt32 AS id, [0.1, nan, -inf] AS floats, \
+         [toDateTime64('2024-05-01 10:00:00.123', 3, 'UTC')] AS times, \
+         [toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0')] AS ids, map('k', ['a', 'it''s']) AS texts FROM numbers(3)";
+    let file = stage()
+        .admin()
+        .bytes(&format!("{select} FORMAT Parquet"))
+        .await;
+    let path = format!("{APPEND}lists&format=parquet");
+    let answer = stage().shop().post(&path, file).await;
+    assert_eq!(answer.counts(), (3, 0), "{}", answer.text());
+    let table = stage().shop.table("lists");
+    let found = format!("SELECT id, floats, times, ids, texts FROM {table} ORDER BY id");
+    assert_eq!(
+        stage().admin().query(&found).await,
+        stage().admin().query(select).await
+    );
+
+    let file = stage()
+        .admin()
+        .bytes("SELECT number::UInt32 + 10 AS id, map('k', [unhex('ff'), 'b']) AS texts FROM numbers(2) FORMAT Parquet")
+        .await;
+    let answer = stage().shop().post(&path, file).await;
+    assert_eq!(answer.counts(), (0, 2), "{}", answer.text());
+    let quarantine = stage().shop.table("lists_quarantine");
+    let found = format!("SELECT c__error[1], c__row FROM {quarantine} ORDER BY c__row LIMIT 1");
+    assert_eq!(
+        stage().admin().bytes(&found).await,
+        b"column `texts`: bytes that are not valid UTF-8, in a list or structure\t{\"id\":\"10\",\"texts\":{\"k\":[\"\xff\",\"b\"]}}\n"
     );
 }
 

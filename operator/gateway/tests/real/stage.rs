@@ -51,6 +51,17 @@ spec:
     - {name: time, type: Nullable(DateTime64(3))}
 ---
 kind: DataSource
+metadata: {name: lists}
+spec:
+  workspace: shop
+  columns:
+    - {name: id, type: UInt32}
+    - {name: floats, type: Array(Float64)}
+    - {name: times, type: \"Array(DateTime64(3, 'UTC'))\"}
+    - {name: ids, type: Array(UUID)}
+    - {name: texts, type: 'Map(String, Array(String))'}
+---
+kind: DataSource
 metadata: {name: days}
 spec:
   workspace: shop

@@ -4,9 +4,7 @@ use half::f16;
 use jiff::Timestamp;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::data_type::Int96;
-use parquet::record::Field;
 use parquet::schema::types::ColumnDescriptor;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// How the values of a column are meant.
@@ -194,141 +192,9 @@ fn digits(mut magnitude: Vec<u8>) -> Vec<u8> {
     digits
 }
 
-/// Writes a nested value as JSON; says whether there is one.
-pub(super) fn write_json(field: &Field, text: &mut String) -> bool {
-    match field {
-        Field::Null => return false,
-        Field::Group(row) => {
-            object(
-                row.get_column_iter()
-                    .map(|(name, field)| (Key::Text(name), field)),
-                text,
-            );
-        }
-        Field::MapInternal(map) => object(
-            map.entries()
-                .iter()
-                .map(|(key, value)| (Key::Field(key), value)),
-            text,
-        ),
-        Field::ListInternal(list) => {
-            text.push('[');
-            for (index, element) in list.elements().iter().enumerate() {
-                text.push_str(if index == 0 { "" } else { "," });
-                or_null(element, text);
-            }
-            text.push(']');
-        }
-        Field::Bool(value) => append(text, value),
-        Field::Byte(value) => append(text, value),
-        Field::Short(value) => append(text, value),
-        Field::Int(value) => append(text, value),
-        Field::Long(value) | Field::TimeMicros(value) => append(text, value),
-        Field::UByte(value) => append(text, value),
-        Field::UShort(value) => append(text, value),
-        Field::UInt(value) => append(text, value),
-        Field::ULong(value) => append(text, value),
-        Field::TimeMillis(value) => append(text, value),
-        Field::Float16(value) => number(f32::from(*value).into(), text),
-        Field::Float(value) if value.is_finite() => append(text, format_args!("{value:?}")),
-        Field::Float(value) => number((*value).into(), text),
-        Field::Double(value) => number(*value, text),
-        Field::Str(value) => quoted(value, text),
-        Field::Bytes(value) => quoted(&String::from_utf8_lossy(value.data()), text),
-        Field::Decimal(value) => {
-            let style = Style::Decimal {
-                scale: value.scale().max(0) as usize,
-            };
-            plain(|plain| style.bytes(value.data(), plain), text);
-        }
-        Field::Date(days) => quoted_plain(|plain| Style::Date.int32(*days, plain), text),
-        Field::TimestampMillis(value) => quoted_plain(
-            |plain| {
-                Style::Timestamp {
-                    per_second: 1_000,
-                    utc: true,
-                }
-                .int64(*value, plain);
-            },
-            text,
-        ),
-        Field::TimestampMicros(value) => quoted_plain(
-            |plain| {
-                Style::Timestamp {
-                    per_second: 1_000_000,
-                    utc: true,
-                }
-                .int64(*value, plain);
-            },
-            text,
-        ),
-    }
-    true
-}
-
-enum Key<'a> {
-    Text(&'a str),
-    Field(&'a Field),
-}
-
-fn object<'a>(members: impl Iterator<Item = (Key<'a>, &'a Field)>, text: &mut String) {
-    text.push('{');
-    for (index, (key, value)) in members.enumerate() {
-        text.push_str(if index == 0 { "" } else { "," });
-        match key {
-            Key::Text(name) => quoted(name, text),
-            Key::Field(Field::Str(name)) => quoted(name, text),
-            Key::Field(other) => {
-                let mut name = String::new();
-                write_json(other, &mut name);
-                quoted(name.trim_matches('"'), text);
-            }
-        }
-        text.push(':');
-        or_null(value, text);
-    }
-    text.push('}');
-}
-
-fn or_null(field: &Field, text: &mut String) {
-    if !write_json(field, text) {
-        text.push_str("null");
-    }
-}
-
-fn append(text: &mut String, value: impl std::fmt::Display) {
-    let _ = write!(text, "{value}");
-}
-
-/// JSON has no infinity and no NaN.
-fn number(value: f64, text: &mut String) {
-    if value.is_finite() {
-        append(text, format_args!("{value:?}"));
-    } else {
-        text.push_str("null");
-    }
-}
-
-fn quoted(value: &str, text: &mut String) {
-    text.push_str(&serde_json::to_string(value).unwrap_or_default());
-}
-
-fn plain(write: impl FnOnce(&mut Vec<u8>), text: &mut String) {
-    let mut plain = Vec::new();
-    write(&mut plain);
-    text.push_str(&String::from_utf8_lossy(&plain));
-}
-
-fn quoted_plain(write: impl FnOnce(&mut Vec<u8>), text: &mut String) {
-    text.push('"');
-    plain(write, text);
-    text.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parquet::record::Row;
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut text = Vec::new();
@@ -375,27 +241,5 @@ mod tests {
         assert_eq!(decimal(i64::MIN, 0), "-9223372036854775808");
         let wide = written(|text| Style::Decimal { scale: 1 }.bytes(&[0x7f; 32], text));
         assert_eq!(wide.len(), 78);
-    }
-
-    #[test]
-    fn nested_values_are_json() {
-        let members = [
-            ("n", Field::Null),
-            ("x", Field::Double(f64::NAN)),
-            ("t\"", Field::Str("a\"".to_owned())),
-            ("d", Field::Date(0)),
-        ];
-        let row = Row::new(
-            members
-                .map(|(name, field)| (name.to_owned(), field))
-                .to_vec(),
-        );
-        let mut text = String::new();
-        assert!(write_json(&Field::Group(row), &mut text));
-        assert_eq!(
-            text,
-            "{\"n\":null,\"x\":null,\"t\\\"\":\"a\\\"\",\"d\":\"1970-01-01\"}"
-        );
-        assert!(!write_json(&Field::Null, &mut text));
     }
 }

@@ -1,0 +1,255 @@
+//! The values of one column of a file, as text, decoded a few at a time.
+//!
+//! A file of a kilobyte can hold values that take gigabytes when they are decoded:
+//! so little is decoded at once, and pages are looked at before.
+
+use super::file::FileError;
+use super::text::{self, Style};
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
+use parquet::data_type::DataType;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::RowGroupReader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows that are decoded at a time, of a column with one value a row.
+const BATCH: usize = 1024;
+/// The same where rows have lists, which may be long.
+const BATCH_OF_LISTS: usize = 16;
+/// Values of lists that may be loaded and not yet written.
+const MOST_LIST_VALUES: usize = 4 * 1024 * 1024;
+
+/// A column of the file. Stands at one value, or at the end.
+pub(super) struct Leaf {
+    values: Box<dyn Values>,
+    batch: usize,
+    /// The level at which there is a value; below, something around it is missing.
+    value_level: i16,
+    /// Of the values of this batch. Empty where all are the same.
+    definitions: Vec<i16>,
+    repetitions: Vec<i16>,
+    at: usize,
+    count: usize,
+    loaded: Arc<AtomicUsize>,
+}
+
+impl Leaf {
+    pub(super) fn open(group: &dyn RowGroupReader, index: usize) -> Result<Self, FileError> {
+        let chunk = group.metadata().column(index);
+        let column = chunk.column_descr_ptr();
+        let has_lists = column.max_rep_level() > 0;
+        // Values that are written as what differs from the one before take more than their page.
+        let shared_prefixes = chunk
+            .encodings()
+            .any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
+        let loaded = Arc::new(AtomicUsize::new(0));
+        let pages = Pages {
+            inner: group.get_column_page_reader(index)?,
+            has_lists,
+            shared_prefixes,
+            loaded: Arc::clone(&loaded),
+        };
+        let style = Style::of(&column);
+        let value_level = column.max_def_level();
+        let values = match get_column_reader(column, Box::new(pages)) {
+            ColumnReader::BoolColumnReader(reader) => {
+                typed(reader, |value, text| text::boolean(*value, text))
+            }
+            ColumnReader::Int32ColumnReader(reader) => {
+                typed(reader, move |value, text| style.int32(*value, text))
+            }
+            ColumnReader::Int64ColumnReader(reader) => {
+                typed(reader, move |value, text| style.int64(*value, text))
+            }
+            ColumnReader::Int96ColumnReader(reader) => typed(reader, text::int96),
+            ColumnReader::FloatColumnReader(reader) => {
+                typed(reader, |value, text| text::float(*value, text))
+            }
+            ColumnReader::DoubleColumnReader(reader) => {
+                typed(reader, |value, text| text::double(*value, text))
+            }
+            ColumnReader::ByteArrayColumnReader(reader) => {
+                typed(reader, move |value, text| style.bytes(value.data(), text))
+            }
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => {
+                typed(reader, move |value, text| style.bytes(value.data(), text))
+            }
+        };
+        let mut leaf = Self {
+            values,
+            batch: match (shared_prefixes, has_lists) {
+                (true, _) => 1,
+                (false, true) => BATCH_OF_LISTS,
+                (false, false) => BATCH,
+            },
+            value_level,
+            definitions: Vec::new(),
+            repetitions: Vec::new(),
+            at: 0,
+            count: 0,
+            loaded,
+        };
+        leaf.decode()?;
+        Ok(leaf)
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.count
+    }
+
+    /// How much of what is around the value is there.
+    pub(super) fn definition(&self) -> i16 {
+        let known = self.definitions.get(self.at).copied();
+        known.unwrap_or(self.value_level)
+    }
+
+    /// Which list the value goes on with; 0 where a row begins.
+    pub(super) fn repetition(&self) -> i16 {
+        self.repetitions.get(self.at).copied().unwrap_or(0)
+    }
+
+    /// Writes the value, if there is one, and goes on to the next.
+    pub(super) fn take(&mut self, text: &mut Vec<u8>) -> Result<bool, FileError> {
+        if self.is_at_end() {
+            return Err(FileError::Ragged);
+        }
+        let there = self.definition() == self.value_level;
+        if there {
+            self.values.write_next(text)?;
+        }
+        self.at += 1;
+        if self.is_at_end() {
+            self.decode()?;
+        }
+        Ok(there)
+    }
+
+    fn decode(&mut self) -> Result<(), FileError> {
+        self.loaded.fetch_sub(self.count, Ordering::Relaxed);
+        self.definitions.clear();
+        self.repetitions.clear();
+        self.at = 0;
+        self.count =
+            self.values
+                .decode(self.batch, &mut self.definitions, &mut self.repetitions)?;
+        Ok(())
+    }
+}
+
+/// Decoded values of one type, and how they are written.
+trait Values {
+    /// Decodes the values of the next rows; how many they are, with those that are missing.
+    fn decode(
+        &mut self,
+        rows: usize,
+        definitions: &mut Vec<i16>,
+        repetitions: &mut Vec<i16>,
+    ) -> Result<usize, FileError>;
+
+    fn write_next(&mut self, text: &mut Vec<u8>) -> Result<(), FileError>;
+}
+
+struct TypedValues<T: DataType, W> {
+    reader: ColumnReaderImpl<T>,
+    values: Vec<T::T>,
+    at: usize,
+    write: W,
+}
+
+fn typed<T: DataType>(
+    reader: ColumnReaderImpl<T>,
+    write: impl Fn(&T::T, &mut Vec<u8>) + 'static,
+) -> Box<dyn Values> {
+    Box::new(TypedValues {
+        reader,
+        values: Vec::new(),
+        at: 0,
+        write,
+    })
+}
+
+impl<T: DataType, W: Fn(&T::T, &mut Vec<u8>)> Values for TypedValues<T, W> {
+    fn decode(
+        &mut self,
+        rows: usize,
+        definitions: &mut Vec<i16>,
+        repetitions: &mut Vec<i16>,
+    ) -> Result<usize, FileError> {
+        self.values.clear();
+        self.at = 0;
+        let (rows, values, levels) = self.reader.read_records(
+            rows,
+            Some(definitions),
+            Some(repetitions),
+            &mut self.values,
+        )?;
+        Ok(rows.max(values).max(levels))
+    }
+
+    fn write_next(&mut self, text: &mut Vec<u8>) -> Result<(), FileError> {
+        let value = self.values.get(self.at).ok_or(FileError::Ragged)?;
+        (self.write)(value, text);
+        self.at += 1;
+        Ok(())
+    }
+}
+
+/// Pages of a column, refused where decoding them would take more than it may.
+struct Pages {
+    inner: Box<dyn PageReader>,
+    has_lists: bool,
+    shared_prefixes: bool,
+    /// Values of pages that were handed out, less those that were written.
+    loaded: Arc<AtomicUsize>,
+}
+
+impl Pages {
+    fn check(&self, page: &Page) -> ParquetResult<()> {
+        if !page.is_data_page() {
+            return Ok(());
+        }
+        if page.encoding() == Encoding::DELTA_BYTE_ARRAY && !self.shared_prefixes {
+            return Err(ParquetError::General(
+                "a column does not name all of its encodings".to_owned(),
+            ));
+        }
+        let count = page.num_values() as usize;
+        let loaded = self.loaded.fetch_add(count, Ordering::Relaxed) + count;
+        if self.has_lists && loaded > MOST_LIST_VALUES {
+            return Err(ParquetError::General(format!(
+                "a row or a page has lists of more than {MOST_LIST_VALUES} values"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
+        let page = self.inner.get_next_page()?;
+        page.as_ref().map_or(Ok(()), |page| self.check(page))?;
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
+        self.inner.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> ParquetResult<()> {
+        self.inner.skip_next_page()
+    }
+
+    fn at_record_boundary(&mut self) -> ParquetResult<bool> {
+        self.inner.at_record_boundary()
+    }
+}
+
+impl Iterator for Pages {
+    type Item = ParquetResult<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
