@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod dirt;
 mod documentation;
 mod endpoints;
 mod fast_path;
