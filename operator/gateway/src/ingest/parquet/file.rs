@@ -7,6 +7,7 @@
 
 use super::super::block::Block;
 use super::super::lines::LONGEST_LINE;
+use super::claims;
 use super::leaf::Leaf;
 use super::nested::{Json, Node};
 use crate::error::ApiError;
@@ -44,12 +45,16 @@ pub(super) trait Sink {
     /// Whether a block of this size should go now.
     fn is_full(&mut self, size: usize) -> Result<bool, ApiError>;
 
+    /// Makes room for so many bytes of pages, which are read at once.
+    fn load(&mut self, pages: u64) -> Result<(), ApiError>;
+
     /// Takes a block.
     fn take(&mut self, block: Block) -> Result<(), ApiError>;
 }
 
 /// A file whose columns are found.
 pub(super) struct File<'n> {
+    bytes: Bytes,
     reader: SerializedFileReader<Bytes>,
     names: &'n [String],
     /// Where each column comes from, if the file has it.
@@ -64,7 +69,8 @@ struct Source {
 
 impl<'n> File<'n> {
     pub(super) fn open(file: Bytes, names: &'n [String]) -> Result<Self, FileError> {
-        let reader = SerializedFileReader::new(file)?;
+        claims::check_schema(&file)?;
+        let reader = SerializedFileReader::new(file.clone())?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let sources: Vec<_> = names.iter().map(|name| source(&schema, name)).collect();
         // Without any, nothing would bound the number of its rows.
@@ -72,6 +78,7 @@ impl<'n> File<'n> {
             return Err(FileError::NoColumn);
         }
         Ok(Self {
+            bytes: file,
             reader,
             names,
             sources,
@@ -103,6 +110,8 @@ impl<'n> File<'n> {
         };
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group)?;
+            let pages = self.memory_of_pages(&*group);
+            filling.sink.load(pages).map_err(FileError::Stopped)?;
             let mut columns = self
                 .sources
                 .iter()
@@ -121,6 +130,19 @@ impl<'n> File<'n> {
             }
         }
         filling.pass_on()
+    }
+
+    /// Bytes that the pages of a row group take at once, of the columns that are read.
+    fn memory_of_pages(&self, group: &dyn RowGroupReader) -> u64 {
+        let schema = group.metadata().schema_descr();
+        let is_read = |leaf: &usize| {
+            let field = schema.get_column_root(*leaf).name();
+            self.names.iter().any(|name| name == field)
+        };
+        (0..schema.num_columns())
+            .filter(is_read)
+            .map(|leaf| claims::memory_of(group.metadata().column(leaf), &self.bytes))
+            .sum()
     }
 }
 

@@ -2,6 +2,7 @@
 //! read column by column into blocks of text like every other format, so that
 //! the landing table judges its values like all others.
 
+mod claims;
 mod file;
 mod leaf;
 mod nested;
@@ -39,12 +40,14 @@ impl Intake {
             written: 0,
             memory: Arc::clone(&self.settings.memory),
             held: None,
+            files: Arc::clone(&self.settings.files),
+            file_length: file.len(),
+            file_held: file_memory,
             sender,
             runtime: Handle::current(),
         };
         let id = import_id.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let _file_memory = file_memory;
             let file = File::open(file, &names)?;
             file.read(&id, &mut outlet)?;
             Ok(file.ignored_columns())
@@ -116,6 +119,10 @@ struct Outlet {
     memory: Arc<Memory>,
     /// Reserved for the block that is being filled.
     held: Option<OwnedSemaphorePermit>,
+    /// Memory of the file, which is for its pages too.
+    files: Arc<Memory>,
+    file_length: usize,
+    file_held: OwnedSemaphorePermit,
     sender: mpsc::Sender<(Block, Option<OwnedSemaphorePermit>)>,
     runtime: Handle,
 }
@@ -138,6 +145,18 @@ impl Sink for Outlet {
             self.held = Some(self.reserve(0)?);
         }
         Ok(size >= self.full || !self.grow(size))
+    }
+
+    fn load(&mut self, pages: u64) -> Result<(), ApiError> {
+        let pages = usize::try_from(pages).unwrap_or(usize::MAX);
+        let size = self.file_length.saturating_add(pages);
+        if size > self.files.bytes() {
+            return Err(pages_too_large(pages, self.files.bytes()));
+        }
+        if !self.files.grow(&mut self.file_held, size) {
+            return Err(out_of_memory());
+        }
+        Ok(())
     }
 
     fn take(&mut self, block: Block) -> Result<(), ApiError> {
@@ -167,6 +186,15 @@ impl FileError {
         };
         ApiError::new(code, self.to_string())
     }
+}
+
+fn pages_too_large(pages: usize, limit: usize) -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format!(
+            "pages of the file take {pages} bytes at once when they are decompressed, and may have {limit} with the file itself: write it with smaller pages or fewer columns, or send it as NDJSON or CSV"
+        ),
+    )
 }
 
 fn rows_too_large(limit: u64) -> ApiError {

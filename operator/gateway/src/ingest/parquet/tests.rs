@@ -2,6 +2,7 @@
 
 use super::super::block::testing::{Row, rows};
 use super::*;
+use parquet::basic::Compression;
 use parquet::data_type::{
     ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray, FixedLenByteArrayType,
     Int32Type, Int64Type,
@@ -29,9 +30,17 @@ fn column<T: DataType>(values: &[T::T], definitions: &[i16], repetitions: &[i16]
 
 /// A file with these columns in each of its row groups.
 fn file(schema: &str, groups: usize, columns: &[Column]) -> Bytes {
+    file_with(WriterProperties::builder().build(), schema, groups, columns)
+}
+
+fn file_with(
+    properties: WriterProperties,
+    schema: &str,
+    groups: usize,
+    columns: &[Column],
+) -> Bytes {
     let schema = Arc::new(parse_message_type(&format!("message rows {{ {schema} }}")).unwrap());
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).unwrap();
     for _ in 0..groups {
         let mut group = writer.next_row_group().unwrap();
         for column in columns {
@@ -55,11 +64,17 @@ struct Collected {
     rows: Vec<Row>,
     count: usize,
     largest: usize,
+    pages: u64,
 }
 
 impl Sink for Collected {
     fn is_full(&mut self, size: usize) -> Result<bool, ApiError> {
         Ok(size >= self.full)
+    }
+
+    fn load(&mut self, pages: u64) -> Result<(), ApiError> {
+        self.pages = self.pages.max(pages);
+        Ok(())
     }
 
     fn take(&mut self, block: Block) -> Result<(), ApiError> {
@@ -86,6 +101,7 @@ fn collected(full: usize, keep: bool) -> Collected {
         rows: Vec::new(),
         count: 0,
         largest: 0,
+        pages: 0,
     }
 }
 
@@ -319,4 +335,63 @@ fn bytes_in_lists_that_are_no_text_cost_their_row_and_no_other() {
             },
         ]
     );
+}
+
+#[test]
+fn pages_are_measured_before_they_are_decompressed() {
+    let long = vec![ByteArray::from(vec![b'x'; 4 << 20]); 3];
+    let columns = [
+        column::<ByteArrayType>(&long, &[], &[]),
+        column::<Int32Type>(&[1, 2, 3], &[], &[]),
+    ];
+    let schema = "REQUIRED BYTE_ARRAY a (UTF8); REQUIRED INT32 b;";
+    for (dictionary, expected) in [(true, 4 << 20), (false, 3 * (4 << 20))] {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(Default::default()))
+            .set_dictionary_enabled(dictionary)
+            .set_data_page_size_limit(64 << 20)
+            .set_dictionary_page_size_limit(64 << 20)
+            .build();
+        let file = file_with(properties, schema, 1, &columns);
+        assert!(file.len() < 10_000);
+        let mut sink = collected(1, false);
+        read_into(file.clone(), &["a"], &mut sink).unwrap();
+        let pages = expected..expected + 1000;
+        assert!(pages.contains(&sink.pages), "{dictionary}: {}", sink.pages);
+        let mut sink = collected(1, false);
+        read_into(file, &["b"], &mut sink).unwrap();
+        assert!(sink.pages < 1000, "{}", sink.pages);
+    }
+}
+
+/// A file of nothing but a schema, each element of which is a group of so many children.
+fn schema_of_groups(depth: usize, children: u8) -> Bytes {
+    let mut index = vec![0x15, 2, 0x19, 0xfc];
+    let mut count = depth;
+    while count >= 0x80 {
+        index.push(count as u8 | 0x80);
+        count >>= 7;
+    }
+    index.push(count as u8);
+    for _ in 0..depth {
+        // Repetition, name, children.
+        index.extend([0x35, 0, 0x18, 1, b'a', 0x15, children, 0]);
+    }
+    index.push(0);
+    let mut file = b"PAR1".to_vec();
+    file.extend(&index);
+    file.extend((index.len() as u32).to_le_bytes());
+    file.extend(b"PAR1");
+    file.into()
+}
+
+#[test]
+fn a_schema_without_end_is_refused_before_it_is_read() {
+    for (depth, children) in [(1_000_000, 2), (3, 120)] {
+        let result = read(schema_of_groups(depth, children), &["a"]);
+        assert!(
+            matches!(result, Err(FileError::NotUnderstood)),
+            "{result:?}"
+        );
+    }
 }
