@@ -181,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_not_whole_is_counted() {
+        let mut block = Block::new(1, "i");
+        let mut feeder = Feeder::new(Lines);
+        let long = "x".repeat(100_000);
+        for part in ["whole\nbegun", &long, &long] {
+            feeder.feed(part.as_bytes(), &mut block);
+        }
+        assert!(feeder.carried() >= 200_005);
+        for part in ["\n", &long, "\n"] {
+            feeder.feed(part.as_bytes(), &mut block);
+        }
+        assert_eq!((block.rows(), feeder.carried()), (3, 0));
+    }
+
+    #[test]
     fn a_byte_order_mark_is_skipped_when_it_is_whole() {
         assert_eq!(skip_byte_order_mark(b"\xef\xbb\xbfa", false), Some(3));
         assert_eq!(skip_byte_order_mark(b"\xef\xbb", false), None);

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
+/// How much is split before the size of the block is looked at: in a wide table, a
+/// record of two bytes takes some for every column.
+const STRIDE: usize = 32 * 1024;
 /// When a client sends nothing for so long, what it has sent goes on without more.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Memory that is held for so long is given back, and waited for again.
@@ -119,10 +122,12 @@ impl<'a> Upload<'a> {
         feeder: &mut Feeder<S>,
     ) -> Result<(), ApiError> {
         while let Some(piece) = self.next(&mut body, feeder.carried()).await? {
-            self.hold(feeder.carried()).await?;
-            feeder.feed(&piece, &mut self.block);
-            if self.is_full(feeder.carried()) {
-                self.submit().await?;
+            for part in piece.chunks(STRIDE) {
+                self.hold(feeder.carried()).await?;
+                feeder.feed(part, &mut self.block);
+                if self.is_full(feeder.carried()) {
+                    self.submit().await?;
+                }
             }
         }
         feeder.finish(&mut self.block);
