@@ -29,6 +29,10 @@ pub(super) enum Style {
 }
 
 const NANOSECONDS: i64 = 1_000_000_000;
+/// Bytes of a decimal; the widest type of ClickHouse has 32.
+const LONGEST_DECIMAL: usize = 128;
+/// Digits after its point.
+const MOST_DECIMALS: usize = 1024;
 
 impl Style {
     pub(super) fn of(column: &ColumnDescriptor) -> Self {
@@ -153,8 +157,13 @@ fn timestamp(nanoseconds: i128, utc: bool, text: &mut Vec<u8>) {
     }
 }
 
-/// A number in two's complement, most significant byte first.
+/// A number in two's complement, most significant byte first. What is far beyond
+/// every type's digits is written as its bytes: to find so many would take for ever.
 fn decimal(bytes: &[u8], scale: usize, text: &mut Vec<u8>) {
+    if bytes.len() > LONGEST_DECIMAL || scale > MOST_DECIMALS {
+        write(text, format_args!("0x{}", hex::encode(bytes)));
+        return;
+    }
     let negative = bytes.first().is_some_and(|&byte| byte >= 0x80);
     let mut magnitude = bytes.to_vec();
     if negative {
@@ -241,5 +250,10 @@ mod tests {
         assert_eq!(decimal(i64::MIN, 0), "-9223372036854775808");
         let wide = written(|text| Style::Decimal { scale: 1 }.bytes(&[0x7f; 32], text));
         assert_eq!(wide.len(), 78);
+        let endless = vec![0x7f; 1 << 20];
+        let long = written(|text| Style::Decimal { scale: 1 }.bytes(&endless, text));
+        assert!(long.starts_with("0x7f7f") && long.len() == 2 + (2 << 20));
+        let small = Style::Decimal { scale: 1 << 30 };
+        assert_eq!(written(|text| small.bytes(&[1], text)), "0x01");
     }
 }
