@@ -4,12 +4,11 @@
 //! so little is decoded at once, and pages are looked at before.
 
 use super::file::FileError;
+use super::pages::Pages;
 use super::text::{self, Style};
 use parquet::basic::Encoding;
-use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::DataType;
-use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::RowGroupReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const BATCH: usize = 1024;
 /// The same where rows have lists, which may be long.
 const BATCH_OF_LISTS: usize = 16;
-/// Values of lists that may be loaded and not yet written.
-const MOST_LIST_VALUES: usize = 4 * 1024 * 1024;
 
 /// A column of the file. Stands at one value, or at the end.
 pub(super) struct Leaf {
@@ -44,13 +41,9 @@ impl Leaf {
         let shared_prefixes = chunk
             .encodings()
             .any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
-        let loaded = Arc::new(AtomicUsize::new(0));
-        let pages = Pages {
-            inner: group.get_column_page_reader(index)?,
-            has_lists,
-            shared_prefixes,
-            loaded: Arc::clone(&loaded),
-        };
+        let pages = group.get_column_page_reader(index)?;
+        let pages = Pages::new(pages, &column, shared_prefixes);
+        let loaded = Arc::clone(&pages.loaded);
         let style = Style::of(&column);
         let value_level = column.max_def_level();
         let values = match get_column_reader(column, Box::new(pages)) {
@@ -193,63 +186,5 @@ impl<T: DataType, W: Fn(&T::T, &mut Vec<u8>)> Values for TypedValues<T, W> {
         (self.write)(value, text);
         self.at += 1;
         Ok(())
-    }
-}
-
-/// Pages of a column, refused where decoding them would take more than it may.
-struct Pages {
-    inner: Box<dyn PageReader>,
-    has_lists: bool,
-    shared_prefixes: bool,
-    /// Values of pages that were handed out, less those that were written.
-    loaded: Arc<AtomicUsize>,
-}
-
-impl Pages {
-    fn check(&self, page: &Page) -> ParquetResult<()> {
-        if !page.is_data_page() {
-            return Ok(());
-        }
-        if page.encoding() == Encoding::DELTA_BYTE_ARRAY && !self.shared_prefixes {
-            return Err(ParquetError::General(
-                "a column does not name all of its encodings".to_owned(),
-            ));
-        }
-        let count = page.num_values() as usize;
-        let loaded = self.loaded.fetch_add(count, Ordering::Relaxed) + count;
-        if self.has_lists && loaded > MOST_LIST_VALUES {
-            return Err(ParquetError::General(format!(
-                "a row or a page has lists of more than {MOST_LIST_VALUES} values"
-            )));
-        }
-        Ok(())
-    }
-}
-
-impl PageReader for Pages {
-    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        let page = self.inner.get_next_page()?;
-        page.as_ref().map_or(Ok(()), |page| self.check(page))?;
-        Ok(page)
-    }
-
-    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
-        self.inner.peek_next_page()
-    }
-
-    fn skip_next_page(&mut self) -> ParquetResult<()> {
-        self.inner.skip_next_page()
-    }
-
-    fn at_record_boundary(&mut self) -> ParquetResult<bool> {
-        self.inner.at_record_boundary()
-    }
-}
-
-impl Iterator for Pages {
-    type Item = ParquetResult<Page>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.get_next_page().transpose()
     }
 }

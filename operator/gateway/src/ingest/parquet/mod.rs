@@ -6,6 +6,7 @@ mod claims;
 mod file;
 mod leaf;
 mod nested;
+mod pages;
 mod text;
 
 use super::block::Block;

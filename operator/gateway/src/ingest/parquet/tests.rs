@@ -2,13 +2,13 @@
 
 use super::super::block::testing::{Row, rows};
 use super::*;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{
     ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray, FixedLenByteArrayType,
     Int32Type, Int64Type,
 };
 use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
@@ -393,5 +393,58 @@ fn a_schema_without_end_is_refused_before_it_is_read() {
             matches!(result, Err(FileError::NotUnderstood)),
             "{result:?}"
         );
+    }
+}
+
+#[test]
+fn texts_in_every_encoding_are_read_and_their_lengths_counted_before() {
+    let schema =
+        "REQUIRED BYTE_ARRAY a (UTF8); OPTIONAL BYTE_ARRAY b (UTF8); REPEATED BYTE_ARRAY c (UTF8);";
+    let values: Vec<String> = (0..2000)
+        .map(|index| format!("{}{index}", "x".repeat(index % 7)))
+        .collect();
+    let texts: Vec<ByteArray> = values.iter().map(|text| text.as_str().into()).collect();
+    let columns = [
+        column::<ByteArrayType>(&texts, &[], &[]),
+        column::<ByteArrayType>(&texts, &[1; 2000], &[]),
+        column::<ByteArrayType>(&texts, &[1; 2000], &[0; 2000]),
+    ];
+    for encoding in [
+        Encoding::DELTA_LENGTH_BYTE_ARRAY,
+        Encoding::DELTA_BYTE_ARRAY,
+    ] {
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            let properties = WriterProperties::builder()
+                .set_writer_version(version)
+                .set_dictionary_enabled(false)
+                .set_encoding(encoding)
+                .set_data_page_row_count_limit(700)
+                .build();
+            let file = file_with(properties, schema, 1, &columns);
+            let rows = read(file.clone(), &["a", "b", "c"]).unwrap();
+            let expected = values.iter().map(|text| {
+                let list = format!("[\"{text}\"]");
+                Row::values(&[Some(text), Some(text), Some(&list)])
+            });
+            assert!(rows.into_iter().eq(expected), "{encoding} {version:?}");
+
+            // Blocks of 128 numbers, 4 parts in each, and how many numbers there are.
+            let head = [0x80, 1, 4];
+            let starts: Vec<usize> = (0..file.len() - 5)
+                .filter(|&at| file[at..].starts_with(&head) && file[at + 3] >= 0x80)
+                .collect();
+            assert!(starts.len() >= 6, "{starts:?}");
+            for at in starts {
+                let mut lying = file.to_vec();
+                lying[at + 4] = 0x7f;
+                let result = read(lying.into(), &["a", "b", "c"]);
+                let told = matches!(&result, Err(FileError::Parquet(error)) if error.to_string().contains("more lengths than values"));
+                assert!(
+                    told,
+                    "{encoding} {version:?} {at}: {:?}",
+                    result.map(|rows| rows.len())
+                );
+            }
+        }
     }
 }
