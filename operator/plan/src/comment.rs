@@ -31,6 +31,9 @@ pub struct Ownership {
     pub name: String,
     /// What becomes of the data when the Kubernetes object is deleted.
     pub deletion: DeletionPolicy,
+    /// On a database: uid of the Kubernetes that the owner is in; empty if unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kubernetes: String,
     /// On a data source's table: hash of the definition it was made from, which
     /// tells a changed spec from drift.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -120,6 +123,16 @@ impl Ownership {
         same_object || released_namesake
     }
 
+    /// Whether the owner is proven gone: the claimant has its name, and in one
+    /// Kubernetes only one object can have it.
+    pub fn is_succeeded_by(&self, claimant: &Self) -> bool {
+        let same_name = (self.kind, &self.name) == (claimant.kind, &claimant.name);
+        let same_kubernetes =
+            !self.kubernetes.is_empty() && self.kubernetes == claimant.kubernetes;
+        let other_object = !self.owner.is_empty() && self.owner != claimant.owner;
+        same_name && same_kubernetes && other_object
+    }
+
     /// The Kubernetes object to report on.
     pub fn object(&self) -> ObjectKey {
         let name = self.name.rsplit('/').next().unwrap_or(&self.name);
@@ -140,6 +153,7 @@ mod tests {
             kind: OwnerKind::DataSource,
             name: "demo/flights".to_owned(),
             deletion: DeletionPolicy::Retain,
+            kubernetes: String::new(),
             spec: "abc".to_owned(),
             credentials: String::new(),
         }
@@ -161,6 +175,25 @@ mod tests {
         for text in ["", "hello", "{}", "{\"aviary\":1}", "null"] {
             assert_eq!(Comment::parse(text), Comment::Foreign(text.to_owned()));
         }
+    }
+
+    #[test]
+    fn only_a_namesake_in_the_same_kubernetes_proves_an_owner_gone() {
+        let of = |owner: &str, kubernetes: &str| Ownership {
+            kubernetes: kubernetes.to_owned(),
+            ..ownership(owner)
+        };
+        let claimant = of("u2", "k1");
+        assert!(of("u1", "k1").is_succeeded_by(&claimant));
+        for other in [of("u1", "k2"), of("u1", ""), of("u2", "k1"), of("", "k1")] {
+            assert!(!other.is_succeeded_by(&claimant), "{other:?}");
+        }
+        assert!(!of("u1", "").is_succeeded_by(&of("u2", "")));
+        let renamed = Ownership {
+            name: "demo/other".to_owned(),
+            ..of("u1", "k1")
+        };
+        assert!(!renamed.is_succeeded_by(&claimant));
     }
 
     #[test]

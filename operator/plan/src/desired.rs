@@ -50,6 +50,7 @@ pub fn desired(
                 kind: OwnerKind::Workspace,
                 name: format!("{}/{}", model.namespace, model.name),
                 deletion: model.deletion,
+                kubernetes: model.kubernetes.clone(),
                 spec: String::new(),
                 credentials: credentials.fingerprint(),
             },
@@ -85,6 +86,7 @@ fn source_ownership(model: &WorkspaceModel, source: &ValidDataSource) -> Ownersh
         kind: OwnerKind::DataSource,
         name: format!("{}/{}", model.namespace, source.object),
         deletion: source.deletion,
+        kubernetes: String::new(),
         spec: short_hash([source.definition().as_str()]),
         credentials: String::new(),
     }

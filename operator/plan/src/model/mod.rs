@@ -67,6 +67,8 @@ pub struct WorkspaceModel {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// Uid of the Kubernetes it is in; empty if unknown. Several may share a ClickHouse.
+    pub kubernetes: String,
     /// Its database.
     pub database: Identifier,
     /// The user that runs endpoint queries.
@@ -107,6 +109,7 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
         writer: names::writer(&database),
         database: identifier(&database),
         uid: workspace.metadata.uid.clone().unwrap_or_default(),
+        kubernetes: String::new(),
         deletion: workspace.spec.deletion_policy,
         query_timeout: workspace.spec.limits.query_timeout.get(),
         query_memory_bytes: workspace.spec.limits.query_memory.get(),

@@ -65,6 +65,6 @@ pub(super) fn needs_passwords(
         || fingerprint(desired.database.as_ref()) != fingerprint(observed.database.as_ref())
 }
 
-fn ownership(database: Option<&Database>) -> Option<&Ownership> {
+pub(super) fn ownership(database: Option<&Database>) -> Option<&Ownership> {
     database?.comment.ownership()
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod database;
+mod estate;
 mod orphans;
 mod source;
 pub mod step;
@@ -59,10 +60,13 @@ impl WorkspaceModel {
 /// that `observed` is of, or spelling counts as a difference.
 pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances) -> Plan {
     let mut plan = Plan::default();
+    let observed = &mut observed.clone();
+    estate::settle_database(&mut plan, desired, observed);
     if let Some(refusal) = database::refusal(desired, observed) {
         plan.refusals.push(refusal);
         return plan;
     }
+    estate::settle_tables(&mut plan, desired, observed, circumstances);
     let set_passwords = database::needs_passwords(desired, observed, circumstances);
     access::plan(&mut plan, desired, observed, set_passwords);
     database::plan(&mut plan, desired, observed);

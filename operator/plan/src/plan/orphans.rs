@@ -15,15 +15,7 @@ pub(super) fn plan(
     desired: &Catalog,
     circumstances: &Circumstances,
 ) {
-    let is_orphan = |comment: &Comment| {
-        comment.ownership().is_some_and(|ownership| {
-            ownership.kind == OwnerKind::DataSource
-                && !ownership.owner.is_empty()
-                && !circumstances
-                    .existing_data_sources
-                    .contains_key(&ownership.owner)
-        })
-    };
+    let is_orphan = |comment| is_orphan(comment, circumstances);
     let wanted =
         |name: &String| desired.tables.contains_key(name) || desired.views.contains_key(name);
     let mut push = |action| plan.steps.push(step(observed, action));
@@ -45,6 +37,17 @@ pub(super) fn plan(
             push(Action::ReleaseTable { name, comment });
         }
     }
+}
+
+/// Whether the data source that owns it does not exist any more.
+pub(super) fn is_orphan(comment: &Comment, circumstances: &Circumstances) -> bool {
+    comment.ownership().is_some_and(|ownership| {
+        ownership.kind == OwnerKind::DataSource
+            && !ownership.owner.is_empty()
+            && !circumstances
+                .existing_data_sources
+                .contains_key(&ownership.owner)
+    })
 }
 
 /// The steps when the workspace itself is deleted. Plans nothing for a database
@@ -83,10 +86,7 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
                 push(Action::ReleaseTable { name, comment });
             }
         }
-        let mut comment = database.comment.released();
-        if let Comment::Owned { ownership, .. } = &mut comment {
-            ownership.credentials.clear();
-        }
+        let comment = released_database(&database.comment);
         push(Action::ReleaseDatabase { comment });
     }
     for name in observed.users.keys() {
@@ -95,11 +95,20 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
     plan
 }
 
-fn holds_data(engine: &str) -> bool {
+/// Nobody answers any more for the passwords that its users have.
+pub(super) fn released_database(comment: &Comment) -> Comment {
+    let mut released = comment.released();
+    if let Comment::Owned { ownership, .. } = &mut released {
+        ownership.credentials.clear();
+    }
+    released
+}
+
+pub(super) fn holds_data(engine: &str) -> bool {
     engine != "Null"
 }
 
-fn is_to_be_deleted(comment: &Comment) -> bool {
+pub(super) fn is_to_be_deleted(comment: &Comment) -> bool {
     comment
         .ownership()
         .is_some_and(|ownership| ownership.deletion == DeletionPolicy::Delete)

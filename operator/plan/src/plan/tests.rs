@@ -245,6 +245,82 @@ fn what_lost_its_owner_is_dropped_or_released_and_can_be_taken_over() {
     assert_eq!(left.tables.len() + left.views.len(), 0);
 }
 
+/// Deleted and made anew before any pass saw that it was gone.
+#[test]
+fn a_data_source_made_anew_has_what_its_namesake_left() {
+    let anew = FLIGHTS.replace("name: flights}", "name: flights, uid: another}");
+    let before = applied(FLIGHTS);
+    let taken_over = repairs_to(&anew, &before);
+    assert_eq!(taken_over.refusals, []);
+    assert!(!taken_over.steps.iter().any(super::Step::is_destructive));
+    let after = apply(&before, &taken_over);
+    assert_eq!(repairs_to(&anew, &after), Plan::default());
+
+    let before = applied(&FLIGHTS.replace("spec:", "spec:\n  deletionPolicy: Delete"));
+    let replaced = repairs_to(&anew, &before);
+    assert_eq!(
+        told(&replaced)[..5],
+        [
+            "drop the view flights__ingest (Orphaned)",
+            "drop the view flights__reject (Orphaned)",
+            "drop the table flights (Orphaned)",
+            "drop the table flights__landing (Orphaned)",
+            "drop the table flights_quarantine (Orphaned)",
+        ]
+    );
+    let after = apply(&before, &replaced);
+    assert_eq!(repairs_to(&anew, &after), Plan::default());
+
+    // Another data source wants the table's name: what was kept is not for it.
+    let stranger = FLIGHTS.replace(
+        "name: flights}\nspec:",
+        "name: others}\nspec:\n  name: flights",
+    );
+    let refused = repairs_to(&stranger, &applied(FLIGHTS));
+    assert_eq!(refused.refusals.len(), 1);
+    assert!(!refused.steps.iter().any(super::Step::is_destructive));
+}
+
+#[test]
+fn a_workspace_made_anew_has_the_database_its_namesake_left() {
+    let of = |policy: &str, uid: &str, kubernetes: &str| {
+        let manifests = format!(
+            "kind: Workspace\nmetadata: {{name: shop, uid: {uid}}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}"
+        );
+        let mut model = wished(&manifests).0;
+        model.kubernetes = kubernetes.to_owned();
+        let desired = crate::desired(&model, &crate::testing::credentials(), &crate::testing::server());
+        (model, desired)
+    };
+    let planned = |(model, desired): &(WorkspaceModel, Catalog), observed: &Catalog| {
+        plan(desired, observed, &model.circumstances())
+    };
+    let made = |policy: &str| {
+        let first = of(policy, "u1", "k1");
+        let empty = Catalog::empty(first.1.name.clone());
+        apply(&empty, &planned(&first, &empty))
+    };
+    let second = of("Retain", "u2", "k1");
+
+    let kept = made("Retain");
+    let taken_over = planned(&second, &kept);
+    assert_eq!(taken_over.refusals, []);
+    assert!(!taken_over.steps.iter().any(super::Step::is_destructive));
+    let after = apply(&kept, &taken_over);
+    assert_eq!(planned(&second, &after), Plan::default());
+
+    let deleted = made("Delete");
+    let replaced = planned(&second, &deleted);
+    assert_eq!(told(&replaced)[0], "drop the database (Orphaned)");
+    let after = apply(&deleted, &replaced);
+    assert_eq!(planned(&second, &after), Plan::default());
+
+    for elsewhere in ["k2", ""] {
+        let refused = planned(&of("Retain", "u2", elsewhere), &kept);
+        assert_eq!((refused.steps.len(), refused.refusals.len()), (0, 1));
+    }
+}
+
 fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
     let (model, desired) = wished(manifests);
     plan(&desired, observed, &model.circumstances())
