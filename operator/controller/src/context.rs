@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) workspaces: Requests<ObjectName>,
+    /// Uid of the Kubernetes this is.
+    pub(crate) kubernetes_uid: String,
     /// Namespace of the operator.
     pub(crate) namespace: String,
     pub(crate) resync_interval: Duration,

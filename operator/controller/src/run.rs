@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// The pause after the first failure of an object; it doubles up to the resync interval.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
+/// The pause before the API server is asked again which Kubernetes it is of.
+const IDENTIFYING_PAUSE: Duration = Duration::from_secs(2);
+
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -131,6 +134,9 @@ async fn work(
         () = stop.cancelled() => return,
         () = progress.complete() => {}
     }
+    let Some(kubernetes_uid) = stop.run_until_cancelled(identify(&kubernetes)).await else {
+        return;
+    };
     tracing::info!("every kind is listed, starting to reconcile");
     let context = Arc::new(Context {
         index,
@@ -140,6 +146,7 @@ async fn work(
         telemetry,
         metrics: metrics.clone(),
         workspaces,
+        kubernetes_uid,
         namespace: args.namespace.clone(),
         resync_interval: args.resync_interval.get(),
     });
@@ -147,6 +154,20 @@ async fn work(
         reconcile_workspaces(args, &context, workspace_requests, stop),
         reconcile_clusters(args, &context, cluster_requests, stop),
     );
+}
+
+/// The uid of the namespace `kube-system`, which every Kubernetes has once and none twice. What
+/// is made in ClickHouse carries it, so nothing is made before it is known.
+async fn identify(kubernetes: &Kubernetes) -> String {
+    loop {
+        match kubernetes.get_namespace("kube-system").await {
+            Ok(found) => return found.and_then(|it| it.metadata.uid).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which Kubernetes this is yet, trying again");
+            }
+        }
+        tokio::time::sleep(IDENTIFYING_PAUSE).await;
+    }
 }
 
 async fn reconcile_workspaces(

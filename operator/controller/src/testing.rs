@@ -125,6 +125,7 @@ pub(crate) fn context(client: Client) -> Context {
         metrics,
         memory: Memory::default(),
         workspaces: Requests::channel().0,
+        kubernetes_uid: "uid-of-kubernetes".to_owned(),
         namespace: "aviary-system".to_owned(),
         resync_interval: Duration::from_mins(5),
     }

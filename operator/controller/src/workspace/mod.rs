@@ -79,7 +79,7 @@ async fn pass(
     workspace: Arc<Workspace>,
     members: Members,
 ) -> Result<Pass, KubernetesError> {
-    let model = model_of(&workspace, &members);
+    let model = model_of(context, &workspace, &members);
     let mut pass = Pass {
         rejections: model
             .rejections
@@ -286,13 +286,18 @@ impl Pass {
     }
 }
 
-fn model_of(workspace: &Arc<Workspace>, members: &Members) -> WorkspaceModel {
+fn model_of(
+    context: &Context,
+    workspace: &Arc<Workspace>,
+    members: &Members,
+) -> WorkspaceModel {
     let mut model = model(&WorkspaceObjects {
         workspace: workspace.clone(),
         data_sources: members.data_sources.clone(),
         pipes: members.pipes.clone(),
         access_tokens: members.access_tokens.clone(),
     });
+    model.kubernetes.clone_from(&context.kubernetes_uid);
     model
         .existing_data_sources
         .extend(members.unreadable_data_sources.iter().cloned());

@@ -91,7 +91,7 @@ async fn retire_everywhere(
         Err(error) => return Ok(Farewell::NotYet(error.to_string())),
     };
     let members = context.index.members(&ObjectName::of(&**workspace));
-    let model = model_of(workspace, &members);
+    let model = model_of(context, workspace, &members);
     let outcomes = on_each(context, &name, &replicas, |replica| {
         let (database, uid) = (model.database.clone(), model.uid.clone());
         async move {
