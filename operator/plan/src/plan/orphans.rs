@@ -18,7 +18,7 @@ pub(super) fn plan(
     let is_orphan = |comment| is_orphan(comment, circumstances);
     let wanted =
         |name: &String| desired.tables.contains_key(name) || desired.views.contains_key(name);
-    let mut push = |action| plan.steps.push(step(observed, action));
+    let mut push = |action| plan.steps.push(step(observed, action, Why::Orphaned));
     for (name, view) in &observed.views {
         if is_orphan(&view.comment) && !wanted(name) {
             push(Action::DropView { name: name.clone() });
@@ -52,6 +52,9 @@ pub(super) fn is_orphan(comment: &Comment, circumstances: &Circumstances) -> boo
 
 /// The steps when the workspace itself is deleted. Plans nothing for a database
 /// that is not this workspace's.
+///
+/// Views run as a user and go before it. The database goes last: while it is there
+/// and says whose it is, what failed halfway can be done again.
 pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
     let mut plan = Plan::default();
     let Some(database) = &observed.database else {
@@ -63,35 +66,36 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
     if ownership.kind != OwnerKind::Workspace || ownership.owner != workspace_uid {
         return plan;
     }
-    let mut push = |action| plan.steps.push(step(observed, action));
-    if ownership.deletion == DeletionPolicy::Delete {
-        push(Action::DropDatabase);
-    } else {
-        // Views run as a user that goes away.
-        for (name, view) in &observed.views {
-            if view.comment.ownership().is_some() {
-                push(Action::DropView { name: name.clone() });
-            }
+    let mut push = |action| plan.steps.push(step(observed, action, Why::Retired));
+    let drops_all = ownership.deletion == DeletionPolicy::Delete;
+    let is_ours = |comment: &Comment| drops_all || comment.ownership().is_some();
+    for (name, view) in &observed.views {
+        if is_ours(&view.comment) {
+            push(Action::DropView { name: name.clone() });
         }
-        for (name, table) in &observed.tables {
-            let Some(owned) = table.comment.ownership() else {
-                continue;
-            };
-            let name = name.clone();
-            if !holds_data(&table.engine.family) {
-                let holds_data = false;
-                push(Action::DropTable { name, holds_data });
-            } else if !owned.owner.is_empty() {
-                let comment = table.comment.released();
-                push(Action::ReleaseTable { name, comment });
-            }
+    }
+    for (name, table) in observed.tables.iter().filter(|_| !drops_all) {
+        let Some(owned) = table.comment.ownership() else {
+            continue;
+        };
+        let name = name.clone();
+        if !holds_data(&table.engine.family) {
+            let holds_data = false;
+            push(Action::DropTable { name, holds_data });
+        } else if !owned.owner.is_empty() {
+            let comment = table.comment.released();
+            push(Action::ReleaseTable { name, comment });
         }
-        let comment = released_database(&database.comment);
-        push(Action::ReleaseDatabase { comment });
     }
     for name in observed.users.keys() {
         push(Action::DropUser { name: name.clone() });
     }
+    push(if drops_all {
+        Action::DropDatabase
+    } else {
+        let comment = released_database(&database.comment);
+        Action::ReleaseDatabase { comment }
+    });
     plan
 }
 
@@ -114,11 +118,11 @@ pub(super) fn is_to_be_deleted(comment: &Comment) -> bool {
         .is_some_and(|ownership| ownership.deletion == DeletionPolicy::Delete)
 }
 
-fn step(observed: &Catalog, action: Action) -> Step {
+fn step(observed: &Catalog, action: Action, why: Why) -> Step {
     Step {
         database: observed.name.clone(),
         object: ObjectKey::Workspace,
         action,
-        why: Why::Orphaned,
+        why,
     }
 }

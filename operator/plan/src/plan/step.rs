@@ -36,6 +36,8 @@ pub enum Why {
     Drifted,
     /// What it belonged to is gone.
     Orphaned,
+    /// The workspace goes.
+    Retired,
 }
 
 /// What can be done to a catalog.
@@ -184,7 +186,7 @@ impl Step {
         match (self.why, &self.action) {
             (Why::Drifted, _) => Reason::DriftRepaired,
             (_, Action::ReleaseTable { .. } | Action::ReleaseDatabase { .. }) => Reason::Released,
-            (Why::Orphaned, _) => Reason::Dropped,
+            (Why::Orphaned | Why::Retired, _) => Reason::Dropped,
             (Why::Missing, _) => Reason::Created,
             (Why::SpecChanged, _) => Reason::Updated,
         }

@@ -1,6 +1,6 @@
 //! Plans as data: one golden file per case, and the properties that hold for all.
 
-use super::{Circumstances, Plan, Why, plan, retire};
+use super::{Circumstances, Plan, plan, retire};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;
 use crate::testing::simulate::apply;
@@ -343,8 +343,36 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
 ---";
     let deleted = format!("{workspace}{FLIGHTS}");
     let plan = retire(&applied(&deleted), "workspace-acme-shop");
-    assert_eq!(told(&plan)[0], "drop the database (Orphaned)");
-    assert!(plan.steps.iter().all(|step| step.why == Why::Orphaned));
+    assert_eq!(
+        told(&plan),
+        [
+            "drop the view flights__ingest (Retired)",
+            "drop the view flights__reject (Retired)",
+            "drop the user acme_shop__reader (Retired)",
+            "drop the user acme_shop__writer (Retired)",
+            "drop the database (Retired)",
+        ]
+    );
+}
+
+/// Wherever it stops, what is left is looked after the next time.
+#[test]
+fn a_retirement_that_fails_halfway_leaks_nothing() {
+    let workspace = |policy: &str| {
+        format!("kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}")
+    };
+    for policy in ["Retain", "Delete"] {
+        let before = applied(&workspace(policy));
+        let whole = retire(&before, "workspace-acme-shop");
+        assert!(whole.steps.iter().all(super::Step::is_foundation));
+        for done in 0..whole.steps.len() {
+            let mut half = whole.clone();
+            half.steps.truncate(done);
+            let left = apply(&before, &half);
+            let rest = retire(&left, "workspace-acme-shop");
+            assert_eq!(rest.steps, whole.steps[done..], "{policy} after {done}");
+        }
+    }
 }
 
 mod properties {
@@ -463,7 +491,7 @@ mod properties {
                 let (model, desired) = wished(&manifests);
                 let first = plan(&desired, &found, &model.circumstances());
                 let consented = first.steps.iter().filter(|step| step.is_destructive()).all(|step| {
-                    step.why == Why::Orphaned
+                    step.why == crate::Why::Orphaned
                 });
                 prop_assert!(consented);
                 found = apply(&found, &first);
