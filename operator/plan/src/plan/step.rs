@@ -147,10 +147,15 @@ impl Step {
         statements::of(self)
     }
 
-    /// Whether all later steps need it: what is made in the workspace's name. What
-    /// is dropped or released stands alone.
+    /// Whether all later steps need it: what is made in the workspace's name, and
+    /// everything when the workspace goes. What is only taken away stands alone.
     pub fn is_foundation(&self) -> bool {
-        self.object == ObjectKey::Workspace && self.why != Why::Orphaned
+        let takes_away = self.why == Why::Orphaned
+            || matches!(
+                self.action,
+                Action::Revoke { .. } | Action::RevokeRole { .. }
+            );
+        self.object == ObjectKey::Workspace && !takes_away
     }
 
     /// Whether data is lost by it.

@@ -154,6 +154,17 @@ fn drift_is_put_back() {
 }
 
 #[test]
+fn a_right_that_cannot_be_revoked_stops_nothing_else() {
+    let plan = repairs(FLIGHTS, |catalog| {
+        let reader = catalog.users.get_mut("acme_shop__reader").unwrap();
+        reader.roles.insert("admin".to_owned());
+        catalog.views.remove("flights__reject");
+    });
+    let foundations: Vec<bool> = plan.steps.iter().map(super::Step::is_foundation).collect();
+    assert_eq!(foundations, [false, false], "{:?}", told(&plan));
+}
+
+#[test]
 fn another_owner_is_never_touched() {
     let plan = repairs(FLIGHTS, |catalog| {
         let comment = &mut catalog.database.as_mut().unwrap().comment;
