@@ -34,8 +34,8 @@ pub struct Ownership {
     /// On a database: uid of the Kubernetes that the owner is in; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kubernetes: String,
-    /// On a data source's table: hash of the definition it was made from, which
-    /// tells a changed spec from drift.
+    /// On a data source's table: hash of the definition it was made from, and on a
+    /// database of its limits, which tells a changed spec from drift.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub spec: String,
     /// On a database: fingerprint of the passwords its users have.

@@ -51,7 +51,7 @@ pub fn desired(
                 name: format!("{}/{}", model.namespace, model.name),
                 deletion: model.deletion,
                 kubernetes: model.kubernetes.clone(),
-                spec: String::new(),
+                spec: limits_hash(model),
                 credentials: credentials.fingerprint(),
             },
             description: None,
@@ -78,6 +78,13 @@ pub fn desired(
         ingestion::add(&mut catalog, model, source, server, &fed_by);
     }
     catalog
+}
+
+/// Of what the users' settings are made from.
+fn limits_hash(model: &WorkspaceModel) -> String {
+    let time = model.query_timeout.as_millis().to_string();
+    let memory = model.query_memory_bytes.to_string();
+    short_hash([time.as_str(), &memory])
 }
 
 fn source_ownership(model: &WorkspaceModel, source: &ValidDataSource) -> Ownership {

@@ -1,17 +1,28 @@
 //! Users, their settings and their rights: nothing less than wished for, and
 //! nothing more, since a right too many is another tenant's data.
 
-use super::{Plan, Step, Why};
-use crate::catalog::{Catalog, User};
+use super::{Circumstances, Plan, Step, Why, database};
+use crate::catalog::{Catalog, Grant};
 use crate::model::ObjectKey;
 use crate::plan::step::Action;
 
-pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, set_passwords: bool) {
+pub(super) fn plan(
+    plan: &mut Plan,
+    desired: &Catalog,
+    observed: &Catalog,
+    circumstances: &Circumstances,
+) {
+    let set_passwords = database::needs_passwords(desired, observed, circumstances);
     // Users come with the database: where it is there, somebody took them away.
     let why_missing = if observed.database.is_some() && !set_passwords {
         Why::Drifted
     } else {
-        Why::Missing
+        database::why_missing(circumstances)
+    };
+    let why_different = if set_passwords || database::is_redefined(desired, observed) {
+        Why::SpecChanged
+    } else {
+        Why::Drifted
     };
     let mut push = |action, why| {
         plan.steps.push(Step {
@@ -22,44 +33,39 @@ pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, set_p
         });
     };
     for (name, wanted) in &desired.users {
-        let name = name.clone();
-        let Some(found) = observed.users.get(&name) else {
-            let user = wanted.clone();
-            push(Action::CreateUser { name, user }, why_missing);
-            continue;
-        };
-        if set_passwords || !found.by_password_hash || found.settings != wanted.settings {
-            let why = if set_passwords {
-                Why::SpecChanged
-            } else {
-                Why::Drifted
-            };
-            let user = wanted.clone();
-            push(Action::AlterUser { name, user }, why);
+        let (name, user) = (name.clone(), wanted.clone());
+        match observed.users.get(&name) {
+            None => push(Action::CreateUser { name, user }, why_missing),
+            Some(found)
+                if set_passwords
+                    || !found.by_password_hash
+                    || found.settings != wanted.settings =>
+            {
+                push(Action::AlterUser { name, user }, why_different);
+            }
+            Some(_) => {}
         }
     }
     for (name, wanted) in &desired.users {
-        let nobody = User {
-            grants: std::collections::BTreeSet::new(),
-            roles: std::collections::BTreeSet::new(),
-            ..wanted.clone()
-        };
         let found = observed.users.get(name);
         let why = if found.is_some() {
             Why::Drifted
         } else {
             why_missing
         };
-        let found = found.unwrap_or(&nobody);
-        for grant in wanted.grants.difference(&found.grants) {
-            let (user, grant) = (name.clone(), grant.clone());
-            push(Action::Grant { user, grant }, why);
+        let (grants, roles) = found.map_or_else(Default::default, |found| {
+            (found.grants.clone(), found.roles.clone())
+        });
+        let lacking: Vec<Grant> = wanted.grants.difference(&grants).cloned().collect();
+        if !lacking.is_empty() {
+            let (user, grants) = (name.clone(), lacking);
+            push(Action::Grant { user, grants }, why);
         }
-        for grant in found.grants.difference(&wanted.grants) {
+        for grant in grants.difference(&wanted.grants) {
             let (user, grant) = (name.clone(), grant.clone());
             push(Action::Revoke { user, grant }, why);
         }
-        for role in found.roles.difference(&wanted.roles) {
+        for role in roles.difference(&wanted.roles) {
             let (user, role) = (name.clone(), role.clone());
             push(Action::RevokeRole { user, role }, why);
         }

@@ -33,24 +33,54 @@ pub(super) fn refusal(desired: &Catalog, observed: &Catalog) -> Option<Rejection
     })
 }
 
-pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog) {
-    let Some(wanted) = desired.database.clone() else {
-        return;
-    };
-    let (action, why) = match &observed.database {
-        None => (Action::CreateDatabase { database: wanted }, Why::Missing),
-        Some(found) if found.comment == wanted.comment => return,
-        Some(_) => {
-            let Database { comment } = wanted;
-            (Action::CommentDatabase { comment }, Why::SpecChanged)
-        }
-    };
-    plan.steps.push(Step {
+/// Makes the database if it is not there.
+pub(super) fn create(
+    plan: &mut Plan,
+    desired: &Catalog,
+    observed: &Catalog,
+    circumstances: &Circumstances,
+) {
+    if let (Some(database), None) = (&desired.database, &observed.database) {
+        let database = database.clone();
+        let why = why_missing(circumstances);
+        plan.steps
+            .push(step(desired, Action::CreateDatabase { database }, why));
+    }
+}
+
+/// Sets the comment, which vouches for the users' passwords and limits: it comes after them.
+pub(super) fn comment(plan: &mut Plan, desired: &Catalog, observed: &Catalog) {
+    if let (Some(Database { comment }), Some(found)) = (&desired.database, &observed.database)
+        && found.comment != *comment
+    {
+        let comment = comment.clone();
+        let action = Action::CommentDatabase { comment };
+        plan.steps.push(step(desired, action, Why::SpecChanged));
+    }
+}
+
+fn step(desired: &Catalog, action: Action, why: Why) -> Step {
+    Step {
         database: desired.name.clone(),
         object: ObjectKey::Workspace,
         action,
         why,
-    });
+    }
+}
+
+/// Why the database and what comes with it is not there.
+pub(super) fn why_missing(circumstances: &Circumstances) -> Why {
+    if circumstances.had_database {
+        Why::Drifted
+    } else {
+        Why::Missing
+    }
+}
+
+/// Whether the workspace's limits are other than when the users were made.
+pub(super) fn is_redefined(desired: &Catalog, observed: &Catalog) -> bool {
+    let definition = |database: Option<&Database>| ownership(database).map(|it| it.spec.clone());
+    definition(desired.database.as_ref()) != definition(observed.database.as_ref())
 }
 
 /// Whether the users' passwords are other than wished for, as far as one can tell.

@@ -1,8 +1,9 @@
 //! The steps from the catalog that is there to the catalog that should be, in the
 //! order in which they must run, each with its reason.
 //!
-//! Order: users and their rights, the database (whose comment says which passwords
-//! the users have), tables, views (which run as a user), and last what is dropped. Nothing is planned for what Aviary does not own.
+//! Order: the database, whose comment says whose all of it is; tables that are not
+//! there; users and their rights; all that runs as a user or changes what is there;
+//! and last what is dropped. Nothing is planned for what Aviary does not own.
 
 mod access;
 mod database;
@@ -42,6 +43,8 @@ impl Plan {
 pub struct Circumstances {
     /// Every data source that exists, valid or not: uid to Kubernetes name.
     pub existing_data_sources: BTreeMap<String, String>,
+    /// Whether this replica has had the database before: then somebody took it away.
+    pub had_database: bool,
     /// Whether ClickHouse refused a password that it should know: it is set again.
     pub credentials_refused: bool,
 }
@@ -51,7 +54,7 @@ impl WorkspaceModel {
     pub fn circumstances(&self) -> Circumstances {
         Circumstances {
             existing_data_sources: self.existing_data_sources.clone(),
-            credentials_refused: false,
+            ..Circumstances::default()
         }
     }
 }
@@ -67,12 +70,19 @@ pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances
         return plan;
     }
     estate::settle_tables(&mut plan, desired, observed, circumstances);
-    let set_passwords = database::needs_passwords(desired, observed, circumstances);
-    access::plan(&mut plan, desired, observed, set_passwords);
-    database::plan(&mut plan, desired, observed);
+    database::create(&mut plan, desired, observed, circumstances);
+    let mut sources = Plan::default();
     for group in source::groups(desired) {
-        source::plan(&mut plan, desired, observed, &group);
+        source::plan(&mut sources, desired, observed, &group);
     }
+    let is_new_table = |step: &Step| matches!(step.action, Action::CreateTable { .. });
+    let (tables, others): (Vec<Step>, Vec<Step>) =
+        sources.steps.into_iter().partition(is_new_table);
+    plan.steps.extend(tables);
+    access::plan(&mut plan, desired, observed, circumstances);
+    database::comment(&mut plan, desired, observed);
+    plan.steps.extend(others);
+    plan.refusals.extend(sources.refusals);
     orphans::plan(&mut plan, observed, desired, circumstances);
     plan
 }

@@ -63,7 +63,7 @@ pub enum Action {
     },
     Grant {
         user: String,
-        grant: Grant,
+        grants: Vec<Grant>,
     },
     Revoke {
         user: String,
@@ -218,7 +218,10 @@ impl fmt::Display for Step {
                     "set the password and settings of the user {name}"
                 )
             }
-            Action::Grant { user, grant } => write!(formatter, "grant {} to {user}", grant.access),
+            Action::Grant { user, grants } => {
+                let rights: Vec<&str> = grants.iter().map(|it| it.access.as_str()).collect();
+                write!(formatter, "grant {} to {user}", rights.join(", "))
+            }
             Action::Revoke { user, grant } => {
                 write!(formatter, "revoke {} from {user}", grant.access)
             }

@@ -1,6 +1,6 @@
 //! Plans as data: one golden file per case, and the properties that hold for all.
 
-use super::{Circumstances, Plan, plan, retire};
+use super::{Circumstances, Plan, Why, plan, retire};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;
 use crate::testing::simulate::apply;
@@ -140,17 +140,48 @@ fn drift_is_put_back() {
     assert_eq!(
         told(&plan),
         [
+            "create the table flights__landing (Drifted)",
             "set the password and settings of the user acme_shop__reader (Drifted)",
             "grant SELECT to acme_shop__reader (Drifted)",
             "revoke the role admin from acme_shop__reader (Drifted)",
             "add to flights: carrier (Drifted)",
             "set the comment of flights.year (Drifted)",
             "remove the TTL of flights (Drifted)",
-            "create the table flights__landing (Drifted)",
             "create the view flights__reject (Drifted)",
             "set the query of flights__ingest (Drifted)",
         ]
     );
+}
+
+#[test]
+fn changed_limits_are_no_drift() {
+    let limits = |limits: &str| {
+        format!("kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, limits: {{{limits}}}}}\n---{FLIGHTS}")
+    };
+    let changed = repairs_to(&limits("queryTimeout: 7s"), &applied(&limits("")));
+    assert_eq!(
+        told(&changed),
+        [
+            "set the password and settings of the user acme_shop__reader (SpecChanged)",
+            "note the owner of the database (SpecChanged)",
+        ]
+    );
+}
+
+#[test]
+fn a_database_that_was_taken_away_is_drift() {
+    let (model, desired) = wished(FLIGHTS);
+    let observed = Catalog::empty(desired.name.clone());
+    for (had_database, why) in [(false, Why::Missing), (true, Why::Drifted)] {
+        let circumstances = Circumstances {
+            had_database,
+            ..model.circumstances()
+        };
+        let plan = plan(&desired, &observed, &circumstances);
+        let of_workspace = |step: &&super::Step| step.object == crate::ObjectKey::Workspace;
+        let mut steps = plan.steps.iter().filter(of_workspace);
+        assert!(steps.all(|step| step.why == why), "{:?}", told(&plan));
+    }
 }
 
 #[test]
@@ -502,7 +533,7 @@ mod properties {
                 let (model, desired) = wished(&manifests);
                 let first = plan(&desired, &found, &model.circumstances());
                 let consented = first.steps.iter().filter(|step| step.is_destructive()).all(|step| {
-                    step.why == crate::Why::Orphaned
+                    step.why == Why::Orphaned
                 });
                 prop_assert!(consented);
                 found = apply(&found, &first);

@@ -16,7 +16,9 @@ pub(crate) fn apply(catalog: &Catalog, plan: &Plan) -> Catalog {
 /// Panics where ClickHouse would refuse: what is altered must be there.
 fn apply_action(catalog: &mut Catalog, action: &Action) {
     match action {
-        Action::CreateDatabase { database } => catalog.database = Some(database.clone()),
+        Action::CreateDatabase { database } => {
+            assert_eq!(catalog.database.replace(database.clone()), None);
+        }
         Action::CommentDatabase { comment } | Action::ReleaseDatabase { comment } => {
             let comment = comment.clone();
             assert!(catalog.database.is_some());
@@ -37,9 +39,9 @@ fn apply_action(catalog: &mut Catalog, action: &Action) {
                 ..seen(user)
             };
         }
-        Action::Grant { user, grant } => {
+        Action::Grant { user, grants } => {
             let user = catalog.users.get_mut(user).unwrap();
-            user.grants.insert(grant.clone());
+            user.grants.extend(grants.iter().cloned());
         }
         Action::Revoke { user, grant } => {
             assert!(catalog.users.get_mut(user).unwrap().grants.remove(grant));

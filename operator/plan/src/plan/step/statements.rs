@@ -15,22 +15,26 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
         QualifiedName::new(database.clone(), crate::catalog::identifier(name)).to_string()
     };
     let statement = match &step.action {
+        // Not IF NOT EXISTS: of two that want the name, one must learn that it came too late.
         Action::CreateDatabase { database: made } => format!(
-            "CREATE DATABASE IF NOT EXISTS {database} COMMENT {}",
+            "CREATE DATABASE {database} COMMENT {}",
             comment_literal(&made.comment)
         ),
         Action::CommentDatabase { comment } | Action::ReleaseDatabase { comment } => format!(
             "ALTER DATABASE {database} MODIFY COMMENT {}",
             comment_literal(comment)
         ),
+        // What a user of this name had is not known where there was no database, and must
+        // not be known: it goes, so that there is no right that nobody wished for.
         Action::CreateUser { name, user } => {
-            return vec![user_statement("CREATE USER IF NOT EXISTS", name, user)];
+            return vec![user_statement("CREATE USER OR REPLACE", name, user)];
         }
         Action::AlterUser { name, user } => {
             return vec![user_statement("ALTER USER", name, user)];
         }
-        Action::Grant { user, grant } => {
-            format!("GRANT {} TO {}", privilege(grant), quoted(user))
+        Action::Grant { user, grants } => {
+            let rights: Vec<String> = grants.iter().map(privilege).collect();
+            format!("GRANT {} TO {}", rights.join(", "), quoted(user))
         }
         // The row in system.grants that takes part of a right away goes by granting it.
         Action::Revoke { user, grant } if grant.is_partial_revoke => {
