@@ -2,6 +2,7 @@
 
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
+use aviary_plan::plan::Action;
 use aviary_plan::{ObjectKey, Plan, Statement, Step};
 use std::collections::BTreeMap;
 
@@ -60,6 +61,9 @@ impl Replica {
         for statement in step.statements() {
             tracing::debug!(replica = self.name(), %statement, "run");
             self.execute_statement(&statement).await?;
+        }
+        if let Action::CreateDatabase { .. } = step.action {
+            self.memory.made(&step.database);
         }
         Ok(())
     }

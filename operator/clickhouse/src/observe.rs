@@ -1,8 +1,12 @@
 //! Reads all that a workspace has in ClickHouse, and what the server can do, in
-//! one query. Each part of it gives rows of the same shape: what it is about, and
-//! its fields as texts.
+//! one query where the database is known to be there. Where it is not, nobody's
+//! rights are asked for: the users are made anew with the database.
 
+mod memory;
 mod parse;
+mod query;
+
+pub(crate) use memory::Memory;
 
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
@@ -11,8 +15,7 @@ use aviary_plan::catalog::{
     Catalog, Column, Database, Grant, Table, User, View, without_parentheses,
 };
 use aviary_plan::comment::Comment;
-use aviary_plan::model::names;
-use aviary_sql::{Identifier, StringLiteral};
+use aviary_sql::Identifier;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,15 +52,21 @@ impl Line {
 }
 
 impl Replica {
-    /// Reads the database and the users that belong to it.
+    /// Reads the database and, if it is there, the users that belong to it.
     pub async fn observe(&self, database: &Identifier) -> Result<Observed, ClickHouseError> {
-        let answer = self.rows(self.query(&query(database))).await;
-        let mut lines: Vec<Line> = match answer {
-            Err(ClickHouseError::Refused { code, message }) if UNKNOWN_THINGS.contains(&code) => {
-                return Err(self.too_old(code, &message).await);
-            }
-            answer => answer?,
-        };
+        let known = self.memory.recall(database);
+        let mut parts = query::catalog(database);
+        if known.server.is_none() {
+            parts.push(query::server());
+        }
+        if known.has_database {
+            parts.extend(query::rights(database));
+        }
+        let mut lines = self.lines(&parts).await?;
+        let is_there = lines.iter().any(|line| line.kind == "database");
+        if is_there && !known.has_database {
+            lines.extend(self.lines(&query::rights(database)).await?);
+        }
         // ClickHouse gives the parts of a UNION ALL in any order.
         lines.sort_by_cached_key(|line| {
             let position = line.text(1).parse::<u64>().unwrap_or_default();
@@ -65,12 +74,22 @@ impl Replica {
         });
         let mut observed = Observed {
             catalog: Catalog::empty(database.clone()),
-            server: ServerFeatures::default(),
+            server: known.server.unwrap_or_default(),
         };
         for line in &lines {
             self.take(&mut observed, line)?;
         }
+        self.memory.keep(database, is_there, &observed.server);
         Ok(observed)
+    }
+
+    async fn lines(&self, parts: &[String]) -> Result<Vec<Line>, ClickHouseError> {
+        match self.rows(self.query(&parts.join(" UNION ALL "))).await {
+            Err(ClickHouseError::Refused { code, message }) if UNKNOWN_THINGS.contains(&code) => {
+                Err(self.too_old(code, &message).await)
+            }
+            answer => answer,
+        }
     }
 
     /// Says so where a server lacks what workspaces need.
@@ -213,132 +232,4 @@ fn rank(kind: &str) -> u8 {
         "table" | "user" => 1,
         _ => 2,
     }
-}
-
-/// In every part the first field is the name, and the second a position or nothing.
-fn query(database: &Identifier) -> String {
-    let literal = StringLiteral(database.as_str()).to_string();
-    let (reader, writer) = (
-        names::reader(database.as_str()),
-        names::writer(database.as_str()),
-    );
-    let users = format!("({}, {})", StringLiteral(&reader), StringLiteral(&writer));
-    let part = |kind: &str, fields: &[&str], from: &str| {
-        format!(
-            "SELECT '{kind}' AS kind, CAST([{}], 'Array(Nullable(String))') AS fields {from}",
-            fields.join(", ")
-        )
-    };
-    let has_setting = |name: &str| {
-        format!(
-            "toString(toUInt8((SELECT count() FROM system.settings WHERE name = '{name}') > 0))"
-        )
-    };
-    let replication = "toString(toUInt8(\
-        (SELECT uniqExact(macro) FROM system.macros WHERE macro IN ('shard', 'replica')) = 2 AND \
-        (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'zookeeper') > 0))";
-    [
-        part(
-            "server",
-            &[
-                "version()",
-                "''",
-                &has_setting("default_materialized_view_sql_security"),
-                replication,
-            ],
-            "",
-        ),
-        part(
-            "database",
-            &["name", "''", "comment"],
-            &format!("FROM system.databases WHERE name = {literal}"),
-        ),
-        part(
-            "table",
-            &[
-                "name",
-                "''",
-                "engine",
-                "partition_key",
-                "sorting_key",
-                "as_select",
-                "create_table_query",
-                "comment",
-                "engine_full",
-            ],
-            &format!("FROM system.tables WHERE database = {literal}"),
-        ),
-        part(
-            "column",
-            &[
-                "table",
-                "toString(position)",
-                "name",
-                "type",
-                "default_kind",
-                "default_expression",
-                "compression_codec",
-                "comment",
-            ],
-            &format!("FROM system.columns WHERE database = {literal}"),
-        ),
-        part(
-            "user",
-            &["name", "''", "toString(auth_type)"],
-            &format!("FROM system.users WHERE name IN {users}"),
-        ),
-        part(
-            "setting",
-            &[
-                "user_name",
-                "''",
-                "setting_name",
-                "value",
-                "min",
-                "max",
-                "toString(writability)",
-            ],
-            &format!("FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"),
-        ),
-        // Profiles that somebody gave to the user count as its own settings.
-        part(
-            "setting",
-            &[
-                "given.user_name",
-                "''",
-                "element.setting_name",
-                "element.value",
-                "element.min",
-                "element.max",
-                "toString(element.writability)",
-            ],
-            &format!(
-                "FROM system.settings_profile_elements AS given \
-                 INNER JOIN system.settings_profile_elements AS element \
-                 ON given.inherit_profile = element.profile_name \
-                 WHERE given.user_name IN {users} AND given.inherit_profile != 'default' \
-                 AND element.setting_name IS NOT NULL"
-            ),
-        ),
-        part(
-            "grant",
-            &[
-                "user_name",
-                "''",
-                "toString(access_type)",
-                "database",
-                "table",
-                "column",
-                "toString(grant_option)",
-                "toString(is_partial_revoke)",
-            ],
-            &format!("FROM system.grants WHERE user_name IN {users}"),
-        ),
-        part(
-            "role",
-            &["user_name", "''", "granted_role_name"],
-            &format!("FROM system.role_grants WHERE user_name IN {users}"),
-        ),
-    ]
-    .join(" UNION ALL ")
 }

@@ -3,6 +3,7 @@
 
 use crate::canonical::Spellings;
 use crate::error::ClickHouseError;
+use crate::observe::Memory;
 use clickhouse::Client;
 use clickhouse::query::Query;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -42,6 +43,7 @@ pub struct Replica {
     client: Client,
     deadline: Duration,
     statements: Arc<AtomicU64>,
+    pub(crate) memory: Memory,
     pub(crate) spellings: Spellings,
 }
 
@@ -81,6 +83,7 @@ impl Replica {
                 .with_product_info("aviary", env!("CARGO_PKG_VERSION")),
             deadline: config.statement_deadline,
             statements: Arc::default(),
+            memory: Memory::default(),
             spellings: Spellings::default(),
         })
     }

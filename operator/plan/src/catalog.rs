@@ -183,6 +183,16 @@ impl Catalog {
         found
     }
 
+    /// Those of tables and views that the other catalog has as well.
+    pub fn expressions_beside(&self, other: &Self) -> BTreeSet<Expression> {
+        let mut common = self.clone();
+        common
+            .tables
+            .retain(|name, _| other.tables.contains_key(name));
+        common.views.retain(|name, _| other.views.contains_key(name));
+        common.expressions()
+    }
+
     /// The catalog with expressions exchanged for their canonical texts. What is
     /// not in the map stays as it is.
     #[must_use]

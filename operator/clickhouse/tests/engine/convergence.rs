@@ -91,7 +91,7 @@ fn a_workspace_goes_as_its_policy_says() {
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
         let left = replica.observe(&kept.database).await.unwrap().catalog;
-        assert!(left.users.is_empty());
+        assert_eq!(left_users("retain").await, "0");
         assert_eq!(retire(&left, &kept.uid).steps, []);
         // The same workspace, made again, finds its data.
         converge("retain", EVENTS).await;
@@ -110,7 +110,49 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
         let left = replica.observe(&dropped.database).await.unwrap().catalog;
-        assert_eq!((left.database, left.users.len()), (None, 0));
+        assert_eq!(left.database, None);
+        assert_eq!(left_users("delete").await, "0");
+    });
+}
+
+/// How many users of the namespace's workspace there are.
+async fn left_users(namespace: &str) -> String {
+    ask(&format!(
+        "SELECT count() FROM system.users WHERE startsWith(name, '{namespace}_')"
+    ))
+    .await
+}
+
+/// Users that nobody knows of may be anything; with their database gone nobody looks at them.
+#[test]
+fn users_that_outlived_their_database_keep_no_right() {
+    run(async {
+        converge("outlive", EVENTS).await;
+        sql("GRANT SELECT ON system.* TO `outlive_shop__reader`").await;
+        sql("DROP DATABASE outlive_shop SYNC").await;
+        converge("outlive", EVENTS).await;
+        let rights = ask("SELECT DISTINCT database FROM system.grants WHERE user_name = 'outlive_shop__reader'").await;
+        assert_eq!(rights, "outlive_shop");
+        assert_eq!(pass("outlive", EVENTS).await.told(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_database_that_somebody_else_made_meanwhile_is_not_filled() {
+    let model = aviary_plan::model(&aviary_plan::testing::objects("race", EVENTS));
+    let desired = aviary_plan::desired(
+        &model,
+        &aviary_plan::testing::credentials(),
+        &aviary_plan::testing::server(),
+    );
+    let nothing = aviary_plan::Catalog::empty(model.database.clone());
+    let plan = aviary_plan::plan(&desired, &nothing, &model.circumstances());
+    run(async {
+        sql("CREATE DATABASE race_shop COMMENT 'the winner'").await;
+        let outcomes = replica().execute(&plan).await;
+        assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+        assert_eq!(ask("SHOW TABLES FROM race_shop").await, "");
+        assert_eq!(left_users("race").await, "0");
     });
 }
 
@@ -155,9 +197,12 @@ fn few_statements_do() {
     run(async {
         let first = pass_on(&replica, "economy", &manifests).await;
         let steps = first.plan.steps.len() as u64;
-        assert_eq!(steps, 2 + 3 + 1 + 10 * 5, "{:#?}", first.told());
+        assert_eq!(steps, 1 + 2 + 2 + 10 * 5, "{:#?}", first.told());
+        // To observe.
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 1 + steps);
         // To observe, and to learn ClickHouse's spelling.
-        assert_eq!(sent.swap(0, Ordering::Relaxed), 2 + steps);
+        pass_on(&replica, "economy", &manifests).await;
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 2);
         pass_on(&replica, "economy", &manifests).await;
         assert_eq!(sent.swap(0, Ordering::Relaxed), 1);
     });

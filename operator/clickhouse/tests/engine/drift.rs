@@ -115,8 +115,7 @@ fn rights_and_settings() {
             "create the user drift-rights_shop__writer (Drifted)",
             "grant SELECT to drift-rights_shop__reader (Drifted)",
             "revoke SELECT from drift-rights_shop__reader (Drifted)",
-            "grant INSERT to drift-rights_shop__writer (Drifted)",
-            "grant SELECT to drift-rights_shop__writer (Drifted)",
+            "grant INSERT, SELECT to drift-rights_shop__writer (Drifted)",
             "create the view flights__ingest (Drifted)",
             "create the view flights__reject (Drifted)",
         ]

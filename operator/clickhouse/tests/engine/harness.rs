@@ -172,7 +172,10 @@ pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str)
     let model = model(&testing::objects(namespace, manifests));
     let observed = replica.observe(&model.database).await.unwrap();
     let wished = desired(&model, &credentials(), &observed.server);
-    let wished = replica.canonicalise(wished).await.unwrap();
+    let wished = replica
+        .canonicalise_for(wished, &observed.catalog)
+        .await
+        .unwrap();
     let plan = plan(&wished, &observed.catalog, &model.circumstances());
     let outcomes = replica.execute(&plan).await;
     Pass {

@@ -50,7 +50,7 @@ pub(crate) async fn converge(
     on_each(context, cluster, replicas, |replica| async move {
         let observed = replica.observe(&wish.model.database).await?;
         let desired = desired(wish.model, wish.credentials, &observed.server);
-        let desired = replica.canonicalise(desired).await?;
+        let desired = replica.canonicalise_for(desired, &observed.catalog).await?;
         Ok(plan(&desired, &observed.catalog, &wish.circumstances))
     })
     .await
