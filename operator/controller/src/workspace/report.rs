@@ -14,7 +14,7 @@ use aviary_crds::{
 };
 use aviary_plan::model::{ValidDataSource, ValidPipe};
 use aviary_plan::{ObjectKey, WorkspaceModel};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use std::collections::BTreeMap;
@@ -69,13 +69,15 @@ pub(crate) async fn report(context: &Context, report: &Report<'_>) -> Result<(),
     kubernetes
         .patch_status(&**report.workspace, &workspace)
         .await?;
-    tokio::try_join!(
+    let written = tokio::join!(
         write(kubernetes, &data_sources),
         write(kubernetes, &pipes),
         write(kubernetes, &tokens),
-    )?;
-    Ok(())
+    );
+    written.0.and(written.1).and(written.2)
 }
+
+/// Writes all, whatever becomes of each, and tells of the first failure.
 
 async fn write<K>(
     kubernetes: &Kubernetes,
@@ -87,7 +89,7 @@ where
     let patches = statuses
         .iter()
         .map(|(object, status)| kubernetes.patch_status(&***object, status));
-    try_join_all(patches).await.map(drop)
+    join_all(patches).await.into_iter().collect()
 }
 
 fn workspace_status(report: &Report<'_>, ready: impl Iterator<Item = bool>) -> WorkspaceStatus {
