@@ -37,6 +37,8 @@ impl Affected {
 /// Everything in the namespace that names one workspace, and the workspace if it is there.
 pub(crate) struct Members {
     pub(crate) workspace: Option<Arc<Workspace>>,
+    /// Whether the workspace is there but cannot be read.
+    pub(crate) workspace_is_unreadable: bool,
     pub(crate) data_sources: Vec<Arc<DataSource>>,
     pub(crate) pipes: Vec<Arc<Pipe>>,
     pub(crate) access_tokens: Vec<Arc<AccessToken>>,
@@ -199,6 +201,7 @@ impl Index {
         let shelves = self.read();
         Members {
             workspace: shelves.workspaces.objects.get(workspace).cloned(),
+            workspace_is_unreadable: shelves.workspaces.unreadable.contains_key(workspace),
             data_sources: members(&shelves.data_sources, workspace, |object| {
                 &object.spec.workspace
             }),

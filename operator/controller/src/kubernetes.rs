@@ -72,6 +72,19 @@ impl KubernetesError {
         self.code() == Some(409)
     }
 
+    /// What the API server says where it refuses this very request, and would again.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match &self.problem {
+            Problem::Api(error) => match &**error {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 422) => {
+                    Some(&status.message)
+                }
+                _ => None,
+            },
+            Problem::Timeout | Problem::Encoding(_) => None,
+        }
+    }
+
     /// What was to be sent cannot be written as JSON.
     pub(crate) fn encoding(action: String, error: serde_json::Error) -> Self {
         Self {

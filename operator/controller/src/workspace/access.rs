@@ -40,13 +40,18 @@ pub(crate) async fn admit(
             .iter()
             .find(|object| object.metadata.uid.as_deref() == Some(&token.uid));
         let Some(object) = object else { continue };
-        match give_out(context, object, token).await? {
-            Some(sha256) => published.push(PublishedToken {
+        match give_out(context, object, token).await {
+            Ok(Some(sha256)) => published.push(PublishedToken {
                 name: token.object.clone(),
                 sha256,
                 scopes: token.scopes.clone(),
             }),
-            None => rejections.push(conflict(token)),
+            Ok(None) => rejections.push(conflict(token)),
+            // One token's trouble is not the others'.
+            Err(error) => match error.refusal() {
+                Some(why) => rejections.push(refused(token, why)),
+                None => return Err(error),
+            },
         }
     }
     let access = publish(context, workspace, model, published).await?;
@@ -59,6 +64,17 @@ fn conflict(token: &ValidAccessToken) -> Rejection {
         reason: Reason::SecretConflict,
         message: format!(
             "Secret `{}` exists and is not this token's: name another in spec.secretName, delete that Secret, or label it `aviary.dev/role: token` to use the value it holds under the key `token`",
+            token.secret_name
+        ),
+    }
+}
+
+fn refused(token: &ValidAccessToken, why: &str) -> Rejection {
+    Rejection {
+        object: ObjectKey::AccessToken(token.object.clone()),
+        reason: Reason::Invalid,
+        message: format!(
+            "Kubernetes does not take Secret `{}`: {why}",
             token.secret_name
         ),
     }
@@ -200,7 +216,39 @@ pub(crate) fn password_sha256(user: &ClickHouseUser) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::testing::{self, FakeApi, failure, object};
+    use aviary_plan::WorkspaceObjects;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_secret_that_kubernetes_refuses_keeps_no_other_token_away() {
+        let token = |name: &str| -> Arc<AccessToken> {
+            let scopes = json!([{ "type": "PIPES:READ", "resource": "*" }]);
+            let spec = json!({ "workspace": "orders", "scopes": scopes });
+            Arc::new(object("AccessToken", name, spec))
+        };
+        let tokens = vec![token("bad"), token("good")];
+        let spec = json!({ "clusterRef": { "name": "shared" } });
+        let workspace: Arc<Workspace> = Arc::new(object("Workspace", "orders", spec));
+        let model = aviary_plan::model(&WorkspaceObjects {
+            workspace: workspace.clone(),
+            data_sources: Vec::new(),
+            pipes: Vec::new(),
+            access_tokens: tokens.clone(),
+        });
+        let client = FakeApi::default().client(|request| {
+            if request.body["metadata"]["name"] == "bad" {
+                return failure(422, "Invalid", "metadata.name: too long");
+            }
+            (201, request.body.clone())
+        });
+        let context = testing::context(client);
+        let admitted = admit(&context, &workspace, &model, &tokens).await.unwrap();
+        let published: Vec<&str> = admitted.access.tokens.iter().map(|it| &*it.name).collect();
+        assert_eq!(published, ["good"]);
+        let message = "Kubernetes does not take Secret `bad`: metadata.name: too long";
+        assert_eq!(admitted.rejections[0].message, message);
+    }
 
     #[test]
     fn passwords_stay_once_made() {

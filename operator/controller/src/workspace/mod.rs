@@ -9,6 +9,8 @@ mod placement;
 mod release;
 mod replicas;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use endpoints::Memory;
 
@@ -18,12 +20,15 @@ use crate::index::{Members, cluster_of};
 use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
-use access::{Admitted, admit, password_sha256};
+use access::{admit, password_sha256};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
 use aviary_crds::names::{ANNOTATION_PAUSED, WORKSPACE_FINALIZER};
+use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{Workspace, WorkspaceStatus};
 use aviary_plan::catalog::Sha256;
-use aviary_plan::{CredentialHashes, ObjectKey, WorkspaceModel, WorkspaceObjects, model};
+use aviary_plan::{
+    CredentialHashes, ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model,
+};
 use endpoints::{Checks, Standing, stand};
 use findings::{Fault, InClickHouse, waits_for_a_person};
 use jiff::Timestamp;
@@ -47,6 +52,10 @@ pub(crate) async fn reconcile(
     };
     let members = context.index.members(name);
     let Some(workspace) = members.workspace.clone() else {
+        // It is there: what is live stays live.
+        if members.workspace_is_unreadable {
+            return Ok(Next::Forget);
+        }
         orphans::report(context, name, &members).await?;
         return Ok(Next::Forget);
     };
@@ -54,12 +63,14 @@ pub(crate) async fn reconcile(
         return release::release(context, &workspace).await;
     }
     if is_paused(&workspace.metadata) {
-        pause(context, &workspace).await?;
+        pause(context, &workspace, None).await?;
         return Ok(Next::After(context.resync_interval));
     }
     hold(context, &workspace).await?;
-    let pass = pass(context, workspace, members).await?;
-    pass.conclude(context).await
+    match pass(context, workspace, members).await? {
+        Some(pass) => pass.conclude(context).await,
+        None => Ok(Next::After(context.resync_interval)),
+    }
 }
 
 /// What a pass found out.
@@ -74,23 +85,15 @@ struct Pass {
     pipe_standings: BTreeMap<ObjectKey, Standing>,
 }
 
+/// The pass, or nothing if the cluster is paused.
 async fn pass(
     context: &Context,
     workspace: Arc<Workspace>,
     members: Members,
-) -> Result<Pass, KubernetesError> {
+) -> Result<Option<Pass>, KubernetesError> {
     let model = model_of(context, &workspace, &members);
     let mut pass = Pass {
-        rejections: model
-            .rejections
-            .iter()
-            .map(|one| {
-                (
-                    one.object.clone(),
-                    Fault::new(one.reason, one.message.clone()),
-                )
-            })
-            .collect(),
+        rejections: BTreeMap::new(),
         workspace,
         members,
         model,
@@ -99,21 +102,24 @@ async fn pass(
         in_clickhouse: BTreeMap::new(),
         pipe_standings: BTreeMap::new(),
     };
+    pass.reject(pass.model.rejections.clone());
+    // Before anything that can fail: a token that was deleted must not open anything, wherever
+    // the workspace is or is not.
+    let tokens = &pass.members.access_tokens;
+    let admitted = admit(context, &pass.workspace, &pass.model, tokens).await?;
+    pass.tokens_are_given_out = true;
+    pass.reject(admitted.rejections);
     let (cluster_name, cluster) = match place(context, &pass.workspace).await? {
         Placement::On(name, cluster) => (name, cluster),
         Placement::Refused { reason, message } => {
             pass.refuse(Fault::new(reason, message));
-            return Ok(pass);
+            return Ok(Some(pass));
         }
     };
     if is_paused(&cluster.metadata) {
-        let message = format!("ClickHouseCluster `{cluster_name}` is paused");
-        pass.refuse(Fault::new(Reason::Paused, message));
-        return Ok(pass);
+        pause(context, &pass.workspace, Some(&cluster_name)).await?;
+        return Ok(None);
     }
-    let tokens = &pass.members.access_tokens;
-    let admitted = admit(context, &pass.workspace, &pass.model, tokens).await?;
-    pass.tokens_are_given_out = true;
     let replicas = match context.fleet.connect(&cluster_name, &cluster).await {
         Ok(replicas) => replicas,
         Err(ConnectError::Kubernetes(error)) => return Err(error),
@@ -121,12 +127,12 @@ async fn pass(
             let reason = error.reason().unwrap_or(Reason::Unknown);
             let message = format!("ClickHouseCluster `{cluster_name}`: {error}");
             pass.refuse(Fault::new(reason, message));
-            return Ok(pass);
+            return Ok(Some(pass));
         }
     };
-    pass.execute(context, &cluster_name, &replicas, admitted)
+    pass.execute(context, &cluster_name, &replicas, &admitted.access)
         .await;
-    Ok(pass)
+    Ok(Some(pass))
 }
 
 impl Pass {
@@ -135,18 +141,21 @@ impl Pass {
         self.rejections.insert(ObjectKey::Workspace, fault);
     }
 
+    /// Objects of it cannot.
+    fn reject(&mut self, rejections: Vec<Rejection>) {
+        for one in rejections {
+            let fault = Fault::new(one.reason, one.message);
+            self.rejections.insert(one.object, fault);
+        }
+    }
+
     async fn execute(
         &mut self,
         context: &Context,
         cluster: &ObjectName,
         replicas: &[Connected],
-        admitted: Admitted,
+        access: &WorkspaceAccess,
     ) {
-        let Admitted { access, rejections } = admitted;
-        for one in rejections {
-            let fault = Fault::new(one.reason, one.message);
-            self.rejections.insert(one.object, fault);
-        }
         let hash = |user| Sha256::new(password_sha256(user));
         let (Some(reader_sha256), Some(writer_sha256)) =
             (hash(&access.reader), hash(&access.writer))
@@ -163,6 +172,7 @@ impl Pass {
                 writer_sha256,
             },
             circumstances,
+            served_from: served_from(&self.workspace),
         };
         self.outcomes = converge(context, cluster, replicas, &wish).await;
         self.rejections.extend(refusals(&self.outcomes));
@@ -307,9 +317,7 @@ fn model_of(
 /// Base URLs of the replicas that answer right: those that have everything, and those that went
 /// away with everything. One that lacks a change comes back when it has caught up.
 fn served_urls(workspace: &Workspace, outcomes: &[OnReplica]) -> Vec<String> {
-    let status = workspace.status.as_ref();
-    let served = status.and_then(|status| status.published.as_ref());
-    let served = served.map_or(&[][..], |published| &published.replica_urls);
+    let served = served_from(workspace);
     let some_changed = outcomes.iter().any(|outcome| {
         outcome
             .work
@@ -327,6 +335,13 @@ fn served_urls(workspace: &Workspace, outcomes: &[OnReplica]) -> Vec<String> {
     right.map(|outcome| outcome.url.clone()).collect()
 }
 
+/// Base URLs of the replicas that gateways were told of.
+fn served_from(workspace: &Workspace) -> &[String] {
+    let status = workspace.status.as_ref();
+    let published = status.and_then(|status| status.published.as_ref());
+    published.map_or(&[], |published| &published.replica_urls)
+}
+
 /// Objects that are not going away; the API server would only forget what is written to others.
 fn existing<K>(objects: &[Arc<K>], metadata: fn(&K) -> &ObjectMeta) -> Vec<Arc<K>> {
     let stays = objects
@@ -342,10 +357,17 @@ fn is_paused(metadata: &ObjectMeta) -> bool {
         .is_some_and(|paused| paused == "true")
 }
 
-/// Says that nothing is done, and leaves everything else as it was said last.
-async fn pause(context: &Context, workspace: &Workspace) -> Result<(), KubernetesError> {
-    let message =
-        format!("the annotation {ANNOTATION_PAUSED} is set: nothing is changed for this workspace");
+/// Says that nothing is done, as the workspace itself or its cluster asks, and leaves everything
+/// else as it was said last.
+async fn pause(
+    context: &Context,
+    workspace: &Workspace,
+    cluster: Option<&ObjectName>,
+) -> Result<(), KubernetesError> {
+    let on = cluster.map_or_else(String::new, |name| format!(" on ClickHouseCluster `{name}`"));
+    let message = format!(
+        "the annotation {ANNOTATION_PAUSED} is set{on}: nothing is changed for this workspace"
+    );
     let stalled = Finding::met(ConditionType::Stalled, Reason::Paused, message);
     let previous = workspace.status.clone().unwrap_or_default();
     let progress = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);

@@ -85,6 +85,10 @@ async fn retire_everywhere(
         let why = format!("ClickHouseCluster `{name}` does not exist any more");
         return Ok(Farewell::LeftAsItIs(why));
     };
+    if is_paused(&cluster.metadata) {
+        let why = format!("ClickHouseCluster `{name}` is paused");
+        return Ok(Farewell::LeftAsItIs(why));
+    }
     let replicas = match context.fleet.connect(&name, &cluster).await {
         Ok(replicas) => replicas,
         Err(ConnectError::Kubernetes(error)) => return Err(error),
@@ -92,9 +96,10 @@ async fn retire_everywhere(
     };
     let members = context.index.members(&ObjectName::of(&**workspace));
     let model = model_of(context, workspace, &members);
-    let outcomes = on_each(context, &name, &replicas, |replica| {
+    let outcomes = on_each(context, &name, &replicas, |connected| {
         let (database, uid) = (model.database.clone(), model.uid.clone());
         async move {
+            let replica = connected.replica;
             let observed = replica.observe(&database).await?;
             Ok(retire(&observed.catalog, &uid))
         }
@@ -145,6 +150,7 @@ mod tests {
     use super::*;
     use crate::testing::{FakeApi, Request, context, failure, object};
     use aviary_crds::ClickHouseCluster;
+    use aviary_crds::names::ANNOTATION_PAUSED;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -222,6 +228,21 @@ mod tests {
             release(&context, &deleted(seconds_ago)).await.unwrap(),
             expected
         );
+        assert_eq!(summary(&api.asked()), requests);
+    }
+
+    #[tokio::test]
+    async fn a_paused_cluster_is_asked_nothing() {
+        let api = FakeApi::default();
+        let context = context(api.client(|request| answer(request, false)));
+        let mut paused = cluster();
+        let annotation = (ANNOTATION_PAUSED.to_owned(), "true".to_owned());
+        paused.metadata.annotations = Some([annotation].into());
+        let name = ObjectName::new("shop", "shared");
+        context.index.apply(&name, paused);
+        let next = release(&context, &deleted(0)).await.unwrap();
+        assert_eq!(next, Next::Forget);
+        let requests = [SECRET, WORKSPACE, "[\"other/one\"]"];
         assert_eq!(summary(&api.asked()), requests);
     }
 

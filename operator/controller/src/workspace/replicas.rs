@@ -38,6 +38,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) model: &'a WorkspaceModel,
     pub(crate) credentials: &'a CredentialHashes,
     pub(crate) circumstances: Circumstances,
+    /// Base URLs of the replicas that had the workspace before.
+    pub(crate) served_from: &'a [String],
 }
 
 /// Makes every replica agree with the wish.
@@ -47,11 +49,15 @@ pub(crate) async fn converge(
     replicas: &[Connected],
     wish: &Wish<'_>,
 ) -> Vec<OnReplica> {
-    on_each(context, cluster, replicas, |replica| async move {
+    on_each(context, cluster, replicas, |Connected { replica, url }| async move {
+        let circumstances = Circumstances {
+            had_database: wish.served_from.contains(&url),
+            ..wish.circumstances.clone()
+        };
         let observed = replica.observe(&wish.model.database).await?;
         let desired = desired(wish.model, wish.credentials, &observed.server);
         let desired = replica.canonicalise_for(desired, &observed.catalog).await?;
-        Ok(plan(&desired, &observed.catalog, &wish.circumstances))
+        Ok(plan(&desired, &observed.catalog, &circumstances))
     })
     .await
 }
@@ -64,10 +70,11 @@ pub(crate) async fn on_each<MakePlan, Planning>(
     make_plan: MakePlan,
 ) -> Vec<OnReplica>
 where
-    MakePlan: Fn(Replica) -> Planning,
+    MakePlan: Fn(Connected) -> Planning,
     Planning: Future<Output = Result<Plan, ClickHouseError>>,
 {
-    join_all(replicas.iter().map(|Connected { replica, url }| async {
+    join_all(replicas.iter().map(|connected| async {
+        let Connected { replica, url } = connected;
         // Nobody waits again for what did not answer its last probe; when it does, the
         // workspace is looked at at once.
         let work = if context.fleet.is_down(cluster, replica.name()) {
@@ -76,7 +83,7 @@ where
                 "it did not answer its last probe",
             ))
         } else {
-            within(DEADLINE, run(replica, make_plan(replica.clone()))).await
+            within(DEADLINE, run(replica, make_plan(connected.clone()))).await
         };
         if let Ok(work) = &work {
             let changes = work.done.len() as u64;
