@@ -89,6 +89,8 @@ reasons! {
     ClickHouseRefused,
     /// ClickHouse could not be reached in time.
     ClickHouseUnreachable,
+    /// ClickHouse cannot do it now: too many queries, no memory, a table that is read-only.
+    ClickHouseBusy,
     /// The Secret with the credentials is missing or incomplete.
     CredentialsInvalid,
     /// The Secret this token would write belongs to someone else.

@@ -86,6 +86,9 @@ impl ClickHouseError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => Reason::ClickHouseUnreachable,
             Self::Authentication { .. } => Reason::CredentialsInvalid,
+            Self::Refused { .. } | Self::Malformed { .. } if self.is_transient() => {
+                Reason::ClickHouseBusy
+            }
             Self::Refused { .. } | Self::Malformed { .. } => Reason::ClickHouseRefused,
             Self::Misconfigured { .. } => Reason::Invalid,
         }
@@ -112,12 +115,13 @@ impl ClickHouseError {
         }
     }
 
-    /// The same error without anything of the statement's text.
-    pub(crate) fn without_statement(self) -> Self {
+    /// The same error without what the statement holds of secrets: texts in quotes
+    /// and anything like a hash.
+    pub(crate) fn without_secrets(self) -> Self {
         match self {
-            Self::Refused { code, .. } => Self::Refused {
+            Self::Refused { code, message } => Self::Refused {
                 code,
-                message: format!("exception {code} for a statement that is not shown"),
+                message: without_secrets(&message),
             },
             other => other,
         }
@@ -215,6 +219,33 @@ fn clean(text: &str) -> String {
     truncated(message)
 }
 
+/// The shortest run of hexadecimal digits that may be a hash.
+const HASH: usize = 16;
+
+fn without_secrets(message: &str) -> String {
+    // Once the apostrophe of missing privileges is gone, every other part is in quotes.
+    let message = message.replace("it's necessary", "it is necessary");
+    let parts = message.split('\'').enumerate();
+    let shown = parts.map(|(index, part)| {
+        if index % 2 == 1 {
+            return "...".to_owned();
+        }
+        let words = part.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+        let without_hash = words.map(|word| {
+            let digits = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            let is_hash =
+                digits.len() >= HASH && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if is_hash {
+                word.replacen(digits, "...", 1)
+            } else {
+                word.to_owned()
+            }
+        });
+        without_hash.collect::<String>()
+    });
+    shown.collect::<Vec<_>>().join("'")
+}
+
 fn until<'a>(text: &'a str, ends: &[&str]) -> &'a str {
     let end = ends.iter().filter_map(|end| text.find(end)).min();
     &text[..end.unwrap_or(text.len())]
@@ -308,7 +339,30 @@ mod tests {
         let final_one = ClickHouseError::from_exception("r", "Code: 60. DB::Exception: x");
         assert_eq!(final_one.reason(), Reason::ClickHouseRefused);
         assert!(!final_one.is_transient());
-        assert!(ClickHouseError::from_exception("r", "Code: 202. DB::Exception: x").is_transient());
+        for code in [202, 236, 241, 242, 999] {
+            let text = format!("Code: {code}. DB::Exception: x");
+            let not_now = ClickHouseError::from_exception("r", &text);
+            assert!(not_now.is_transient(), "{code}");
+            assert_eq!(not_now.reason(), Reason::ClickHouseBusy, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_statement_with_secrets_is_refused_in_words_without_them() {
+        let hash = "3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30";
+        for (text, message) in [
+            (
+                "Code: 497. DB::Exception: admin: Not enough privileges. To execute this query, it's necessary to have the grant CREATE USER ON shop_orders__reader. (ACCESS_DENIED) (version 26.7.2.1)".to_owned(),
+                "admin: Not enough privileges. To execute this query, it is necessary to have the grant CREATE USER ON shop_orders__reader. (ACCESS_DENIED)",
+            ),
+            (
+                format!("Code: 36. DB::Exception: Bad hash '{hash}' or {hash}. (BAD_ARGUMENTS)"),
+                "Bad hash '...' or .... (BAD_ARGUMENTS)",
+            ),
+        ] {
+            let error = ClickHouseError::from_exception("r", &text).without_secrets();
+            assert_eq!(error.to_string(), format!("ClickHouse: {message}"));
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Replica {
             .with_setting("max_query_size", (sql.len() + (256 << 10)).to_string());
         self.run(query).await.map_err(|error| {
             if statement.is_sensitive() {
-                error.without_statement()
+                error.without_secrets()
             } else {
                 error
             }

@@ -39,8 +39,17 @@ struct Member {
     health: Mutex<Probes>,
 }
 
-/// What each replica said in the last round of probes; nothing if it did not answer.
+/// How each replica was when it last answered; nothing if it does not answer.
 type Probes = BTreeMap<String, Option<Health>>;
+
+/// What a round of probes heard of a replica.
+pub(crate) enum Heard {
+    Health(Health),
+    /// It is there, and could not say how it is.
+    Refusal,
+    /// It does not answer.
+    Nothing,
+}
 
 /// Connections, and the spec they were made for.
 struct Connection {
@@ -132,9 +141,12 @@ impl Fleet {
         Ok(replicas)
     }
 
-    /// Reads the credentials anew before the next connection: they were refused.
+    /// Reads the credentials anew before the next connection: they were refused. How the replicas
+    /// are is not known either.
     pub(crate) async fn forget_credentials(&self, cluster: &ObjectName) {
-        *self.member(cluster).connection.lock().await = None;
+        let member = self.member(cluster);
+        *member.connection.lock().await = None;
+        member.health().clear();
     }
 
     /// The cluster is gone.
@@ -143,16 +155,26 @@ impl Fleet {
     }
 
     /// Keeps what a round of probes found. Tells which replicas answer again.
-    pub(crate) fn record(&self, cluster: &ObjectName, probes: Probes) -> Vec<String> {
+    pub(crate) fn record(
+        &self,
+        cluster: &ObjectName,
+        heard: BTreeMap<String, Heard>,
+    ) -> Vec<String> {
         let member = self.member(cluster);
         let known = &mut *member.health();
-        let back = probes
-            .iter()
-            .filter(|(name, health)| {
-                health.is_some() && known.get(*name).is_some_and(Option::is_none)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let was_down = |name: &String| known.get(name).is_some_and(Option::is_none);
+        let answers = heard.iter().filter(|(_, it)| !matches!(it, Heard::Nothing));
+        let back = answers.map(|(name, _)| name).filter(|name| was_down(name));
+        let back = back.cloned().collect();
+        let probes = heard.into_iter().filter_map(|(name, heard)| match heard {
+            Heard::Health(health) => Some((name, Some(health))),
+            Heard::Nothing => Some((name, None)),
+            Heard::Refusal => {
+                let last = known.get(&name)?.clone()?;
+                Some((name, Some(last)))
+            }
+        });
+        let probes: Probes = probes.collect();
         *known = probes;
         back
     }
@@ -256,5 +278,40 @@ fn text_of(secret: &Secret, name: &ObjectName, key: &str) -> Result<String, Conn
         None => Err(ConnectError::Credentials(format!(
             "Secret `{name}` has no text under the key `{key}`"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeApi, context};
+    use rstest::rstest;
+
+    fn health() -> Health {
+        Health {
+            version: "26.7.2".to_owned(),
+            disks: Vec::new(),
+            replication: None,
+        }
+    }
+
+    #[rstest]
+    #[case::silence(Heard::Health(health()), Heard::Nothing, true)]
+    #[case::a_refusal_is_an_answer(Heard::Health(health()), Heard::Refusal, false)]
+    #[case::it_answers_again(Heard::Nothing, Heard::Refusal, false)]
+    #[case::it_is_well_again(Heard::Nothing, Heard::Health(health()), false)]
+    #[tokio::test]
+    async fn only_a_replica_that_says_nothing_is_down(
+        #[case] before: Heard,
+        #[case] now: Heard,
+        #[case] expected: bool,
+    ) {
+        let fleet = context(FakeApi::default().client(|_| unreachable!())).fleet;
+        let cluster = ObjectName::new("shop", "shared");
+        let was_down = matches!(before, Heard::Nothing);
+        fleet.record(&cluster, BTreeMap::from([("a".to_owned(), before)]));
+        let back = fleet.record(&cluster, BTreeMap::from([("a".to_owned(), now)]));
+        assert_eq!(fleet.is_down(&cluster, "a"), expected);
+        assert_eq!(!back.is_empty(), was_down);
     }
 }

@@ -37,8 +37,9 @@ pub(crate) async fn reconcile(
     };
     let previous = cluster.status.clone().unwrap_or_default();
     let status = observe(context, name, &cluster, &previous).await?;
-    tell(context, &cluster, &previous, &status);
+    // What is told before it is written would be told again if the writing failed.
     context.kubernetes.patch_status(&*cluster, &status).await?;
+    tell(context, &cluster, &previous, &status);
     Ok(Next::After(cluster.spec.probe_interval.get()))
 }
 
@@ -89,14 +90,10 @@ async fn record(
     if refused {
         context.fleet.forget_credentials(name).await;
     }
-    let probes = answers.iter().map(|answer| {
-        let health = match &answer.answer {
-            Answer::Healthy(health) => Some(health.clone()),
-            Answer::Failed { .. } => None,
-        };
-        (answer.name.clone(), health)
-    });
-    let back = context.fleet.record(name, probes.collect());
+    let heard = answers
+        .iter()
+        .map(|one| (one.name.clone(), one.answer.heard()));
+    let back = context.fleet.record(name, heard.collect());
     let was_unusable = find(&previous.conditions, ConditionType::Ready)
         .is_some_and(|condition| condition.status == "False");
     let is_usable = answers

@@ -159,7 +159,7 @@ fn bad(error: &PipeError) -> Standing {
         PipeError::Refused(_) => (Reason::ClickHouseRefused, false),
         // The next pass sets the reader's password again.
         PipeError::ReaderRefused(_) => (Reason::DependencyNotReady, true),
-        PipeError::NotAsked(_) => (Reason::ClickHouseUnreachable, false),
+        PipeError::NotAsked(error) => (error.reason(), false),
         PipeError::NothingToCheck => (Reason::Invalid, false),
     };
     Standing::Bad {

@@ -163,6 +163,7 @@ pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
         Reason::ReferenceNotFound
         | Reason::DependencyNotReady
         | Reason::ClickHouseUnreachable
+        | Reason::ClickHouseBusy
         | Reason::InProgress
         | Reason::Deleting
         | Reason::Unknown
@@ -257,6 +258,10 @@ mod tests {
     #[case::refused(
         None, failed(Reason::ClickHouseRefused),
         &["Ready=False ClickHouseRefused", "Accepted=True Valid", "Applied=False ClickHouseRefused", "Stalled=True ClickHouseRefused"]
+    )]
+    #[case::busy(
+        None, failed(Reason::ClickHouseBusy),
+        &["Ready=False ClickHouseBusy", "Accepted=True Valid", "Applied=False ClickHouseBusy", "Reconciling=True ClickHouseBusy"]
     )]
     #[case::unreachable(
         None, absent(Reason::ClickHouseUnreachable),
