@@ -189,7 +189,9 @@ impl Catalog {
         common
             .tables
             .retain(|name, _| other.tables.contains_key(name));
-        common.views.retain(|name, _| other.views.contains_key(name));
+        common
+            .views
+            .retain(|name, _| other.views.contains_key(name));
         common.expressions()
     }
 
@@ -290,11 +292,30 @@ impl Expression {
 /// A value without the parentheses around all of it. Statements have them, so
 /// that an expression cannot leave its place, and ClickHouse keeps some of them.
 pub fn without_parentheses(text: &str) -> &str {
-    let Some(inner) = text.strip_prefix('(').and_then(|it| it.strip_suffix(')')) else {
-        return text;
+    match between_parentheses(text) {
+        // A tuple is its parentheses.
+        Some((inner, false)) => without_parentheses(inner),
+        _ => text,
+    }
+}
+
+/// Whether a value is a tuple, written with the function or without.
+pub(crate) fn is_tuple(text: &str) -> bool {
+    let bare = without_parentheses(text.trim());
+    let parts = match bare.split_at_checked("tuple".len()) {
+        Some((word, parts)) if word.eq_ignore_ascii_case("tuple") => parts.trim_start(),
+        _ => bare,
     };
+    parts.is_empty() || between_parentheses(parts).is_some()
+}
+
+/// What stands between the parentheses around all of the text, if there are any,
+/// and whether it is a list.
+fn between_parentheses(text: &str) -> Option<(&str, bool)> {
+    let inner = text.strip_prefix('(')?.strip_suffix(')')?;
     let mut depth = 0_usize;
     let mut quote: Option<char> = None;
+    let mut is_list = false;
     let mut characters = inner.chars();
     while let Some(character) = characters.next() {
         match (quote, character) {
@@ -305,14 +326,13 @@ pub fn without_parentheses(text: &str) -> &str {
             (None, '\'' | '`' | '"') => quote = Some(character),
             (None, '(') => depth += 1,
             // The first parenthesis is closed before the end.
-            (None, ')') if depth == 0 => return text,
+            (None, ')') if depth == 0 => return None,
             (None, ')') => depth -= 1,
-            // A tuple is its parentheses.
-            (None, ',') if depth == 0 => return text,
+            (None, ',') if depth == 0 => is_list = true,
             _ => {}
         }
     }
-    without_parentheses(inner)
+    Some((inner, is_list))
 }
 
 /// A name for SQL text.
@@ -344,6 +364,32 @@ mod tests {
             ("()", ""),
         ] {
             assert_eq!(without_parentheses(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn tuples_are_known_in_every_spelling() {
+        for tuple in [
+            "tuple()",
+            "()",
+            "(a, b)",
+            "((a, b))",
+            "Tuple(a)",
+            "tuple (a)",
+            " (a, f(b))",
+        ] {
+            assert!(is_tuple(tuple), "{tuple}");
+        }
+        for value in [
+            "a",
+            "(a)",
+            "(a) + (b)",
+            "f(a, b)",
+            "tuple(a).1",
+            "tuples(a)",
+            "'(a, b)'",
+        ] {
+            assert!(!is_tuple(value), "{value}");
         }
     }
 }

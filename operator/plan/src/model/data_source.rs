@@ -2,6 +2,7 @@
 //! turned into an expression.
 
 use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
+use crate::catalog::is_tuple;
 use crate::column_type::ColumnType;
 use crate::expression::{check_scalar, check_ttl};
 use aviary_crds::DeletionPolicy;
@@ -152,6 +153,10 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
     for (index, part) in spec.sorting_key.iter().enumerate() {
         if let Err(error) = check_scalar(part, &names) {
             faults.push(format!("sortingKey[{index}]: {error}"));
+        } else if is_tuple(part) {
+            faults.push(format!(
+                "sortingKey[{index}]: `{part}` is a tuple: give each part of it an item of its own, and leave sortingKey out for insertion order"
+            ));
         }
     }
     if let Some(Err(error)) = spec
