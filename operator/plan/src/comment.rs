@@ -127,8 +127,7 @@ impl Ownership {
     /// Kubernetes only one object can have it.
     pub fn is_succeeded_by(&self, claimant: &Self) -> bool {
         let same_name = (self.kind, &self.name) == (claimant.kind, &claimant.name);
-        let same_kubernetes =
-            !self.kubernetes.is_empty() && self.kubernetes == claimant.kubernetes;
+        let same_kubernetes = !self.kubernetes.is_empty() && self.kubernetes == claimant.kubernetes;
         let other_object = !self.owner.is_empty() && self.owner != claimant.owner;
         same_name && same_kubernetes && other_object
     }

@@ -90,6 +90,8 @@ pub struct WorkspaceModel {
     /// Every data source that exists, valid or not: uid to Kubernetes name. What
     /// is owned by another uid has lost its owner.
     pub existing_data_sources: BTreeMap<String, String>,
+    /// The columns that data sources were last live with, by uid.
+    pub live_columns: BTreeMap<String, BTreeSet<String>>,
     /// What is not valid.
     pub rejections: Vec<Rejection>,
 }
@@ -111,14 +113,19 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
         uid: workspace.metadata.uid.clone().unwrap_or_default(),
         kubernetes: String::new(),
         deletion: workspace.spec.deletion_policy,
-        query_timeout: workspace.spec.limits.query_timeout.get(),
-        query_memory_bytes: workspace.spec.limits.query_memory.get(),
+        // To ClickHouse zero means no limit; the schema has not always refused it.
+        query_timeout: match workspace.spec.limits.query_timeout.get() {
+            Duration::ZERO => Duration::from_secs(1),
+            timeout => timeout,
+        },
+        query_memory_bytes: workspace.spec.limits.query_memory.get().max(1),
         namespace,
         name,
         data_sources: Vec::new(),
         pipes: Vec::new(),
         access_tokens: Vec::new(),
         existing_data_sources: BTreeMap::new(),
+        live_columns: BTreeMap::new(),
         rejections: Vec::new(),
     };
     let data_sources = existing(&objects.data_sources, |source| &source.metadata);
@@ -127,6 +134,11 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
     model.existing_data_sources = data_sources
         .iter()
         .map(|source| (uid(&source.metadata), object_name(&source.metadata)))
+        .collect();
+
+    model.live_columns = data_sources
+        .iter()
+        .filter_map(|source| Some((uid(&source.metadata), live_columns(source)?)))
         .collect();
 
     let claims = Claims::of(&data_sources, &pipes, &mut model.rejections);
@@ -145,6 +157,12 @@ fn existing<T>(objects: &[Arc<T>], metadata: fn(&T) -> &ObjectMeta) -> Vec<Arc<T
         .collect();
     kept.sort_by_key(|object| object_name(metadata(object)));
     kept
+}
+
+fn live_columns(source: &DataSource) -> Option<BTreeSet<String>> {
+    let published = source.status.as_ref()?.published.as_ref()?;
+    let columns = published.columns.iter();
+    Some(columns.map(|column| column.name.clone()).collect())
 }
 
 fn object_name(metadata: &ObjectMeta) -> String {
@@ -187,7 +205,7 @@ impl Claims {
             if let Some(holder) = holders.get(&name) {
                 rejections.push(Rejection {
                     message: format!(
-                        "the name `{name}` is taken by {holder} in this workspace: give this one another spec.name"
+                        "the name `{name}` is taken by {holder} in this workspace: make this one anew with another spec.name"
                     ),
                     object,
                     reason: Reason::NameConflict,

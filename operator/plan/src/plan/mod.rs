@@ -16,7 +16,7 @@ mod tests;
 
 use crate::catalog::Catalog;
 use crate::model::{Rejection, WorkspaceModel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use orphans::retire;
 pub use step::{Action, Step, Why};
@@ -43,6 +43,8 @@ impl Plan {
 pub struct Circumstances {
     /// Every data source that exists, valid or not: uid to Kubernetes name.
     pub existing_data_sources: BTreeMap<String, String>,
+    /// The columns that data sources were last live with, by uid.
+    pub live_columns: BTreeMap<String, BTreeSet<String>>,
     /// Whether this replica has had the database before: then somebody took it away.
     pub had_database: bool,
     /// Whether ClickHouse refused a password that it should know: it is set again.
@@ -54,6 +56,7 @@ impl WorkspaceModel {
     pub fn circumstances(&self) -> Circumstances {
         Circumstances {
             existing_data_sources: self.existing_data_sources.clone(),
+            live_columns: self.live_columns.clone(),
             ..Circumstances::default()
         }
     }
@@ -73,7 +76,7 @@ pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances
     database::create(&mut plan, desired, observed, circumstances);
     let mut sources = Plan::default();
     for group in source::groups(desired) {
-        source::plan(&mut sources, desired, observed, &group);
+        source::plan(&mut sources, desired, observed, circumstances, &group);
     }
     let is_new_table = |step: &Step| matches!(step.action, Action::CreateTable { .. });
     let (tables, others): (Vec<Step>, Vec<Step>) =

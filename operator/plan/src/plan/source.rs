@@ -7,12 +7,13 @@
 mod shape;
 mod views;
 
-use super::{Plan, Step, Why};
+use super::{Circumstances, Plan, Step, Why};
 use crate::catalog::{Catalog, Table};
 use crate::comment::{Comment, OwnerKind, Ownership};
 use crate::model::{ObjectKey, Rejection, names};
 use crate::plan::step::Action;
 use aviary_crds::conditions::Reason;
+use std::collections::BTreeSet;
 
 /// The name in SQL of a data source's table.
 pub(super) fn groups(desired: &Catalog) -> Vec<String> {
@@ -30,6 +31,8 @@ struct Draft<'a> {
     observed: &'a Catalog,
     object: ObjectKey,
     steps: Vec<Step>,
+    /// The columns that the data source was last live with, if that is known.
+    live_columns: Option<&'a BTreeSet<String>>,
     /// Why something is not there.
     why_missing: Why,
     /// Why something is not as it should be.
@@ -65,7 +68,13 @@ impl Draft<'_> {
     }
 }
 
-pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, name: &str) {
+pub(super) fn plan(
+    plan: &mut Plan,
+    desired: &Catalog,
+    observed: &Catalog,
+    circumstances: &Circumstances,
+    name: &str,
+) {
     let Some(ownership) = desired.tables[name].comment.ownership() else {
         return;
     };
@@ -74,6 +83,7 @@ pub(super) fn plan(plan: &mut Plan, desired: &Catalog, observed: &Catalog, name:
         observed,
         object: ownership.object(),
         steps: Vec::new(),
+        live_columns: circumstances.live_columns.get(&ownership.owner),
         why_missing: why_missing(desired, observed, name),
         why_different: why_different(desired, observed, name),
     };

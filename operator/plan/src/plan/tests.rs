@@ -156,7 +156,9 @@ fn drift_is_put_back() {
 #[test]
 fn changed_limits_are_no_drift() {
     let limits = |limits: &str| {
-        format!("kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, limits: {{{limits}}}}}\n---{FLIGHTS}")
+        format!(
+            "kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, limits: {{{limits}}}}}\n---{FLIGHTS}"
+        )
     };
     let changed = repairs_to(&limits("queryTimeout: 7s"), &applied(&limits("")));
     assert_eq!(
@@ -224,6 +226,36 @@ fn a_column_added_by_hand_is_nobodys_business() {
         columns.push(extra);
     });
     assert_eq!(plan, Plan::default());
+}
+
+#[test]
+fn a_column_added_by_hand_keeps_no_change_from_coming() {
+    let mut observed = applied(FLIGHTS);
+    let columns = &mut observed.tables.get_mut("flights").unwrap().columns;
+    let mut extra = columns[0].clone();
+    extra.name = "extra".to_owned();
+    columns.push(extra);
+    let live = |names: &[&str]| {
+        let columns: Vec<String> = names
+            .iter()
+            .map(|name| format!("{{name: {name}, type: X, jsonPath: $, hasDefault: false}}"))
+            .collect();
+        let csv = "{delimiter: \",\", quote: \"'\", header: Auto, nullMarkers: []}";
+        format!(
+            "status: {{published: {{name: flights, columns: [{}], csv: {csv}}}}}\n",
+            columns.join(", ")
+        )
+    };
+    let changed = FLIGHTS.replace("spec:", "spec:\n  description: new");
+    let with_status = format!("{changed}{}", live(&["year", "carrier", "delay"]));
+    let plan = repairs_to(&with_status, &observed);
+    assert_eq!(plan.refusals, []);
+    assert_eq!(told(&plan), ["set the comment of flights (SpecChanged)"]);
+
+    // What the spec had is refused to go, as ever.
+    let with_status = format!("{changed}{}", live(&["year", "carrier", "delay", "extra"]));
+    let refused = repairs_to(&with_status, &observed);
+    assert!(refused.refusals[0].message.contains("`extra`"));
 }
 
 #[test]
@@ -331,7 +363,11 @@ fn a_workspace_made_anew_has_the_database_its_namesake_left() {
         );
         let mut model = wished(&manifests).0;
         model.kubernetes = kubernetes.to_owned();
-        let desired = crate::desired(&model, &crate::testing::credentials(), &crate::testing::server());
+        let desired = crate::desired(
+            &model,
+            &crate::testing::credentials(),
+            &crate::testing::server(),
+        );
         (model, desired)
     };
     let planned = |(model, desired): &(WorkspaceModel, Catalog), observed: &Catalog| {
@@ -401,7 +437,9 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
 #[test]
 fn a_retirement_that_fails_halfway_leaks_nothing() {
     let workspace = |policy: &str| {
-        format!("kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}")
+        format!(
+            "kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}"
+        )
     };
     for policy in ["Retain", "Delete"] {
         let before = applied(&workspace(policy));

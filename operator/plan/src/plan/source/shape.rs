@@ -114,7 +114,7 @@ fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
 }
 
 /// What would need a rewrite of the table. A column that somebody added by hand
-/// to an unchanged data source is nobody's business.
+/// is nobody's business: a spec can only drop what it had.
 fn shape_differences(draft: &Draft<'_>, wanted: &Table, found: &Table) -> Vec<String> {
     let mut differences = Vec::new();
     for column in &wanted.columns {
@@ -130,7 +130,10 @@ fn shape_differences(draft: &Draft<'_>, wanted: &Table, found: &Table) -> Vec<St
     }
     if draft.why_different == Why::SpecChanged {
         for there in &found.columns {
-            if find(wanted, &there.name).is_none() {
+            let was_ours = draft
+                .live_columns
+                .is_none_or(|live| live.contains(&there.name));
+            if was_ours && find(wanted, &there.name).is_none() {
                 differences.push(format!(
                     "column `{}` {} would be dropped",
                     there.name, there.column_type
