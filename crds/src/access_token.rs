@@ -44,6 +44,7 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secretName) == has(oldSelf.secretName)").message("secretName cannot be added or removed after the token is made: make another token"))]
 pub struct AccessTokenSpec {
     /// The workspace, in this namespace, that this token opens.
     #[schemars(length(min = 1, max = 253))]
@@ -55,7 +56,7 @@ pub struct AccessTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("secretName is immutable: make another token"))]
     pub secret_name: Option<String>,

@@ -79,7 +79,7 @@ pub struct ClickHouseClusterSpec {
 
     /// How often each replica is asked for its health.
     #[serde(default = "default_probe_interval")]
-    #[x_kube(validation = Rule::new("!self.endsWith('ms') && self != '0s'").message("probeInterval must be at least 1s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9][0-9]*(s|m$|m[0-9]|h|d|w)')").message("probeInterval must be at least 1s"))]
     pub probe_interval: Duration,
 }
 
@@ -199,11 +199,12 @@ fn default_critical() -> Percent {
 }
 
 /// When a replica counts as behind.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaHealthPolicy {
     /// Replication delay from which a replica counts as behind.
     #[serde(default = "default_max_delay")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("maxDelay must be above zero: every replica would count as behind"))]
     pub max_delay: Duration,
 }
 

@@ -127,6 +127,7 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.startsWith('$')").message("jsonPath must start with `$`, such as `$.user.id`"))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r"""^[^$]|^\$(\.[^.\[]+|\.?\[('[^']*'|"[^"]*")\])*(\[:\])?$""")"#).message("jsonPath must lead through keys, such as `$.user.id`, `$.['odd key']` or `$.tags[:]` for a whole array: single elements cannot be picked"))]
     pub json_path: Option<String>,
 
     /// SQL expression for rows that do not give a value.

@@ -47,7 +47,8 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1
-    )
+    ),
+    validation = Rule::new("self.metadata.name != 'openapi' || has(self.spec.name)").message("a pipe cannot be called `openapi`, as /v0/pipes/openapi.json is the description of all: give it a spec.name or another name")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.name) == has(oldSelf.name)").message("name cannot be added or removed after the pipe is made: its URL would change"))]

@@ -2,7 +2,8 @@
 //! `90d`, `1h30m`, `1Gi`, `500M`, `15%`.
 //!
 //! The text is kept as written, so that a manifest reads back as it was
-//! applied; the schema's pattern and [`std::str::FromStr`] accept the same language.
+//! applied. What the schema's pattern accepts, [`std::str::FromStr`] does too:
+//! the digits are bounded so that no number overflows.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -82,14 +83,14 @@ macro_rules! quantity {
 quantity!(
     /// A span of time such as `10s`, `1h30m` or `90d`; units `ms s m h d w`, a day being 24 hours.
     Duration, std::time::Duration, parse_duration,
-    r"^([0-9]+(ms|s|m|h|d|w))+$",
+    r"^([0-9]{1,7}(ms|s|m|h|d|w))+$",
     "a duration such as `10s`, `1h30m` or `90d`"
 );
 
 quantity!(
     /// A number of bytes such as `512Mi`, `1Gi`, `20M` or `1048576`.
     ByteSize, u64, parse_bytes,
-    r"^[0-9]+(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
+    r"^([0-9]{1,18}|[0-9]{1,15}(Ki|k)|[0-9]{1,12}(Mi|M)|[0-9]{1,9}(Gi|G)|[0-9]{1,6}(Ti|T)|[0-9]{1,3}(Pi|P))$",
     "a size such as `512Mi`, `1Gi` or `20M`"
 );
 
@@ -195,6 +196,24 @@ mod tests {
         }
         for bad in ["", "Gi", "1Q", "1 Gi", "99999999999P"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
+        }
+    }
+
+    /// In status, sizes are signed 64-bit numbers.
+    #[test]
+    fn the_largest_that_the_schema_accepts_are_understood() {
+        let longest = "9999999w".repeat(4);
+        assert!(longest.parse::<Duration>().is_ok());
+        for text in [
+            "999999999999999999",
+            "999999999999999Ki",
+            "999999999999Mi",
+            "999999999Gi",
+            "999999Ti",
+            "999Pi",
+        ] {
+            let bytes = text.parse::<ByteSize>().unwrap().get();
+            assert!(i64::try_from(bytes).is_ok(), "{text}");
         }
     }
 

@@ -133,10 +133,11 @@ pub struct Limits {
     pub concurrent_queries: u32,
     /// How long an endpoint query may run.
     #[serde(default = "default_query_timeout")]
-    #[x_kube(validation = Rule::new("self != '0s' && self != '0'").message("queryTimeout must be above zero"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("queryTimeout must be above zero: zero would mean no limit"))]
     pub query_timeout: Duration,
     /// How much memory an endpoint query may use.
     #[serde(default = "default_query_memory")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("queryMemory must be above zero: zero would mean no limit"))]
     pub query_memory: ByteSize,
     /// Requests of all kinds per second, per gateway, with bursts of twice as many.
     #[serde(default = "default_requests_per_second")]
@@ -144,6 +145,7 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// The largest body of one request, after decompression.
     #[serde(default = "default_body_size")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("bodySize must be above zero"))]
     pub body_size: ByteSize,
 }
 

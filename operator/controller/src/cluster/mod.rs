@@ -18,6 +18,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use probe::{Answer, ReplicaAnswer};
+use std::time::Duration;
+
+/// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An error of a replica, for where its name stands beside it.
 pub(crate) fn describe(replica: &str, error: &ClickHouseError) -> String {
@@ -40,7 +44,8 @@ pub(crate) async fn reconcile(
     // What is told before it is written would be told again if the writing failed.
     context.kubernetes.patch_status(&*cluster, &status).await?;
     tell(context, &cluster, &previous, &status);
-    Ok(Next::After(cluster.spec.probe_interval.get()))
+    let interval = cluster.spec.probe_interval.get();
+    Ok(Next::After(interval.max(SHORTEST_INTERVAL)))
 }
 
 async fn observe(

@@ -124,13 +124,13 @@ fn published_workspace(report: &Report<'_>) -> Option<PublishedWorkspace> {
         return None;
     }
     let limits = &report.workspace.spec.limits;
-    let milliseconds = limits.query_timeout.get().as_millis();
+    let milliseconds = report.model.query_timeout.as_millis();
     Some(PublishedWorkspace {
         database: report.model.database.as_str().to_owned(),
         replica_urls: report.replica_urls.clone(),
         concurrent_queries: limits.concurrent_queries,
         query_timeout_milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
-        query_memory_bytes: limits.query_memory.get(),
+        query_memory_bytes: report.model.query_memory_bytes,
         requests_per_second: limits.requests_per_second,
         body_size_bytes: limits.body_size.get(),
     })

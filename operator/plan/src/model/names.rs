@@ -43,17 +43,17 @@ pub(super) fn sql_name(spec_name: Option<&str>, metadata: &ObjectMeta) -> String
 pub(super) fn refusal(name: &str) -> Option<String> {
     if name.contains("__") {
         return Some(format!(
-            "the name `{name}` holds `__`, which Aviary uses for tables of its own: set spec.name"
+            "the name `{name}` holds `__`, which Aviary uses for tables of its own: make it anew with a spec.name"
         ));
     }
     if name.ends_with("_quarantine") {
         return Some(format!(
-            "the name `{name}` ends in `_quarantine`, which Aviary uses for tables of its own: set spec.name"
+            "the name `{name}` ends in `_quarantine`, which Aviary uses for tables of its own: make it anew with a spec.name"
         ));
     }
     if !aviary_sql::is_plain_name(name) {
         return Some(format!(
-            "the name `{name}` cannot stand in SQL without quotes: set spec.name to letters, digits and underscores"
+            "the name `{name}` cannot stand in SQL without quotes: make it anew with a spec.name of letters, digits and underscores"
         ));
     }
     None

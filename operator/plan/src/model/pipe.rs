@@ -111,7 +111,11 @@ fn draft<'a>(
         reason: Reason::Invalid,
         message,
     };
-    if let Some(refusal) = names::refusal(&name) {
+    let reserved = (name == "openapi").then(|| {
+        "`openapi` is the description of all endpoints: make it anew with another spec.name"
+            .to_owned()
+    });
+    if let Some(refusal) = reserved.or_else(|| names::refusal(&name)) {
         return Err(invalid(refusal));
     }
     let taken = claims.names();

@@ -15,15 +15,15 @@ pub(super) fn refusal(desired: &Catalog, observed: &Catalog) -> Option<Rejection
     let message = match &found.comment {
         Comment::Owned { ownership, .. } if ownership.admits(wanted) => return None,
         Comment::Owned { ownership, .. } if ownership.owner.is_empty() => format!(
-            "the database {name} was released by Workspace {}: only a Workspace of that name may take it over; set spec.database to another name",
+            "the database {name} was released by Workspace {}: only a Workspace of that name may take it over; make this one anew with another spec.database",
             ownership.name
         ),
         Comment::Owned { ownership, .. } => format!(
-            "the database {name} belongs to Workspace {}: set spec.database to another name",
+            "the database {name} belongs to Workspace {}: make this one anew with another spec.database",
             ownership.name
         ),
         Comment::Foreign(_) => format!(
-            "the database {name} exists and was not made by Aviary, which does not adopt databases: set spec.database to another name"
+            "the database {name} exists and was not made by Aviary, which does not adopt databases: make this one anew with another spec.database"
         ),
     };
     Some(Rejection {
