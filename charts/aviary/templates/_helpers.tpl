@@ -53,9 +53,12 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* ServiceAccount, roles and bindings of a component, from the generated rules. */}}
+{{- /* ServiceAccount, roles and bindings of a component, from the generated rules. An operator of
+       one namespace has its rights there, and besides sees that namespace and the one by which
+       it knows which Kubernetes it is in. */}}
 {{- define "aviary.access" -}}
 {{- $name := include "aviary.name" . -}}
+{{- $watched := eq .component "operator" | ternary .context.Values.operator.watchNamespace "" -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -71,12 +74,34 @@ metadata:
 rules:
 {{ .context.Files.Get (printf "files/rbac/%s-cluster-role.yaml" .component) }}
 ---
+{{- if $watched }}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $name }}-watched
+  namespace: {{ $watched }}
+  labels: {{- include "aviary.labels" . | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
+subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ .context.Release.Namespace }}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}-namespaces
+  labels: {{- include "aviary.labels" . | nindent 4 }}
+rules:
+  - apiGroups: [""]
+    resources: [namespaces]
+    resourceNames: [kube-system, {{ $watched }}]
+    verbs: [get, list, watch]
+---
+{{- end }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata:
-  name: {{ $name }}
+  name: {{ $name }}{{ if $watched }}-namespaces{{ end }}
   labels: {{- include "aviary.labels" . | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}{{ if $watched }}-namespaces{{ end }}}
 subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ .context.Release.Namespace }}}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
