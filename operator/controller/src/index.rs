@@ -249,6 +249,14 @@ impl Index {
         );
     }
 
+    /// Reads the conditions of every cluster.
+    pub(crate) fn visit_clusters(&self, mut visit: impl FnMut(&ObjectName, Conditions<'_>)) {
+        for (name, cluster) in &self.read().clusters.objects {
+            let status = cluster.status.as_ref();
+            visit(name, status.map_or(&[], |status| &status.conditions));
+        }
+    }
+
     // A panic while the lock is held cannot leave half a change: each is one insert or remove.
     fn read(&self) -> RwLockReadGuard<'_, Shelves> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)

@@ -48,6 +48,13 @@ struct ObjectLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClusterConditionLabels {
+    namespace: String,
+    name: String,
+    r#type: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReplicaLabels {
     cluster: String,
     replica: String,
@@ -195,6 +202,7 @@ impl Collector for Observed {
             MetricType::Counter,
         )?)?;
         self.objects(&mut encoder)?;
+        self.clusters(&mut encoder)?;
         self.replicas(&mut encoder)
     }
 }
@@ -213,6 +221,25 @@ impl Observed {
             }
         });
         gauge(encoder, "objects", "Objects by condition", &objects)
+    }
+
+    /// What is not known has no line: it is neither well nor ill.
+    fn clusters(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let holds = Family::<ClusterConditionLabels, Gauge>::default();
+        self.index.visit_clusters(|name, conditions| {
+            let known = conditions.iter().filter(|one| one.status != "Unknown");
+            for condition in known {
+                let labels = ClusterConditionLabels {
+                    namespace: name.namespace.clone(),
+                    name: name.name.clone(),
+                    r#type: condition.type_.clone(),
+                };
+                let value = (condition.status == "True").into();
+                holds.get_or_create(&labels).set(value);
+            }
+        });
+        let help = "Whether a condition of a ClickHouseCluster, such as DiskHeadroom, holds";
+        gauge(encoder, "cluster_condition", help, &holds)
     }
 
     fn replicas(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -293,4 +320,50 @@ where
     Labels: EncodeLabelSet + Clone + std::hash::Hash + Eq,
 {
     family.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::names::ObjectName;
+    use crate::testing::{FakeApi, context, object};
+    use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+    use aviary_crds::{ClickHouseCluster, ClickHouseClusterStatus};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn conditions_of_a_cluster_are_told_one_by_one() {
+        let context = context(FakeApi::default().client(|_| unreachable!()));
+        let spec = json!({ "external": {
+            "replicas": [{ "name": "a", "url": "http://a" }],
+            "credentialsSecretRef": { "name": "admin" },
+        }});
+        let mut cluster: ClickHouseCluster = object("ClickHouseCluster", "shared", spec);
+        let findings = [
+            Finding::met(ConditionType::Ready, Reason::Succeeded, "1/1"),
+            Finding::unmet(ConditionType::DiskHeadroom, Reason::DiskLow, "9%"),
+            Finding::unknown(ConditionType::ReplicasHealthy, Reason::Unknown, "?"),
+        ];
+        cluster.status = Some(ClickHouseClusterStatus {
+            conditions: merge(&[], &findings, Some(1), jiff::Timestamp::UNIX_EPOCH),
+            ..ClickHouseClusterStatus::default()
+        });
+        let name = ObjectName::new("shop", "shared");
+        context.index.apply(&name, cluster);
+        context
+            .metrics
+            .observe(context.index.clone(), context.fleet.clone());
+        let text = context.metrics.encode().unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("aviary_cluster_condition{"));
+        let labels = |condition: &str| {
+            format!(
+                "aviary_cluster_condition{{namespace=\"shop\",name=\"shared\",type=\"{condition}\"}}"
+            )
+        };
+        let mut lines: Vec<&str> = lines.collect();
+        lines.sort_unstable();
+        let expected = [labels("DiskHeadroom") + " 0", labels("Ready") + " 1"];
+        assert_eq!(lines, expected);
+    }
 }

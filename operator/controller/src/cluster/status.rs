@@ -24,15 +24,18 @@ pub(crate) fn cluster_status(
         .iter()
         .map(|answer| replica_status(before(previous, &answer.name), spec, answer))
         .collect();
-    let healthy = answers.iter().filter(|one| problem(spec, one).is_none());
-    let healthy = format!("{}/{}", healthy.count(), answers.len());
+    let problems = answers
+        .iter()
+        .filter_map(|answer| problem(before(previous, &answer.name), spec, answer));
+    let problems: Vec<_> = problems.collect();
+    let healthy = format!("{}/{}", answers.len() - problems.len(), answers.len());
     let versions: BTreeSet<&str> = replicas
         .iter()
         .filter_map(|replica| replica.version.as_deref())
         .collect();
     let findings = [
         ready(answers, &healthy),
-        replicas_healthy(spec, answers),
+        replicas_healthy(&problems),
         disk_headroom(spec, &replicas).unwrap_or_else(|| last_known_headroom(previous)),
     ];
     let lowest = disks(&replicas).map(|(_, disk)| disk.free_percent).min();
@@ -90,11 +93,7 @@ fn ready(answers: &[ReplicaAnswer], healthy: &str) -> Finding {
     Finding::met(ConditionType::Ready, Reason::Succeeded, message)
 }
 
-fn replicas_healthy(spec: &ClickHouseClusterSpec, answers: &[ReplicaAnswer]) -> Finding {
-    let problems: Vec<_> = answers
-        .iter()
-        .filter_map(|answer| problem(spec, answer))
-        .collect();
+fn replicas_healthy(problems: &[(Reason, String)]) -> Finding {
     let Some((reason, _)) = problems.first() else {
         return Finding::met(
             ConditionType::ReplicasHealthy,
@@ -110,7 +109,11 @@ fn replicas_healthy(spec: &ClickHouseClusterSpec, answers: &[ReplicaAnswer]) -> 
 }
 
 /// What is wrong with a replica, the worst first.
-fn problem(spec: &ClickHouseClusterSpec, answer: &ReplicaAnswer) -> Option<(Reason, String)> {
+fn problem(
+    previous: Option<&ReplicaStatus>,
+    spec: &ClickHouseClusterSpec,
+    answer: &ReplicaAnswer,
+) -> Option<(Reason, String)> {
     let name = &answer.name;
     let health = match &answer.answer {
         Answer::Healthy(health) => health,
@@ -131,11 +134,16 @@ fn problem(spec: &ClickHouseClusterSpec, answer: &ReplicaAnswer) -> Option<(Reas
         return Some((Reason::ReplicaReadOnly, message));
     }
     let limit = &spec.replica_health.max_delay;
-    if replication.max_delay_seconds >= limit.get().as_secs() {
-        let message = format!("`{name}` is {limit} or more behind the others");
-        return Some((Reason::ReplicaDelayed, message));
-    }
-    None
+    let message = format!("`{name}` is {limit} or more behind the others");
+    // Who was behind is so until it has clearly caught up.
+    let was_behind = previous.and_then(|known| known.message.as_ref()) == Some(&message);
+    let bound = if was_behind {
+        limit.get() * 4 / 5
+    } else {
+        limit.get()
+    };
+    let is_behind = replication.max_delay_seconds >= bound.as_secs();
+    is_behind.then_some((Reason::ReplicaDelayed, message))
 }
 
 /// Disks do not empty themselves while nobody can be asked.
@@ -209,7 +217,8 @@ fn replica_status(
                 name,
                 reachable: false,
                 message: Some(message.clone()),
-                ..ReplicaStatus::default()
+                // Its disks do not empty themselves while it cannot be asked.
+                ..previous.cloned().unwrap_or_default()
             };
         }
     };
@@ -218,11 +227,13 @@ fn replica_status(
     ReplicaStatus {
         name,
         reachable: true,
-        message: problem(spec, answer).map(|(_, message)| message),
+        message: problem(previous, spec, answer).map(|(_, message)| message),
         version: Some(health.version.clone()),
         disks: health
             .disks
             .iter()
+            // A disk without a size cannot be filled.
+            .filter(|disk| disk.total_bytes > 0)
             .map(|disk| disk_status(known_disks.iter().find(|one| one.name == disk.name), disk))
             .collect(),
         replication: health
@@ -233,11 +244,7 @@ fn replica_status(
 }
 
 fn disk_status(previous: Option<&DiskStatus>, disk: &Disk) -> DiskStatus {
-    let exact = if disk.total_bytes == 0 {
-        0.0
-    } else {
-        disk.free_bytes as f64 * 100.0 / disk.total_bytes as f64
-    };
+    let exact = disk.free_bytes as f64 * 100.0 / disk.total_bytes as f64;
     let free_percent = settled_percent(previous.map(|previous| previous.free_percent), exact);
     let total = rounded_size(disk.total_bytes);
     let free = previous
@@ -284,7 +291,10 @@ fn replication_status(
     ReplicationStatus {
         tables: whole(replication.tables),
         read_only: whole(replication.read_only),
-        max_delay_seconds: whole(replication.max_delay_seconds / 60 * 60),
+        max_delay_seconds: settled_delay(
+            previous.map(|previous| previous.max_delay_seconds),
+            whole(replication.max_delay_seconds),
+        ),
         queue: settled_queue(
             previous.map(|previous| previous.queue),
             whole(replication.queue),
@@ -292,15 +302,30 @@ fn replication_status(
     }
 }
 
-/// The leading digit, which stays while the order of magnitude does. A few entries are none.
-fn settled_queue(previous: Option<i64>, exact: i64) -> i64 {
-    if exact < 10 {
-        return 0;
-    }
-    let magnitude = exact.ilog10();
+/// Whole minutes, rounded down, that stay until the exact delay is half a minute beyond them.
+fn settled_delay(previous: Option<i64>, exact: i64) -> i64 {
     match previous {
-        Some(known) if known >= 10 && known.ilog10() == magnitude => known,
-        _ => exact / 10_i64.pow(magnitude) * 10_i64.pow(magnitude),
+        Some(known) if (known - 30..known + 90).contains(&exact) => known,
+        _ => exact / 60 * 60,
+    }
+}
+
+/// The leading digit, which stays until the exact number is clearly of another order of
+/// magnitude. A few entries are none.
+fn settled_queue(previous: Option<i64>, exact: i64) -> i64 {
+    let magnitude = |number: i64| 10_i64.pow(number.max(1).ilog10());
+    let stays = match previous {
+        Some(0) => exact < 15,
+        Some(known) => {
+            let order = magnitude(known);
+            (order * 7 / 10..order.saturating_mul(13)).contains(&exact)
+        }
+        None => false,
+    };
+    match previous {
+        Some(known) if stays => known,
+        _ if exact < 10 => 0,
+        _ => exact / magnitude(exact) * magnitude(exact),
     }
 }
 
@@ -452,6 +477,69 @@ mod tests {
         assert_eq!(headroom(&dead).unwrap().reason, "DiskLow");
     }
 
+    #[test]
+    fn the_full_disk_of_a_dead_replica_stays_full() {
+        let none = ClickHouseClusterStatus::default();
+        let full = status(
+            &none,
+            &[healthy("a", 5 * GIB, None), healthy("b", 60 * GIB, None)],
+            1,
+        );
+        let dead = status(&full, &[dead("a"), healthy("b", 60 * GIB, None)], 2);
+        assert_eq!(reasons(&dead)[2], ("False", "DiskCritical"));
+        assert_eq!(dead.lowest_free.as_deref(), Some("5%"));
+        let (before, after) = (&full.replicas[0], &dead.replicas[0]);
+        assert!(!after.reachable);
+        assert_eq!(
+            (&after.disks, &after.version),
+            (&before.disks, &before.version)
+        );
+    }
+
+    #[test]
+    fn a_disk_without_a_size_is_not_full() {
+        let mut answer = healthy("a", 50 * GIB, None);
+        if let Answer::Healthy(health) = &mut answer.answer {
+            health.disks.push(Disk {
+                name: "s3".to_owned(),
+                total_bytes: 0,
+                free_bytes: 0,
+            });
+        }
+        let status = status(&ClickHouseClusterStatus::default(), &[answer], 1);
+        assert_eq!(reasons(&status)[2], ("True", "EnoughSpace"));
+    }
+
+    #[test]
+    fn a_replica_is_behind_until_it_has_clearly_caught_up() {
+        let mut known = ClickHouseClusterStatus::default();
+        for (second, (delay, expected)) in [
+            (299, "True"),
+            (301, "False"),
+            (299, "False"),
+            (239, "True"),
+            (299, "True"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let answers = [healthy("a", 50 * GIB, Some(replication(0, delay)))];
+            known = status(&known, &answers, second as i64);
+            assert_eq!(reasons(&known)[1].0, expected, "{second}: {delay}");
+        }
+    }
+
+    #[rstest]
+    #[case(None, 119, 60)]
+    #[case(Some(60), 149, 60)]
+    #[case(Some(60), 150, 120)]
+    #[case(Some(60), 31, 60)]
+    #[case(Some(60), 29, 0)]
+    #[case(Some(0), 89, 0)]
+    fn delays(#[case] previous: Option<i64>, #[case] exact: i64, #[case] expected: i64) {
+        assert_eq!(settled_delay(previous, exact), expected);
+    }
+
     #[rstest]
     #[case(None, 42.9, 42)]
     #[case(Some(42), 43.4, 42)]
@@ -480,7 +568,12 @@ mod tests {
     #[case(None, 9, 0)]
     #[case(None, 87, 80)]
     #[case(Some(80), 12, 80)]
-    #[case(Some(80), 123, 100)]
+    #[case(Some(80), 123, 80)]
+    #[case(Some(80), 130, 100)]
+    #[case(Some(100), 71, 100)]
+    #[case(Some(100), 69, 60)]
+    #[case(Some(0), 14, 0)]
+    #[case(Some(0), 15, 10)]
     #[case(Some(80), 3, 0)]
     fn queues(#[case] previous: Option<i64>, #[case] exact: i64, #[case] expected: i64) {
         assert_eq!(settled_queue(previous, exact), expected);
