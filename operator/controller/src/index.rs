@@ -9,8 +9,10 @@ mod tests;
 use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
 use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::PartialObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -61,7 +63,11 @@ pub(crate) struct Shelves {
     access_tokens: Shelf<AccessToken>,
     token_secrets: Shelf<TokenSecret>,
     published_secrets: Shelf<PublishedSecret>,
+    namespaces: Shelf<NamespaceMeta>,
 }
+
+/// What there is to know of a namespace: its labels, by which clusters admit it.
+pub(crate) type NamespaceMeta = PartialObjectMeta<Namespace>;
 
 /// The objects of a kind.
 pub(crate) struct Shelf<K> {
@@ -215,6 +221,11 @@ impl Index {
 
     pub(crate) fn cluster(&self, name: &ObjectName) -> Option<Arc<ClickHouseCluster>> {
         self.read().clusters.objects.get(name).cloned()
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<NamespaceMeta>> {
+        let name = ObjectName::new("", name);
+        self.read().namespaces.objects.get(&name).cloned()
     }
 
     pub(crate) fn token_secret(&self, name: &ObjectName) -> Option<Arc<TokenSecret>> {
@@ -375,6 +386,25 @@ indexed!(Pipe, pipes, |object, name, _| {
 indexed!(AccessToken, access_tokens, |object, name, _| {
     Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
 });
+
+impl Indexed for NamespaceMeta {
+    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
+        &mut shelves.namespaces
+    }
+
+    fn resource_version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+
+    fn differs(&self, other: &Self) -> bool {
+        self.metadata.labels != other.metadata.labels
+    }
+
+    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
+        let workspaces = shelves.workspaces.in_namespace(&name.name);
+        Affected::workspaces(workspaces.map(|(workspace, _)| workspace.clone()))
+    }
+}
 
 impl Indexed for TokenSecret {
     fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {

@@ -42,8 +42,9 @@ pub fn cluster_role_rules() -> Vec<PolicyRule> {
             &["secrets"],
             &["get", "list", "watch", "create", "patch"],
         ),
-        // Labels, for clusters that choose namespaces by them; and whether one is going away.
-        rule("", &["namespaces"], &["get"]),
+        // Labels, for clusters that choose namespaces by them; whether one is going away; and
+        // `kube-system`, by which one Kubernetes is told from another.
+        rule("", &["namespaces"], &["get", "list", "watch"]),
         rule("events.k8s.io", &["events"], &["create"]),
     ]
 }

@@ -5,7 +5,7 @@
 
 use crate::dispatch::Requests;
 use crate::happenings::{Happening, Telemetry};
-use crate::index::{Affected, Index, Indexed};
+use crate::index::{Affected, Index, Indexed, NamespaceMeta};
 use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
 use aviary_crds::names::{LABEL_PUBLISHED_WORKSPACE, LABEL_ROLE, LABEL_TOKEN};
@@ -89,6 +89,7 @@ impl Watches {
         self.custom::<DataSource>("datasources", watched_namespace);
         self.custom::<Pipe>("pipes", watched_namespace);
         self.custom::<AccessToken>("accesstokens", watched_namespace);
+        self.namespaces(watched_namespace);
         self.secrets::<TokenSecret>("token secrets", watched_namespace, LABEL_TOKEN);
         self.secrets::<PublishedSecret>(
             "published secrets",
@@ -118,6 +119,19 @@ impl Watches {
             }
         };
         self.spawn::<K, _>(what, api, watcher::Config::default(), apply);
+    }
+
+    /// Watches the metadata of namespaces, or of the one.
+    fn namespaces(&self, only: Option<&str>) {
+        let api = Api::<NamespaceMeta>::all(self.client.clone());
+        let config = watcher::Config::default();
+        let config = match only {
+            Some(name) => config.fields(&format!("metadata.name={name}")),
+            None => config,
+        };
+        let index = self.index.clone();
+        let apply = move |name: &ObjectName, namespace| index.apply(name, namespace);
+        self.spawn::<NamespaceMeta, _>("namespaces", api, config, apply);
     }
 
     /// Watches Secrets with this role.

@@ -191,3 +191,31 @@ fn an_unreadable_data_source_is_known_to_be_there() {
             .is_empty()
     );
 }
+
+#[test]
+fn labels_of_a_namespace_concern_the_workspaces_in_it() {
+    let index = Index::default();
+    let spec = json!({ "clusterRef": { "name": "shared" } });
+    index.apply(
+        &name("orders"),
+        object::<Workspace>("Workspace", "orders", spec),
+    );
+    let namespace = |version: &str, labels: Value| -> NamespaceMeta {
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": { "name": "shop", "resourceVersion": version, "labels": labels },
+        }))
+        .unwrap()
+    };
+    let shop = ObjectName::new("", "shop");
+    let concerned = workspaces(["orders"]);
+    assert_eq!(index.apply(&shop, namespace("1", json!({}))), concerned);
+    assert_eq!(
+        index.apply(&shop, namespace("2", json!({}))),
+        Affected::default()
+    );
+    let labelled = namespace("3", json!({ "tenant": "yes" }));
+    assert_eq!(index.apply(&shop, labelled), concerned);
+    let labels = index.namespace("shop").unwrap().metadata.labels.clone();
+    assert_eq!(labels.unwrap()["tenant"], "yes");
+}

@@ -109,7 +109,7 @@ async fn pass(
     let admitted = admit(context, &pass.workspace, &pass.model, tokens).await?;
     pass.tokens_are_given_out = true;
     pass.reject(admitted.rejections);
-    let (cluster_name, cluster) = match place(context, &pass.workspace).await? {
+    let (cluster_name, cluster) = match place(context, &pass.workspace) {
         Placement::On(name, cluster) => (name, cluster),
         Placement::Refused { reason, message } => {
             pass.refuse(Fault::new(reason, message));
@@ -296,11 +296,7 @@ impl Pass {
     }
 }
 
-fn model_of(
-    context: &Context,
-    workspace: &Arc<Workspace>,
-    members: &Members,
-) -> WorkspaceModel {
+fn model_of(context: &Context, workspace: &Arc<Workspace>, members: &Members) -> WorkspaceModel {
     let mut model = model(&WorkspaceObjects {
         workspace: workspace.clone(),
         data_sources: members.data_sources.clone(),
@@ -364,7 +360,9 @@ async fn pause(
     workspace: &Workspace,
     cluster: Option<&ObjectName>,
 ) -> Result<(), KubernetesError> {
-    let on = cluster.map_or_else(String::new, |name| format!(" on ClickHouseCluster `{name}`"));
+    let on = cluster.map_or_else(String::new, |name| {
+        format!(" on ClickHouseCluster `{name}`")
+    });
     let message = format!(
         "the annotation {ANNOTATION_PAUSED} is set{on}: nothing is changed for this workspace"
     );

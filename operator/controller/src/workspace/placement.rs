@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::index::cluster_of;
-use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use aviary_crds::clickhouse_cluster::{AllowedNamespaces, NamespacesFrom};
 use aviary_crds::conditions::Reason;
@@ -18,16 +17,13 @@ pub(crate) enum Placement {
 }
 
 /// Finds the cluster of a workspace.
-pub(crate) async fn place(
-    context: &Context,
-    workspace: &Workspace,
-) -> Result<Placement, KubernetesError> {
+pub(crate) fn place(context: &Context, workspace: &Workspace) -> Placement {
     let name = cluster_of(workspace);
     let Some(cluster) = context.index.cluster(&name) else {
-        return Ok(Placement::Refused {
+        return Placement::Refused {
             reason: Reason::ReferenceNotFound,
             message: format!("ClickHouseCluster `{name}`, named by clusterRef, does not exist"),
-        });
+        };
     };
     let namespace = workspace.metadata.namespace.clone().unwrap_or_default();
     let admission = match admits(
@@ -36,13 +32,13 @@ pub(crate) async fn place(
         &namespace,
     ) {
         Admission::ByLabels(selector) => {
-            let found = context.kubernetes.get_namespace(&namespace).await?;
-            let labels = found.and_then(|found| found.metadata.labels);
+            let found = context.index.namespace(&namespace);
+            let labels = found.and_then(|found| found.metadata.labels.clone());
             admits_labels(selector, &labels.unwrap_or_default())
         }
         admission => admission,
     };
-    Ok(match admission {
+    match admission {
         Admission::Yes => Placement::On(name, cluster),
         Admission::No | Admission::ByLabels(_) => Placement::Refused {
             reason: Reason::NamespaceNotAllowed,
@@ -56,7 +52,7 @@ pub(crate) async fn place(
                 "spec.allowedNamespaces.selector of ClickHouseCluster `{name}` cannot be used: {problem}"
             ),
         },
-    })
+    }
 }
 
 /// Whether a namespace is admitted.
