@@ -8,7 +8,9 @@ use crate::workspace::findings::{Fault, InClickHouse};
 use aviary_clickhouse::{ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
 use aviary_plan::plan::{Circumstances, Plan, Step};
-use aviary_plan::{CredentialHashes, ObjectKey, Rejection, WorkspaceModel, desired, plan};
+use aviary_plan::{
+    CredentialHashes, ObjectKey, Rejection, ServerFeatures, WorkspaceModel, desired, plan,
+};
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,17 +51,39 @@ pub(crate) async fn converge(
     replicas: &[Connected],
     wish: &Wish<'_>,
 ) -> Vec<OnReplica> {
-    on_each(context, cluster, replicas, |Connected { replica, url }| async move {
-        let circumstances = Circumstances {
-            had_database: wish.served_from.contains(&url),
-            ..wish.circumstances.clone()
-        };
-        let observed = replica.observe(&wish.model.database).await?;
-        let desired = desired(wish.model, wish.credentials, &observed.server);
-        let desired = replica.canonicalise_for(desired, &observed.catalog).await?;
-        Ok(plan(&desired, &observed.catalog, &circumstances))
-    })
+    on_each(
+        context,
+        cluster,
+        replicas,
+        |Connected { replica, url }| async move {
+            let circumstances = Circumstances {
+                had_database: wish.served_from.contains(&url),
+                ..wish.circumstances.clone()
+            };
+            let observed = replica.observe(&wish.model.database).await?;
+            if let Some(refusal) = apart(replicas.len(), replica.name(), &observed.server) {
+                return Ok(Plan {
+                    refusals: vec![refusal],
+                    ..Plan::default()
+                });
+            }
+            let desired = desired(wish.model, wish.credentials, &observed.server);
+            let desired = replica.canonicalise_for(desired, &observed.catalog).await?;
+            Ok(plan(&desired, &observed.catalog, &circumstances))
+        },
+    )
     .await
+}
+
+/// Replicas that do not replicate would each keep the rows that happen to be sent to it.
+fn apart(replicas: usize, name: &str, server: &ServerFeatures) -> Option<Rejection> {
+    (replicas > 1 && !server.replication).then(|| Rejection {
+        object: ObjectKey::Workspace,
+        reason: Reason::DependencyNotReady,
+        message: format!(
+            "the cluster has {replicas} replicas, and `{name}` cannot replicate: it needs Keeper and the macros `shard` and `replica` in its configuration; or name one replica only"
+        ),
+    })
 }
 
 /// Plans on every replica with `make_plan`, and executes.
@@ -188,4 +212,21 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
             (refusal.object.clone(), fault)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_replicas_must_replicate() {
+        let server = |replication| ServerFeatures {
+            replication,
+            ..ServerFeatures::default()
+        };
+        let refused = |replicas, replication| apart(replicas, "a", &server(replication)).is_some();
+        assert!(refused(2, false));
+        assert!(!refused(1, false));
+        assert!(!refused(2, true));
+    }
 }
