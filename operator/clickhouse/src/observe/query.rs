@@ -92,7 +92,9 @@ pub(super) fn rights(database: &Identifier) -> Vec<String> {
                 "max",
                 "toString(writability)",
             ],
-            &format!("FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"),
+            &format!(
+                "FROM system.settings_profile_elements WHERE user_name IN {users} AND setting_name IS NOT NULL"
+            ),
         ),
         // Profiles that somebody gave to the user count as its own settings.
         part(

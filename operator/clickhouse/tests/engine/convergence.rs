@@ -131,7 +131,10 @@ fn users_that_outlived_their_database_keep_no_right() {
         sql("GRANT SELECT ON system.* TO `outlive_shop__reader`").await;
         sql("DROP DATABASE outlive_shop SYNC").await;
         converge("outlive", EVENTS).await;
-        let rights = ask("SELECT DISTINCT database FROM system.grants WHERE user_name = 'outlive_shop__reader'").await;
+        let rights = ask(
+            "SELECT DISTINCT database FROM system.grants WHERE user_name = 'outlive_shop__reader'",
+        )
+        .await;
         assert_eq!(rights, "outlive_shop");
         assert_eq!(pass("outlive", EVENTS).await.told(), Vec::<String>::new());
     });

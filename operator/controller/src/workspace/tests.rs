@@ -32,7 +32,11 @@ fn paused_cluster() -> ClickHouseCluster {
 
 fn pipe(name: &str) -> Pipe {
     let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
-    object("Pipe", name, json!({ "workspace": "orders", "nodes": nodes }))
+    object(
+        "Pipe",
+        name,
+        json!({ "workspace": "orders", "nodes": nodes }),
+    )
 }
 
 /// Whatever is written is taken.
@@ -58,7 +62,10 @@ async fn gateways_learn_of_tokens_though_there_is_no_cluster() {
     context.index.apply(&name(), workspace());
     reconcile(&context, &name()).await.unwrap();
     let asked = api.asked();
-    assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("POST", SECRETS));
+    assert_eq!(
+        (asked[0].method.as_str(), asked[0].path.as_str()),
+        ("POST", SECRETS)
+    );
     assert_eq!(asked[1].path, STATUS);
     assert_eq!(conditions(&asked[1])[0], "Ready=False ReferenceNotFound");
 }
@@ -88,7 +95,9 @@ async fn a_paused_cluster_leaves_conditions_as_they_were() {
 async fn what_is_in_a_workspace_that_cannot_be_read_stays_as_it_is() {
     let api = FakeApi::default();
     let context = testing::context(api.client(accept));
-    context.index.apply(&ObjectName::new("shop", "p"), pipe("p"));
+    context
+        .index
+        .apply(&ObjectName::new("shop", "p"), pipe("p"));
     let uid = "uid-of-orders".to_owned();
     context.index.mark_unreadable::<Workspace>(&name(), uid);
     reconcile(&context, &name()).await.unwrap();
