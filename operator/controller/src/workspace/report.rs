@@ -78,7 +78,6 @@ pub(crate) async fn report(context: &Context, report: &Report<'_>) -> Result<(),
 }
 
 /// Writes all, whatever becomes of each, and tells of the first failure.
-
 async fn write<K>(
     kubernetes: &Kubernetes,
     statuses: &[(&Arc<K>, K::Status)],
