@@ -408,6 +408,22 @@ async fn a_workspace_takes_its_database_along_or_leaves_it_for_the_next() -> Res
     .await
 }
 
+/// Deleted and made anew faster than anybody could look after the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_source_made_anew_at_once_has_its_rows() -> Result<()> {
+    run("anew", |scene| async move {
+        let token = scene.shop().await?;
+        let row = "{\"id\": 1, \"city\": \"Bonn\"}\n";
+        scene.gateway.events("sales", &token, row).await?;
+        scene.delete("DataSource", "sales").await?;
+        scene.apply(SALES).await?;
+        scene.ready("DataSource", "sales").await?;
+        ensure!(scene.count("shop", "sales").await? == 1);
+        scene.gateway.takes("sales", &token).await
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_or_a_table_of_somebody_else_is_left_alone() -> Result<()> {
     run("owned", |scene| async move {

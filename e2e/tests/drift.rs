@@ -196,6 +196,24 @@ async fn a_dropped_table_comes_back_empty_and_strangers_stay() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_database_comes_back_empty() -> Result<()> {
+    run("drift-database", |scene| async move {
+        let token = scene.shop().await?;
+        let database = scene.database("shop");
+        let probe = format!("SELECT count() FROM system.databases WHERE name = '{database}'");
+        repaired(&scene, &format!("DROP DATABASE `{database}` SYNC"), &probe).await?;
+        let event = scene.event("shop", "DriftRepaired").await?;
+        ensure!(event.contains("create the database"), "{event}");
+        eventually("rows are taken again", async || {
+            let ingested = still_ingests(&scene, &token).await;
+            Ok(ingested.map_err(|error| error.to_string()))
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deleted_secrets_come_back() -> Result<()> {
     use aviary_crds::names;
     use k8s_openapi::api::core::v1::Secret;

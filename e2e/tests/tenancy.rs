@@ -96,7 +96,6 @@ async fn a_cluster_admits_its_own_namespace_unless_it_says_more() -> Result<()> 
                 .reason("Workspace", "visit", "Ready", "NamespaceNotAllowed")
                 .await?;
             label(&guest, json!({"guest": "yes"})).await?;
-            guest.touch("Workspace", "visit").await?;
             guest.ready("Workspace", "visit").await?;
 
             // Who is in already and may be no longer is told, and keeps what is there.
