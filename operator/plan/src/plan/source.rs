@@ -150,7 +150,7 @@ fn owned_by_another(draft: &Draft<'_>, name: &str, whose: &str) -> Rejection {
     draft.refusal(
         Reason::OwnedByAnother,
         format!(
-            "`{name}` exists in the database and {whose}: give the data source another name, or rename what is there"
+            "`{name}` exists in the database and {whose}: make the data source anew with another spec.name, or rename what is there"
         ),
     )
 }
