@@ -86,6 +86,6 @@ pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances
     database::comment(&mut plan, desired, observed);
     plan.steps.extend(others);
     plan.refusals.extend(sources.refusals);
-    orphans::plan(&mut plan, observed, desired, circumstances);
+    orphans::plan(&mut plan, observed, circumstances);
     plan
 }

@@ -9,23 +9,17 @@ use crate::model::ObjectKey;
 use crate::plan::step::Action;
 use aviary_crds::DeletionPolicy;
 
-pub(super) fn plan(
-    plan: &mut Plan,
-    observed: &Catalog,
-    desired: &Catalog,
-    circumstances: &Circumstances,
-) {
+/// What is wanted by name has been settled by now.
+pub(super) fn plan(plan: &mut Plan, observed: &Catalog, circumstances: &Circumstances) {
     let is_orphan = |comment| is_orphan(comment, circumstances);
-    let wanted =
-        |name: &String| desired.tables.contains_key(name) || desired.views.contains_key(name);
     let mut push = |action| plan.steps.push(step(observed, action, Why::Orphaned));
     for (name, view) in &observed.views {
-        if is_orphan(&view.comment) && !wanted(name) {
+        if is_orphan(&view.comment) {
             push(Action::DropView { name: name.clone() });
         }
     }
     for (name, table) in &observed.tables {
-        if !is_orphan(&table.comment) || wanted(name) {
+        if !is_orphan(&table.comment) {
             continue;
         }
         let name = name.clone();
