@@ -85,6 +85,7 @@ fn data_source(column: &str) -> Object {
         columns: vec![PublishedColumn {
             name: column.to_owned(),
             column_type: "Int32".to_owned(),
+            allowed: Vec::new(),
             json_path: format!("$.{column}"),
             has_default: false,
         }],

@@ -340,6 +340,7 @@ mod tests {
         PublishedColumn {
             name: name.to_owned(),
             column_type: "Int32".to_owned(),
+            allowed: Vec::new(),
             json_path: format!("$.{name}"),
             has_default: false,
         }

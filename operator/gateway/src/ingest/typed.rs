@@ -9,7 +9,8 @@
 use super::block::{Block, Column, Pieces};
 use aviary_crds::published::PublishedColumn;
 
-/// The columns of a table, if every one of them has a type that is known here.
+/// The columns of a table, if every one of them has a type that is known here and
+/// takes all values of it.
 #[derive(Debug)]
 pub(super) struct TypedTable(Vec<TypedColumn>);
 
@@ -141,6 +142,9 @@ impl Values {
 
 impl TypedColumn {
     fn of(column: &PublishedColumn) -> Option<Self> {
+        if !column.allowed.is_empty() {
+            return None;
+        }
         let inside = |text: &'_ str, wrapper: &str| -> Option<String> {
             let inner = text.strip_prefix(wrapper)?.strip_suffix(')')?;
             Some(inner.to_owned())
@@ -385,6 +389,7 @@ mod tests {
             .map(|(index, column_type)| PublishedColumn {
                 name: format!("c{index}"),
                 column_type: (*column_type).to_owned(),
+                allowed: Vec::new(),
                 json_path: format!("$.c{index}"),
                 has_default: false,
             })
@@ -480,6 +485,9 @@ mod tests {
         ] {
             assert!(!known(unknown), "{unknown}");
         }
+        let mut sign = columns(&["Int8"]);
+        sign[0].allowed = vec![1, -1];
+        assert!(TypedTable::of(&sign).is_none());
     }
 
     #[test]

@@ -106,6 +106,20 @@ async fn a_dirty_csv_file_is_accounted_for_row_by_row() {
     }
 }
 
+/// ClickHouse would fail the whole INSERT for the second row.
+#[tokio::test]
+async fn a_value_that_the_engine_refuses_costs_its_row_and_no_other() {
+    let body = "{\"id\":1,\"sign\":1}\n{\"id\":2,\"sign\":0}\n{\"id\":3,\"sign\":-1}\n";
+    let path = "/v0/events?name=balance&wait=true";
+    let answer = stage().shop().post(path, body).await;
+    assert_eq!(answer.counts(), (2, 1), "{}", answer.text());
+    let rows = quarantine("balance", &answer.json()["import_id"]).await;
+    assert_eq!(
+        rows[0]["c__error"],
+        json!(["value '0' on column 'sign' is not 1 or -1"])
+    );
+}
+
 /// The landing takes rows whether a view passes them on or not.
 #[tokio::test]
 async fn rows_that_no_view_saw_are_not_acknowledged() {

@@ -71,6 +71,16 @@ spec:
     - {name: day, type: Date}
 ---
 kind: DataSource
+metadata: {name: balance}
+spec:
+  workspace: shop
+  engine: {type: CollapsingMergeTree, sign: sign}
+  sortingKey: [id]
+  columns:
+    - {name: id, type: UInt32}
+    - {name: sign, type: Int8}
+---
+kind: DataSource
 metadata: {name: unseen}
 spec:
   workspace: shop

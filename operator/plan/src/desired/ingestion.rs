@@ -158,16 +158,25 @@ impl<'a> Field<'a> {
 
     /// Whether the field is in order; none if it always is.
     fn accepted(&self) -> Option<String> {
-        let there = match &self.conversion {
+        let mut there = match &self.conversion {
             Conversion::Text if self.may_be_missing() => return None,
             Conversion::Text => return Some(format!("isNotNull({})", self.text)),
             Conversion::Nullable(_) => format!("isNotNull({})", self.value),
             Conversion::Checked { .. } => self.valid.clone(),
         };
+        if let Some(allowed) = self.allowed(", ") {
+            there = format!("({there} AND {} IN ({allowed}))", self.value);
+        }
         if self.may_be_missing() {
             return Some(format!("({there} OR isNull({}))", self.text));
         }
         Some(there)
+    }
+
+    /// The values that the engine takes of the column, if not all of its type.
+    fn allowed(&self, separator: &str) -> Option<String> {
+        let values: Vec<String> = self.column.allowed.iter().map(i8::to_string).collect();
+        (!values.is_empty()).then(|| values.join(separator))
     }
 
     /// The typed column, in rows that are accepted.
@@ -205,10 +214,10 @@ impl<'a> Field<'a> {
         let text = &self.text;
         let name = &self.column.name;
         let missing = format!("no value on column '{name}'");
-        let wrong = format!(
-            "' on column '{name}' is not {}",
-            self.column.column_type.value_type()
-        );
+        let expected = self
+            .allowed(" or ")
+            .unwrap_or_else(|| self.column.column_type.value_type().to_string());
+        let wrong = format!("' on column '{name}' is not {expected}");
         Some(format!(
             "multiIf({accepted}, '', isNull({text}), {}, \
              concat('value \\'', substring(assumeNotNull({text}), 1, {SHOWN_BYTES}), {}))",

@@ -7,7 +7,7 @@ use crate::column_type::ColumnType;
 use crate::expression::{check_scalar, check_ttl};
 use aviary_crds::DeletionPolicy;
 use aviary_crds::conditions::Reason;
-use aviary_crds::data_source::{Column, CsvDialect, DataSource, DataSourceSpec, EngineType, Ttl};
+use aviary_crds::data_source::{CsvDialect, DataSource, DataSourceSpec, Engine, EngineType, Ttl};
 use aviary_crds::published::{PublishedColumn, PublishedDataSource};
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub struct ValidColumn {
     pub name: String,
     /// Its type.
     pub column_type: ColumnType,
+    /// The values that the engine takes of it; all of its type if there are none here.
+    pub allowed: Vec<i8>,
     /// Where its value stands in a JSON row.
     pub json_path: String,
     /// SQL expression for rows that do not give a value.
@@ -86,6 +88,8 @@ impl ValidDataSource {
                 let ValidColumn {
                     name,
                     column_type,
+                    // From the engine's arguments, which are here, too.
+                    allowed: _,
                     json_path: _,
                     default,
                     codec,
@@ -115,6 +119,7 @@ impl ValidDataSource {
         let columns = self.columns.iter().map(|column| PublishedColumn {
             name: column.name.clone(),
             column_type: column.column_type.to_string(),
+            allowed: column.allowed.clone(),
             json_path: column.json_path.clone(),
             has_default: column.default.is_some(),
         });
@@ -148,7 +153,7 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
     let spec = &source.spec;
     let mut faults: Vec<String> = names::refusal(&name).into_iter().collect();
     let names: Vec<&str> = spec.columns.iter().map(|it| it.name.as_str()).collect();
-    let columns = check_columns(&spec.columns, &names, &mut faults);
+    let columns = check_columns(spec, &names, &mut faults);
     let engine_arguments = check_engine(spec, &mut faults);
     for (index, part) in spec.sorting_key.iter().enumerate() {
         if let Err(error) = check_scalar(part, &names) {
@@ -197,9 +202,13 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
     })
 }
 
-fn check_columns(columns: &[Column], names: &[&str], faults: &mut Vec<String>) -> Vec<ValidColumn> {
-    let mut valid: Vec<ValidColumn> = Vec::with_capacity(columns.len());
-    for column in columns {
+fn check_columns(
+    spec: &DataSourceSpec,
+    names: &[&str],
+    faults: &mut Vec<String>,
+) -> Vec<ValidColumn> {
+    let mut valid: Vec<ValidColumn> = Vec::with_capacity(spec.columns.len());
+    for column in &spec.columns {
         let name = &column.name;
         if valid.iter().any(|other| other.name == *name) {
             faults.push(format!("columns: `{name}` stands twice"));
@@ -229,6 +238,7 @@ fn check_columns(columns: &[Column], names: &[&str], faults: &mut Vec<String>) -
             Ok(column_type) => valid.push(ValidColumn {
                 name: name.clone(),
                 column_type,
+                allowed: allowed(&spec.engine, name),
                 json_path: column
                     .json_path
                     .clone()
@@ -241,6 +251,18 @@ fn check_columns(columns: &[Column], names: &[&str], faults: &mut Vec<String>) -
         }
     }
     valid
+}
+
+/// ClickHouse fails an INSERT as a whole if one of its rows has another value here.
+fn allowed(engine: &Engine, column: &str) -> Vec<i8> {
+    let is = |argument: &Option<String>| argument.as_deref() == Some(column);
+    if is(&engine.sign) {
+        vec![1, -1]
+    } else if is(&engine.is_deleted) {
+        vec![0, 1]
+    } else {
+        Vec::new()
+    }
 }
 
 /// The arguments of the engine, each a column of the table.
