@@ -1,8 +1,5 @@
 //! `aviary-e2e build-image`: an image from a program of this machine.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -43,14 +40,7 @@ pub(crate) async fn run(cluster: &Cluster, arguments: Arguments) -> Result<()> {
     let spec = spec(arguments)?;
     let reference = spec.reference.clone();
     match output {
-        Some(path) => {
-            let image = spec.prepare(&cluster.layout().cache().join("layers"))?;
-            let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            image.write(&mut out, &HashSet::new())?;
-            out.flush().context("finish the archive")?;
-            println!("wrote {} {}", image.name(), image.digest());
-        }
+        Some(path) => println!("wrote {}", cluster.save_image(spec, path).await?),
         None => match cluster.load_image(spec).await? {
             Loaded::Now => println!("loaded {reference}"),
             Loaded::Already => println!("{reference} is there already"),

@@ -1,11 +1,11 @@
 //! `aviary-e2e`: a real Kubernetes on this machine, from one command.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use aviary_e2e::cluster::{Cluster, Data, Progress, Target, provisioner};
+use aviary_e2e::cluster::{Cluster, Data, Layout, Progress, Target, provisioner};
 use aviary_e2e::{bench, demo, product};
 use clap::{Parser, Subcommand};
 
@@ -43,7 +43,7 @@ enum Subcommands {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Print the path of kubectl, helm, kubeconform, ... built when missing
+    /// Print the path of kubectl, helm, ... built when missing
     Tool {
         /// The program's name
         name: String,
@@ -63,6 +63,8 @@ enum Subcommands {
     Bench(bench::Options),
     /// Print the path of the kubeconfig in use
     Kubeconfig,
+    /// Print what a shell needs: eval "$(aviary-e2e env)" puts kubectl and helm on PATH and sets KUBECONFIG
+    Env,
     /// Provide volumes for claims; `up` runs this
     #[command(hide = true)]
     Provisioner {
@@ -132,6 +134,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
         Subcommands::Kubeconfig => {
             println!("{}", Target::from_environment().kubeconfig().display());
         }
+        Subcommands::Env => print!("{}", environment(&progress).await?),
         Subcommands::BuildImage(arguments) => build_image::run(&cluster, arguments).await?,
         Subcommands::Provisioner {
             kubeconfig,
@@ -142,6 +145,34 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exports for a shell: the cluster in use, the tools for it, and where the demo puts its CSV files.
+async fn environment(progress: &Progress) -> Result<String> {
+    let target = Target::from_environment();
+    let mut folders = Vec::new();
+    for name in ["kubectl", "helm"] {
+        let tool = target.tool(name, progress).await?;
+        folders.extend(tool.parent().map(Path::to_owned));
+    }
+    // One that is there already, from an earlier `eval`, is not put there again.
+    let present: Vec<PathBuf> = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default();
+    folders.retain(|folder| !present.contains(folder));
+    folders.extend(present);
+    let path = std::env::join_paths(folders).context("a folder of PATH has a colon in its name")?;
+    let flights = demo::dataset::place(Layout::from_environment().cache());
+    let variables = [
+        ("KUBECONFIG", target.kubeconfig().into_os_string()),
+        ("PATH", path),
+        ("FLIGHTS", flights.into_os_string()),
+    ];
+    let exports = variables.map(|(name, value)| {
+        let value = value.to_string_lossy().replace('\'', r"'\''");
+        format!("export {name}='{value}'\n")
+    });
+    Ok(exports.concat())
 }
 
 fn exit_code(good: bool) -> ExitCode {

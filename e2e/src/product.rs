@@ -2,8 +2,8 @@
 //! sample engine. Used by the demo, the tests and the benchmarks alike.
 
 use crate::cluster::image::{ImageSpec, Layer};
-use crate::cluster::{Cluster, Progress, Target};
-use anyhow::{Context as _, Result, ensure};
+use crate::cluster::{Progress, Target, shell};
+use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::await_condition;
@@ -32,8 +32,18 @@ pub fn repository() -> &'static Path {
 
 /// Builds Aviary, loads its images, installs the chart and starts the sample engine. Does again only what changed.
 pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
-    let binary = progress.step("Building the aviary binary", build()).await?;
-    let library = progress.step("Fetching libchdb", libchdb(&binary)).await?;
+    // They say by themselves what is built and for how long, so not within another step.
+    for tool in ["kubectl", "helm"] {
+        target.tool(tool, progress).await?;
+    }
+    let what = "Building the aviary binary (several minutes the first time)";
+    let binary = progress.step(what, build()).await?;
+    let library = progress
+        .step(
+            "Fetching libchdb (a download the first time)",
+            libchdb(&binary),
+        )
+        .await?;
     let tag = progress
         .step("Loading the images", load_images(target, &binary, &library))
         .await?;
@@ -62,7 +72,7 @@ async fn build() -> Result<PathBuf> {
     } else {
         ["--package", "aviary"].as_slice()
     });
-    run(command).await?;
+    shell::output(command).await?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), PathBuf::from);
     Ok(target.join(folder).join("aviary"))
@@ -72,7 +82,7 @@ async fn build() -> Result<PathBuf> {
 async fn libchdb(binary: &Path) -> Result<PathBuf> {
     let mut command = Command::new(binary);
     command.args(["dev", "install-libchdb"]);
-    Ok(PathBuf::from(run(command).await?.trim()))
+    Ok(PathBuf::from(shell::output(command).await?.trim()))
 }
 
 /// Gives the tag, which changes with the content, so that pods restart exactly when their image changed.
@@ -105,7 +115,7 @@ fn digest(file: &Path) -> Result<String> {
 }
 
 async fn install_chart(target: &Target, tag: &str) -> Result<()> {
-    let mut command = Command::new(tool(target, "helm").await?);
+    let mut command = Command::new(target.tool("helm", &Progress::stderr()).await?);
     command
         .args([
             "upgrade",
@@ -121,7 +131,7 @@ async fn install_chart(target: &Target, tag: &str) -> Result<()> {
         .args(["--set", &format!("image.tag={tag}")])
         .arg(repository().join("charts/aviary"))
         .env("KUBECONFIG", target.kubeconfig());
-    run(command).await.map(drop)
+    shell::output(command).await.map(drop)
 }
 
 async fn start_engine(target: &Target, tag: &str) -> Result<()> {
@@ -217,36 +227,11 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn tool(target: &Target, name: &str) -> Result<PathBuf> {
-    let cluster = match target {
-        Target::Box(cluster) => cluster.clone(),
-        Target::Own { .. } => Cluster::from_environment(),
-    };
-    cluster.tool(name, &Progress::stderr()).await
-}
-
 /// Runs kubectl against the cluster; gives what it printed.
 pub async fn kubectl(target: &Target, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(tool(target, "kubectl").await?);
+    let mut command = Command::new(target.tool("kubectl", &Progress::stderr()).await?);
     command
         .args(arguments)
         .env("KUBECONFIG", target.kubeconfig());
-    run(command).await
-}
-
-/// Runs a command to its end; gives what it printed, or an error with what it complained of.
-pub async fn run(mut command: Command) -> Result<String> {
-    let line = format!("{:?}", command.as_std());
-    let output = command
-        .output()
-        .await
-        .with_context(|| format!("start {line}"))?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{line}: {}\n{}",
-        output.status,
-        complaint.trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    shell::output(command).await
 }

@@ -5,10 +5,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::support::pods::{self, Component};
-use aviary_e2e::support::{SALES, Scene, eventually, pipe, run};
+use aviary_e2e::support::{SALES, Scene, eventually, pipe, run_alone};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -130,7 +129,7 @@ async fn while_rows_arrive<F: Future<Output = Result<()>>>(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_loses_no_acknowledged_row() -> Result<()> {
     let _alone = ALONE.lock().await;
-    run("kill-gateway", |scene| async move {
+    run_alone("kill-gateway", |scene| async move {
         let token = scene.shop().await?;
         while_rows_arrive(&scene, &token, async || {
             pods::kill(&scene.client, Component::Gateway).await
@@ -143,7 +142,7 @@ async fn a_killed_gateway_loses_no_acknowledged_row() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_engine_is_waited_for() -> Result<()> {
     let _alone = ALONE.lock().await;
-    run("kill-engine", |scene| async move {
+    run_alone("kill-engine", |scene| async move {
         let token = scene.shop().await?;
         scene
             .apply(&pipe("total", "SELECT count() AS n FROM sales"))
@@ -187,7 +186,7 @@ async fn a_killed_engine_is_waited_for() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_operator_goes_on_where_it_was() -> Result<()> {
     let _alone = ALONE.lock().await;
-    run("kill-operator", |scene| async move {
+    run_alone("kill-operator", |scene| async move {
         let token = scene.shop().await?;
         for index in 0..20 {
             let name = format!("sales{index}");
@@ -226,7 +225,7 @@ async fn a_killed_operator_goes_on_where_it_was() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_gateway_serves_what_was_published() -> Result<()> {
     let _alone = ALONE.lock().await;
-    run("restart", |scene| async move {
+    run_alone("restart", |scene| async move {
         let token = scene.shop().await?;
         scene
             .apply(&pipe("total", "SELECT count() AS n FROM sales"))
@@ -239,11 +238,7 @@ async fn a_restarted_gateway_serves_what_was_published() -> Result<()> {
         scene
             .condition("Pipe", "total", "Published", "False")
             .await?;
-        let pods: Api<Pod> = Api::namespaced(scene.client.clone(), "aviary-system");
-        for pod in pods::pods(&scene.client, Component::Gateway).await? {
-            pods.delete(&pod.name_any(), &DeleteParams::default())
-                .await?;
-        }
+        pods::delete(&scene.client, Component::Gateway).await?;
         eventually("the new gateway answers", async || {
             let answer = scene.gateway.get("/v0/pipes/total.json", &token).await;
             Ok(match answer {

@@ -54,7 +54,7 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
     let rows = repeat(&flights, &file)?;
     let mut report = None;
     let slot = &mut report;
-    support::run("bench-ingestion", async move |scene: Scene| {
+    support::run_alone("bench-ingestion", async move |scene: Scene| {
         let measured = compare(stage, progress, &scene, &file, rows).await;
         *slot = Some(measured?);
         Ok(())

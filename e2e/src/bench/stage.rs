@@ -1,7 +1,7 @@
 //! What every measurement works with: the installed product, its processes, its clients.
 
 use super::processes::Process;
-use crate::cluster::{Progress, Target};
+use crate::cluster::{Progress, Target, shell};
 use crate::product;
 use crate::support::pods::{self, Component};
 use crate::support::{ClickHouse, Gateway};
@@ -67,7 +67,7 @@ impl Stage {
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
-        product::run(command).await
+        shell::output(command).await
     }
 
     /// The process of a component.

@@ -62,7 +62,7 @@ struct Way {
 pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
     let mut report = None;
     let slot = &mut report;
-    support::run("bench-throughput", async move |scene: Scene| {
+    support::run_alone("bench-throughput", async move |scene: Scene| {
         let gateway = stage.gateway_pod().await?;
         let nginx = Nginx::start(stage, &gateway).await?;
         let measured = compare(stage, progress, &scene, &nginx, &gateway).await;

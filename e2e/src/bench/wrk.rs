@@ -1,6 +1,6 @@
 //! wrk, the load generator: one round against one address, and what it reports.
 
-use crate::product::run;
+use crate::cluster::shell;
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Load {
             .arg("--script")
             .arg(&self.script)
             .arg(&self.url);
-        let output = run(command).await?;
+        let output = shell::output(command).await?;
         parse(&output).with_context(|| format!("{}: wrk printed\n{output}", self.url))
     }
 }

@@ -1,16 +1,14 @@
 //! What runs in the cluster from the start, and when the cluster is whole.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -21,33 +19,16 @@ const MANIFESTS: &str = include_str!("addons.yaml");
 
 /// Apply the manifests.
 pub(crate) async fn apply(layout: &Layout, kubectl: &Path) -> Result<()> {
-    let mut child = Command::new(kubectl)
+    let mut command = Command::new(kubectl);
+    command
         .args([
             "apply",
             "--server-side",
             "--force-conflicts",
             "--filename=-",
         ])
-        .env("KUBECONFIG", layout.kubeconfig())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start kubectl")?;
-    let mut stdin = child.stdin.take().context("reach kubectl's input")?;
-    stdin
-        .write_all(MANIFESTS.as_bytes())
-        .await
-        .context("write the manifests")?;
-    drop(stdin);
-    let finished = child.wait_with_output().await.context("wait for kubectl")?;
-    if !finished.status.success() {
-        bail!(
-            "kubectl apply: {}",
-            String::from_utf8_lossy(&finished.stderr).trim()
-        );
-    }
-    Ok(())
+        .env("KUBECONFIG", layout.kubeconfig());
+    shell::fed(command, MANIFESTS).await.map(drop)
 }
 
 /// Wait until the apiserver says that it is ready, etcd included.

@@ -3,9 +3,8 @@
 //!
 //! [`Cluster`] brings it up, takes it down and says how it is. Tests and the demo
 //! use whatever cluster [`Target::from_environment`] names: the box, or the one
-//! that `KUBECONFIG` points to. Images get into the box by [`Cluster::load_image`];
-//! into a cluster of one's own they get by its own means, for instance
-//! `kind load image-archive` with what `aviary-e2e build-image --output` writes.
+//! that `KUBECONFIG` points to. Images get into the box by [`Cluster::load_image`],
+//! and into a cluster of one's own by the command that `AVIARY_LOAD_IMAGE` names.
 //!
 //! `docs/guides/box.md` describes it for those who use it.
 
@@ -42,7 +41,7 @@ mod progress;
 pub mod provisioner;
 mod quantity;
 mod runtime;
-mod shell;
+pub mod shell;
 mod status;
 pub mod system_images;
 mod target;
@@ -113,7 +112,7 @@ impl Cluster {
         client(&self.kubeconfig_path()).await
     }
 
-    /// The path of `kubectl`, `helm`, `kubeconform` or another tool, built when missing.
+    /// The path of `kubectl`, `helm` or another tool, built when missing.
     pub async fn tool(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
         tools::tool(&self.layout, progress, name).await
     }
@@ -222,6 +221,12 @@ impl Cluster {
     /// Build an image and give it to the box, unless it has that very content.
     pub async fn load_image(&self, spec: ImageSpec) -> Result<Loaded> {
         runtime::load(&self.layout, spec).await
+    }
+
+    /// Write an image as an OCI archive, for a cluster other than the box; gives its name and digest.
+    pub async fn save_image(&self, spec: ImageSpec, archive: PathBuf) -> Result<String> {
+        let layout = self.layout.clone();
+        tokio::task::spawn_blocking(move || runtime::save(&layout, &spec, &archive)).await?
     }
 
     /// Give the box the images of an archive (OCI, or as `docker save` writes it).

@@ -1,6 +1,7 @@
 //! The box's containerd: which images it has, and giving it more.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -46,6 +47,16 @@ pub(crate) async fn load(layout: &Layout, spec: ImageSpec) -> Result<Loaded> {
         Ok(Loaded::Now)
     })
     .await?
+}
+
+/// Write an image as an OCI archive; gives its name and digest.
+pub(crate) fn save(layout: &Layout, spec: &ImageSpec, archive: &Path) -> Result<String> {
+    let image = spec.prepare(&layout.cache().join("layers"))?;
+    let file = File::create(archive).with_context(|| format!("create {}", archive.display()))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    image.write(&mut out, &HashSet::new())?;
+    out.flush().context("finish the archive")?;
+    Ok(format!("{} {}", image.name(), image.digest()))
 }
 
 /// Give containerd the images of an archive, as `docker save` writes them too.

@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -25,17 +26,43 @@ where
 }
 
 /// Run a prepared command as [`run`] does.
-pub(crate) async fn output(mut command: Command) -> Result<String> {
+pub async fn output(mut command: Command) -> Result<String> {
     let line = describe(&command);
-    let finished = command
-        .output()
-        .await
+    let finished = command.output().await;
+    answer(&line, finished.with_context(|| format!("start `{line}`"))?)
+}
+
+/// Run a prepared command as [`run`] does, with `input` as its standard input.
+pub async fn fed(mut command: Command, input: impl AsRef<[u8]>) -> Result<String> {
+    let line = describe(&command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("start `{line}`"))?;
+    let mut stdin = child.stdin.take().context("reach its standard input")?;
+    let written = stdin.write_all(input.as_ref()).await;
+    drop(stdin);
+    let finished = child.wait_with_output().await;
+    // A broken pipe is only what follows from the program's own complaint.
+    let answer = answer(
+        &line,
+        finished.with_context(|| format!("wait for `{line}`"))?,
+    )?;
+    written.with_context(|| format!("write to `{line}`"))?;
+    Ok(answer)
+}
+
+/// What a program printed. One that failed may have said why on either of its outputs.
+fn answer(line: &str, finished: Output) -> Result<String> {
+    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
     if !finished.status.success() {
-        let message = String::from_utf8_lossy(&finished.stderr);
-        bail!("`{line}`: {}: {}", finished.status, message.trim());
+        let complaint = String::from_utf8_lossy(&finished.stderr);
+        let complaint = format!("{}\n{}", complaint.trim(), text.trim());
+        bail!("`{line}`: {}: {}", finished.status, complaint.trim());
     }
-    Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+    Ok(text)
 }
 
 /// Run a talkative command with its output in a log file, whose last lines

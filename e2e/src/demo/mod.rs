@@ -2,8 +2,9 @@
 
 pub mod dataset;
 
-use crate::cluster::{Layout, Progress, Target};
+use crate::cluster::{Layout, Progress, Target, shell};
 use crate::product::{self, kubectl};
+use crate::support::{ClickHouse, Gateway};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -34,7 +35,8 @@ pub async fn run(progress: &Progress) -> Result<()> {
         .step("Applying config/samples/flights", apply(&target))
         .await?;
 
-    let gateway = gateway_address(&target).await?;
+    let gateway = Gateway::shared(&target.client().await?).await?;
+    let gateway = gateway.base();
     let loader = token(&target, "loader").await?;
     let reader = token(&target, "reader").await?;
     progress
@@ -48,13 +50,13 @@ pub async fn run(progress: &Progress) -> Result<()> {
         let what = format!("Sending {}.csv ({} rows)", file.data_source, file.rows);
         loaded.push(
             progress
-                .step(&what, load(&gateway, &loader, &files, file))
+                .step(&what, load(gateway, &loader, &files, file))
                 .await?,
         );
     }
     report_rows(&loaded);
-    report_answers(&gateway, &reader).await?;
-    report_next(&target, &gateway);
+    report_answers(gateway, &reader).await?;
+    report_next(&target, gateway);
     Ok(())
 }
 
@@ -79,7 +81,7 @@ async fn apply(target: &Target) -> Result<()> {
 
 /// The demo can be run again: rows of the last time go first, so that the counts are of this run.
 async fn empty_tables(target: &Target) -> Result<()> {
-    let clickhouse = crate::support::ClickHouse::shared(&target.client().await?).await?;
+    let clickhouse = ClickHouse::shared(&target.client().await?).await?;
     for file in &dataset::FILES {
         for table in [
             file.data_source.to_owned(),
@@ -91,24 +93,6 @@ async fn empty_tables(target: &Target) -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn gateway_address(target: &Target) -> Result<String> {
-    let path = "jsonpath={.spec.clusterIP}";
-    let address = kubectl(
-        target,
-        &[
-            "-n",
-            product::NAMESPACE,
-            "get",
-            "service",
-            "aviary-gateway",
-            "-o",
-            path,
-        ],
-    )
-    .await?;
-    Ok(format!("http://{}", address.trim()))
 }
 
 async fn token(target: &Target, name: &str) -> Result<String> {
@@ -163,37 +147,13 @@ async fn load(gateway: &str, token: &str, folder: &Path, file: &dataset::File) -
 
 /// The token goes in by standard input, since arguments are for everybody to see.
 async fn curl(token: &str, arguments: &[&str]) -> Result<String> {
-    use tokio::io::AsyncWriteExt as _;
     let mut command = Command::new("curl");
     command
-        .args([
-            "--silent",
-            "--show-error",
-            "--fail-with-body",
-            "--config",
-            "-",
-        ])
+        .args(["--silent", "--show-error", "--fail-with-body"])
+        .args(["--config", "-"])
         .args(arguments);
-    command
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().context("start curl")?;
-    let mut input = child.stdin.take().context("curl has no standard input")?;
-    input
-        .write_all(format!("header = \"Authorization: Bearer {token}\"\n").as_bytes())
-        .await
-        .context("write to curl")?;
-    drop(input);
-    let output = child.wait_with_output().await.context("wait for curl")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "curl {}: {}{text}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
+    let header = format!("header = \"Authorization: Bearer {token}\"\n");
+    shell::fed(command, header).await
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the demo is for")]
@@ -221,44 +181,54 @@ fn report_rows(loaded: &[Loaded]) {
     );
 }
 
+/// Asks as curl does and prints what it prints: one row a line, as the gateway wrote it.
 #[expect(clippy::print_stdout, reason = "this is what the demo is for")]
 async fn report_answers(gateway: &str, reader: &str) -> Result<()> {
     for question in [
-        "carrier_delays.json?month=7&origin=JFK",
-        "delay_by_wind.json",
-        "busiest_days.json?limit=5",
+        "carrier_delays.ndjson?month=7&origin=JFK",
+        "delay_by_wind.ndjson",
+        "busiest_days.ndjson?limit=5",
     ] {
         let url = format!("{gateway}/v0/pipes/{question}");
+        let started = Instant::now();
         let answer = curl(reader, &[&url]).await?;
-        let answer: Value = serde_json::from_str(&answer)
-            .with_context(|| format!("{question} answered {answer}"))?;
-        let rows = answer["data"]
-            .as_array()
-            .with_context(|| format!("{question} has no rows"))?;
-        ensure!(!rows.is_empty(), "{question} has no rows");
-        println!("\n$ curl -H \"Authorization: Bearer $reader\" '{url}'");
-        rows.iter().for_each(|row| println!("  {row}"));
+        let took = started.elapsed().as_secs_f64();
+        let rows = answer.lines().count();
+        ensure!(rows > 0, "{question} has no rows");
         println!(
-            "  {} rows in {} s at ClickHouse",
-            rows.len(),
-            answer["statistics"]["elapsed"]
+            "\n$ curl -H \"Authorization: Bearer $reader\" '{url}'\n{}",
+            answer.trim_end()
         );
+        println!("  {rows} rows in {took:.3} s");
     }
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the demo is for")]
 fn report_next(target: &Target, gateway: &str) {
-    let kubeconfig = target.kubeconfig();
+    let program = std::env::current_exe().unwrap_or_else(|_| "target/debug/aviary-e2e".into());
+    let gateway = match target {
+        Target::Box(_) => format!("gateway={gateway}"),
+        Target::Own { .. } => {
+            "kubectl -n aviary-system port-forward service/aviary-gateway 8080:80 & gateway=http://127.0.0.1:8080".to_owned()
+        }
+    };
     println!(
-        "\nThe box goes on running. What to try next:\n\n\
-         \x20 export KUBECONFIG={}\n\
-         \x20 kubectl get aviary -A\n\
-         \x20 kubectl -n demo edit pipe busiest-days       # goes live when you save; a broken one leaves the last good one live\n\
-         \x20 kubectl -n demo describe datasource weather\n\
-         \x20 loader=$(kubectl -n demo get secret loader -o go-template='{{{{.data.token | base64decode}}}}')\n\
-         \x20 curl -H \"Authorization: Bearer $loader\" '{gateway}/v0/events?name=airlines&wait=true' -d '{{\"carrier\":\"XX\",\"name\":\"Example Air\"}}'\n\
-         \x20 make down                                    # when you are done",
-        kubeconfig.display()
+        r#"
+It goes on running. What to try next:
+
+  eval "$({program} env)"                      # kubectl and helm on PATH, KUBECONFIG, and FLIGHTS: the folder of the CSV files
+  {gateway}
+  reader=$(kubectl -n demo get secret reader -o jsonpath='{{.data.token}}' | base64 -d)
+  loader=$(kubectl -n demo get secret loader -o jsonpath='{{.data.token}}' | base64 -d)
+
+  kubectl get aviary -A
+  kubectl -n demo edit pipe busiest-days       # goes live when you save; a broken one leaves the last good one live
+  kubectl -n demo describe datasource weather
+  curl -H "Authorization: Bearer $reader" "$gateway/v0/pipes/busiest_days.json?limit=3"
+  curl -H "Authorization: Bearer $loader" "$gateway/v0/events?name=airlines&wait=true" -d '{{"carrier":"XX","name":"Example Air"}}'
+  curl -H "Authorization: Bearer $loader" "$gateway/v0/datasources?name=airlines&mode=append&format=csv" --data-binary "@$FLIGHTS/airlines.csv"
+  make down                                    # when you are done"#,
+        program = program.display()
     );
 }

@@ -80,13 +80,6 @@ impl AuditMark {
             .collect())
     }
 
-    /// What the operator asked since, except for watches, which report by themselves, and its lease.
-    pub fn requests_of_operator(&self) -> Result<Vec<Request>> {
-        let mut requests = self.requests_of(Component::Operator)?;
-        requests.retain(|request| request.resource != "leases");
-        Ok(requests)
-    }
-
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut file =
             File::open(&self.log).with_context(|| format!("open {}", self.log.display()))?;
@@ -119,11 +112,6 @@ impl Request {
             .map(|(sort, count)| format!("{count} {sort}"))
             .collect();
         texts.join(", ")
-    }
-
-    /// Whether it changes something.
-    pub fn is_write(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list")
     }
 }
 

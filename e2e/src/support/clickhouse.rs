@@ -1,6 +1,7 @@
 //! ClickHouse as its administrator meets it: to look at what the operator
 //! made, and to break it by hand.
 
+use super::reach;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -90,13 +91,10 @@ impl ClickHouse {
         // A pod has another address after a restart, so it is asked for each time.
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let pod = pods.get(&self.pod).await.context("find the engine's pod")?;
-        let address = pod
-            .status
-            .and_then(|status| status.pod_ip)
-            .context("the engine's pod has no address")?;
+        let address = reach::address(&self.client, &pod, 8123).await?;
         let request = self
             .http
-            .post(format!("http://{address}:8123/"))
+            .post(format!("http://{address}/"))
             .basic_auth(user, Some(password))
             .body(sql.to_owned());
         let response = request.send().await.context("ask the engine")?;

@@ -1,6 +1,9 @@
 //! The gateway as a user meets it: HTTP through its Service.
 
-use super::wait;
+use super::pods::{self, Component};
+use super::{reach, wait};
+use crate::cluster::Target;
+use crate::product;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
@@ -28,17 +31,24 @@ pub struct Answer {
 }
 
 impl Gateway {
-    /// The one that the chart installs.
+    /// The one that the chart installs: through its Service in the box, or else one of its pods.
     pub async fn shared(client: &Client) -> Result<Self> {
-        let services: Api<Service> = Api::namespaced(client.clone(), "aviary-system");
-        let service = services
-            .get("aviary-gateway")
-            .await
-            .context("find the gateway's Service: is Aviary installed?")?;
-        let address = service
-            .spec
-            .and_then(|spec| spec.cluster_ip)
-            .context("the gateway's Service has no address")?;
+        let address = match Target::from_environment() {
+            Target::Box(_) => {
+                let services: Api<Service> = Api::namespaced(client.clone(), product::NAMESPACE);
+                let service = services
+                    .get("aviary-gateway")
+                    .await
+                    .context("find the gateway's Service: is Aviary installed?")?;
+                let address = service.spec.and_then(|spec| spec.cluster_ip);
+                address.context("the gateway's Service has no address")?
+            }
+            Target::Own { .. } => {
+                let pods = pods::pods(client, Component::Gateway).await?;
+                let pod = pods.first().context("no gateway: is Aviary installed?")?;
+                reach::address(client, pod, 8080).await?
+            }
+        };
         Ok(Self::at(format!("http://{address}")))
     }
 

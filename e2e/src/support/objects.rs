@@ -10,6 +10,9 @@ use serde::Deserialize as _;
 /// Server-side applies under this name, as `kubectl apply --server-side` would under its own.
 const FIELD_MANAGER: &str = "aviary-e2e";
 
+/// On every namespace of a test.
+pub(crate) const LABEL: &str = "aviary.dev/e2e";
+
 /// The documents of a manifest.
 pub(crate) fn documents(manifest: &str) -> Result<Vec<DynamicObject>> {
     serde_yaml::Deserializer::from_str(manifest)
@@ -105,7 +108,7 @@ impl From<ApplyError> for anyhow::Error {
 pub(crate) async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(name.to_owned());
-    namespace.metadata.labels = Some([("aviary.dev/e2e".to_owned(), "true".to_owned())].into());
+    namespace.metadata.labels = Some([(LABEL.to_owned(), "true".to_owned())].into());
     Api::all(client.clone())
         .create(&kube::api::PostParams::default(), &namespace)
         .await

@@ -1,10 +1,11 @@
 //! Aviary's own pods: their logs, their metrics, and how to end them without warning.
 
+use super::{logs, reach};
 use crate::cluster::Target;
 use crate::product;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams};
 use kube::{Client, ResourceExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -114,11 +115,8 @@ pub async fn metric(
 ) -> Result<f64> {
     let mut sum = 0.0;
     for pod in pods(client, component).await? {
-        let address = pod
-            .status
-            .and_then(|status| status.pod_ip)
-            .context("the pod has no address")?;
-        let url = format!("http://{address}:{}/metrics", component.metrics_port());
+        let address = reach::address(client, &pod, component.metrics_port()).await?;
+        let url = format!("http://{address}/metrics");
         let text = reqwest::get(url).await.context("ask for metrics")?;
         let text = text.text().await.context("read metrics")?;
         let values = text.lines().filter_map(|line| {
@@ -132,7 +130,8 @@ pub async fn metric(
 }
 
 /// Ends the process of every pod of a component with SIGKILL, as a crash or the
-/// kernel would: nothing in it can notice. Needs the box, whose processes are this machine's.
+/// kernel would: nothing in it can notice. Needs the box, whose processes are
+/// this machine's. The log is kept, but only until the next time.
 pub async fn kill(client: &Client, component: Component) -> Result<()> {
     Target::from_environment().as_box()?;
     let pods = pods(client, component).await?;
@@ -142,6 +141,17 @@ pub async fn kill(client: &Client, component: Component) -> Result<()> {
         let process = process_of(&uid, component.name())
             .with_context(|| format!("find the process of {}", pod.name_any()))?;
         kill_process(process, Signal::KILL).context("kill")?;
+    }
+    Ok(())
+}
+
+/// Deletes every pod of a component. Their logs go with them, so they are checked before.
+pub async fn delete(client: &Client, component: Component) -> Result<()> {
+    logs::check(client).await?;
+    let api: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
+    for pod in pods(client, component).await? {
+        let deleted = api.delete(&pod.name_any(), &DeleteParams::default()).await;
+        deleted.with_context(|| format!("delete {}", pod.name_any()))?;
     }
     Ok(())
 }

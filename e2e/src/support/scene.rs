@@ -1,7 +1,8 @@
 //! One test's scene: its namespace, and what it does there.
 
 use super::objects::{self, ApplyError};
-use super::{ClickHouse, Gateway, diagnostics, wait};
+use super::{ClickHouse, Gateway, diagnostics, logs, wait};
+use crate::cluster::shell;
 use crate::product;
 use anyhow::{Context as _, Result, bail};
 use aviary_crds::names;
@@ -13,6 +14,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::future::Future;
+use std::time::Duration;
 
 /// One test's namespace, clients and helpers.
 #[derive(Clone)]
@@ -27,24 +29,79 @@ pub struct Scene {
     pub clickhouse: ClickHouse,
 }
 
-/// Runs a test in a namespace of its own. When it fails, prints the objects,
-/// events and logs; the namespace goes either way unless `AVIARY_KEEP` is set.
+/// How long the namespaces of all tests may take to go, with everything in them.
+const GOING: Duration = Duration::from_mins(3);
+
+/// Runs a test in a namespace of its own, and looks whether a secret of it was
+/// logged. When it fails, prints the objects, events and logs; the namespace
+/// goes either way unless `AVIARY_KEEP` is set. That is not waited for, since it
+/// takes longer than most tests: [`namespaces_gone`] does.
 pub async fn run<F, Fut>(name: &str, test: F) -> Result<()>
 where
     F: FnOnce(Scene) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     let scene = Scene::create(name).await?;
-    let outcome = test(scene.clone()).await;
+    let mut outcome = test(scene.clone()).await;
+    if outcome.is_ok() {
+        outcome = logs::hold_no_secret_of(&scene.client, &scene.namespace).await;
+    }
     if let Err(error) = &outcome {
         eprintln!("{name} failed in namespace {}: {error:?}", scene.namespace);
         diagnostics::print(&scene.client, &scene.namespace).await;
     }
     if std::env::var_os("AVIARY_KEEP").is_none() {
-        let gone = scene.delete_namespace().await;
-        return outcome.and(gone);
+        let deleted = scene.delete_namespace().await;
+        return outcome.and(deleted);
     }
     outcome
+}
+
+/// As [`run`], once the namespaces of others are gone, and until its own is:
+/// for what must not be disturbed and must disturb nobody.
+pub async fn run_alone<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scene) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let client = crate::cluster::Target::from_environment().client().await?;
+    namespaces_gone(&client).await?;
+    run(name, test).await?;
+    namespaces_gone(&client).await
+}
+
+/// Waits until no namespace of a test is on its way out any more.
+pub async fn namespaces_gone(client: &Client) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let of_tests = ListParams::default().labels(objects::LABEL);
+    let gone = shell::wait_for(GOING, async || {
+        let found = namespaces
+            .list(&of_tests)
+            .await
+            .context("list namespaces")?;
+        let going = found.items.into_iter();
+        let mut going = going.filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
+        Ok(going
+            .next()
+            .map_or(Ok(()), |namespace| Err(still_there(&namespace))))
+    });
+    gone.await.context("namespaces of tests do not go")
+}
+
+/// What holds a namespace, in the words of its conditions.
+fn still_there(namespace: &Namespace) -> String {
+    let conditions = namespace
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let held = conditions
+        .into_iter()
+        .flatten()
+        .filter(|condition| condition.status == "True");
+    let held: Vec<&str> = held
+        .filter_map(|condition| condition.message.as_deref())
+        .collect();
+    format!("{}: {}", namespace.name_any(), held.join(" "))
 }
 
 impl Scene {
@@ -308,16 +365,6 @@ impl Scene {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             outcome => outcome.context("delete the test's namespace")?,
         };
-        let gone = await_condition(namespaces, &self.namespace, |object: Option<&Namespace>| {
-            object.is_none()
-        });
-        let waited = tokio::time::timeout(wait::DEADLINE, gone).await;
-        waited.with_context(|| {
-            format!(
-                "namespace {} does not go: something holds a finalizer",
-                self.namespace
-            )
-        })??;
         Ok(())
     }
 }

@@ -4,14 +4,12 @@
 //! image `aviary.dev/box/busybox:1` and a default StorageClass that can grow volumes.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use aviary_e2e::cluster::system_images::{BUSYBOX_IMAGE, busybox};
-use aviary_e2e::cluster::{Cluster, Progress, Target};
+use aviary_e2e::cluster::{Progress, Target, shell};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -119,9 +117,7 @@ impl Place {
         let target = Target::from_environment();
         target.ensure_up(&progress).await?;
         target.load_image(busybox()?).await?;
-        let kubectl = Cluster::from_environment()
-            .tool("kubectl", &progress)
-            .await?;
+        let kubectl = target.tool("kubectl", &progress).await?;
         let namespace = format!("box-{what}-{:08x}", rand::random::<u32>());
         let place = Self {
             target,
@@ -170,27 +166,12 @@ impl Place {
     }
 
     async fn run(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut child = Command::new(&self.kubectl)
+        let mut command = Command::new(&self.kubectl);
+        command
             .args(["--namespace", &self.namespace])
             .args(arguments)
-            .env("KUBECONFIG", self.target.kubeconfig())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut stdin = child.stdin.take().context("reach kubectl's input")?;
-        stdin.write_all(input.as_bytes()).await?;
-        drop(stdin);
-        let finished = child.wait_with_output().await?;
-        if !finished.status.success() {
-            let message = String::from_utf8_lossy(&finished.stderr);
-            bail!(
-                "kubectl {} in {}: {message}",
-                arguments.join(" "),
-                self.namespace
-            );
-        }
-        Ok(String::from_utf8(finished.stdout)?)
+            .env("KUBECONFIG", self.target.kubeconfig());
+        shell::fed(command, input).await
     }
 
     /// A test that fails leaves its namespace for a look at it.

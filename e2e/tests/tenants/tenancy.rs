@@ -253,7 +253,7 @@ spec: {selector: {app: nobody}, ports: [{port: 8123}]}
             ensure!(message.contains('a'), "{message}");
         }
         Ok(())
-        // That the namespace goes, with all of these in it, is what `run` sees to.
+        // That the namespace goes, with all of these in it, is what `every_namespace_goes` sees to.
     })
     .await
 }

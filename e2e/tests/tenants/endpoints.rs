@@ -73,7 +73,10 @@ async fn every_format_is_answered() -> Result<()> {
         ensure!(taken == (3, 0), "{taken:?}");
 
         let answer = get("xml").await?;
-        ensure!(answer.status == 404 || answer.status == 400, "{answer}");
+        ensure!(
+            (answer.status, answer.code().as_str()) == (404, "route_unknown"),
+            "{answer}"
+        );
         Ok(())
     })
     .await

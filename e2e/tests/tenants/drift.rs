@@ -186,10 +186,20 @@ async fn a_dropped_table_comes_back_empty_and_strangers_stay() -> Result<()> {
                 "CREATE TABLE {stranger} (x UInt8) ENGINE = Memory"
             ))
             .await?;
+        scene
+            .clickhouse
+            .query(&format!("INSERT INTO {stranger} VALUES (7)"))
+            .await?;
+        still_ingests(&scene, &token).await?;
         let probe = definition_of(&scene, "sales");
         repaired(&scene, &format!("DROP TABLE {table} SYNC"), &probe).await?;
+        let rows = scene.count("shop", "sales").await?;
+        ensure!(rows == 0, "{rows} rows came back");
         still_ingests(&scene, &token).await?;
-        ensure!(scene.count("shop", "stranger").await? == 0);
+        let rows = scene.count("shop", "sales").await?;
+        ensure!(rows == 1, "{rows} rows after one was sent");
+        let rows = scene.count("shop", "stranger").await?;
+        ensure!(rows == 1, "the stranger has {rows} rows");
         Ok(())
     })
     .await
