@@ -6,6 +6,7 @@
 
 mod admission;
 mod data_sources;
+mod demo;
 mod drift;
 mod endpoints;
 mod ingestion;
