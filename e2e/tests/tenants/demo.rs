@@ -251,7 +251,7 @@ impl<'a> Year<'a> {
     fn delay_by_wind(&self) -> Vec<Row> {
         let mut bands: BTreeMap<u64, Sum> = BTreeMap::new();
         for flight in &self.flights {
-            // Some hours are there twice, and a join gives their flights twice.
+            // A join gives a flight once for each row of its hour.
             let winds = self.winds.get(&(flight.origin, flight.time_hour));
             for speed in winds.into_iter().flatten() {
                 let band = (speed / 5.0) as u64 * 5;
