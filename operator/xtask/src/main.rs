@@ -1,6 +1,8 @@
 //! Repository tasks: `generate` writes what is derived from the code, `tidy`
 //! refuses what the house rules do not allow. Run as `cargo xtask <task>`.
 
+mod access;
+mod documentation;
 mod generate;
 mod reference;
 mod tidy;

@@ -1,6 +1,7 @@
-//! Reference pages made from the CRD schemas and the condition vocabulary.
+//! Reference pages made from the CRD schemas, the condition vocabulary and the gateway's errors.
 
 use aviary_crds::conditions::Reason;
+use aviary_gateway::ErrorCode;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -129,6 +130,21 @@ pub(crate) fn conditions() -> String {
     );
     for reason in Reason::ALL {
         let _ = writeln!(page, "| `{}` | {} |", reason.as_str(), reason.meaning());
+    }
+    page
+}
+
+/// Every error of the gateway, with what it means.
+pub(crate) fn errors() -> String {
+    let mut page = format!(
+        "{HEADER}# Errors of the gateway\n\n\
+        A request that fails answers `{{\"error\": <what is wrong and what to do>, \"code\": <one of these>, \"request_id\": ...}}`; \
+        programs go by `code`, which stays as it is. `parameters` names those at fault, and `Retry-After` says when trying \
+        again is worth it.\n\n| code | status | meaning |\n|---|---|---|\n"
+    );
+    for code in ErrorCode::ALL {
+        let (text, status, meaning) = (code.as_str(), code.status().as_u16(), code.meaning());
+        let _ = writeln!(page, "| `{text}` | {status} | {meaning} |");
     }
     page
 }

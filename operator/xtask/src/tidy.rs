@@ -1,7 +1,8 @@
 //! The house rules as a check: which crate may use which, generated files are
-//! fresh, every crate inherits the workspace's lints, files stay short.
+//! fresh, every crate inherits the workspace's lints, files stay short, and pages
+//! and alerts name only what is there.
 
-use crate::generate;
+use crate::{documentation, generate};
 use anyhow::Context as _;
 use serde::Deserialize;
 use std::path::Path;
@@ -60,6 +61,8 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     lints(&metadata, &mut complaints)?;
     generated(root, &mut complaints)?;
     source_files(root, &mut complaints)?;
+    documentation::paths(root, &mut complaints)?;
+    documentation::metrics(root, &mut complaints)?;
     Ok(complaints)
 }
 
@@ -93,7 +96,7 @@ fn layering(metadata: &Metadata, complaints: &mut Vec<String>) {
         let used = package
             .dependencies
             .iter()
-            .filter(|d| d.path.is_some() && d.kind.is_none());
+            .filter(|d| d.path.is_some() && d.kind.as_deref() != Some("dev"));
         for dependency in used.filter(|d| !allowed.contains(&d.name.as_str())) {
             complaints.push(format!(
                 "`{}` must not use `{}`",
@@ -119,7 +122,17 @@ fn lints(metadata: &Metadata, complaints: &mut Vec<String>) -> anyhow::Result<()
 }
 
 fn generated(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
-    for (path, content) in generate::files()? {
+    let files = generate::files()?;
+    for folder in generate::FOLDERS {
+        for name in tracked(root, folder)? {
+            if !files.contains_key(Path::new(&name)) {
+                complaints.push(format!(
+                    "{name} is in a generated folder, but nothing generates it"
+                ));
+            }
+        }
+    }
+    for (path, content) in files {
         if std::fs::read_to_string(root.join(&path)).ok().as_deref() != Some(&content) {
             complaints.push(format!(
                 "{} is stale: run `cargo xtask generate`",
@@ -130,9 +143,16 @@ fn generated(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn source_files(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
+/// The files that git knows, or would take in, and that match a pattern or are in a folder.
+pub(crate) fn tracked(root: &Path, pattern: &str) -> anyhow::Result<Vec<String>> {
     let output = Command::new("git")
-        .args(["ls-files", "*.rs"])
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            pattern,
+        ])
         .current_dir(root)
         .output()
         .context("run git ls-files")?;
@@ -141,11 +161,16 @@ fn source_files(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()>
         "git ls-files: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for name in String::from_utf8(output.stdout)
-        .context("file names are not UTF-8")?
-        .lines()
-    {
-        let Ok(text) = std::fs::read_to_string(root.join(name)) else {
+    let names = String::from_utf8(output.stdout).context("file names are not UTF-8")?;
+    let mut names: Vec<String> = names.lines().map(str::to_owned).collect();
+    // What was removed and not committed yet is still listed.
+    names.retain(|name| root.join(name).exists());
+    Ok(names)
+}
+
+fn source_files(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
+    for name in tracked(root, "*.rs")? {
+        let Ok(text) = std::fs::read_to_string(root.join(&name)) else {
             continue;
         };
         let lines = text.lines().count();
