@@ -58,13 +58,6 @@ const TOOLSETS: &[Toolset] = &[
         variables: &["helm.sh/helm/v3/internal/version.version=v{version}"],
         first_build: "1 minute",
     },
-    Toolset {
-        folder: "kubeconform",
-        module: "github.com/yannh/kubeconform",
-        packages: &["github.com/yannh/kubeconform/cmd/kubeconform"],
-        variables: &["main.version=v{version}"],
-        first_build: "a few seconds",
-    },
 ];
 
 /// The path of a program such as `kubelet` or `helm`, built first when needed.

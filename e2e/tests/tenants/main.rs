@@ -14,5 +14,6 @@ mod isolation;
 mod journey;
 mod limits;
 mod machine;
+mod manifests;
 mod pipes;
 mod tenancy;
