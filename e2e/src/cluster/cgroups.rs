@@ -1,6 +1,6 @@
 //! The box's cgroup: pods live beneath it, and nothing else does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +45,28 @@ fn hand_down_controllers(parent: &Path) -> Result<()> {
     }
     let file = parent.join("cgroup.subtree_control");
     fs::write(&file, wanted.join(" ")).with_context(|| format!("write {}", file.display()))
+}
+
+/// Which controllers the parents of the box's cgroups hand down, by the file that says so. Version 1 has no such file.
+pub(crate) fn handed_down() -> Result<BTreeMap<PathBuf, String>> {
+    let files = folders()?.into_iter().filter_map(|folder| {
+        let file = folder.parent()?.join("cgroup.subtree_control");
+        let controllers = fs::read_to_string(&file).ok()?;
+        Some((file, controllers.trim().to_owned()))
+    });
+    Ok(files.collect())
+}
+
+/// Hand down no more than was handed down before.
+pub(crate) fn take_back(before: &BTreeMap<PathBuf, String>) {
+    for (file, controllers) in before {
+        let now = fs::read_to_string(file).unwrap_or_default();
+        let before: Vec<&str> = controllers.split_whitespace().collect();
+        for added in now.split_whitespace().filter(|name| !before.contains(name)) {
+            // The kernel refuses when another cgroup has come to use the controller.
+            let _ = fs::write(file, format!("-{added}"));
+        }
+    }
 }
 
 /// The box's cgroups that exist.

@@ -29,6 +29,9 @@ pub(crate) const API_PORT: u16 = 6443;
 /// Held by `up` and `down`. One box a machine, whatever folders it uses, so one lock a machine.
 pub(crate) const LOCK_FILE: &str = "/run/lock/aviary-box.lock";
 
+const USUAL_DATA: &str = "/var/lib/aviary-box";
+const USUAL_RUN: &str = "/run/aviary-box";
+
 /// The folders of the box.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -46,11 +49,20 @@ impl Layout {
                 .map_or(default, PathBuf::from)
         };
         let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-        Self {
-            data: folder("AVIARY_BOX_DIR", "/var/lib/aviary-box".into()),
-            run: folder("AVIARY_BOX_RUN_DIR", "/run/aviary-box".into()),
-            cache: folder("AVIARY_CACHE", home.join(".cache/aviary")),
-        }
+        Self::of(
+            folder("AVIARY_BOX_DIR", USUAL_DATA.into()),
+            folder("AVIARY_BOX_RUN_DIR", USUAL_RUN.into()),
+            folder("AVIARY_CACHE", home.join(".cache/aviary")),
+        )
+    }
+
+    pub(crate) fn of(data: PathBuf, run: PathBuf, cache: PathBuf) -> Self {
+        Self { data, run, cache }
+    }
+
+    /// Whether it is one of the folders that a box has unless it is told otherwise.
+    pub(crate) fn is_usual(folder: &Path) -> bool {
+        [USUAL_DATA, USUAL_RUN].map(Path::new).contains(&folder)
     }
 
     /// What outlives a reboot: etcd, certificates, logs, images, volumes.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::layout::{HOST_LINK, Layout};
-use super::{cgroups, machine, mounts, network, process, volumes};
+use super::layout::{HOST_LINK, LOCK_FILE, Layout};
+use super::{cgroups, lock, machine, mounts, network, process, volumes};
 
 /// Everything that `down` should have removed, in words.
 pub(crate) async fn find(layout: &Layout) -> Result<Vec<String>> {
@@ -44,6 +44,10 @@ pub(crate) async fn find(layout: &Layout) -> Result<Vec<String>> {
     }
     if layout.run().exists() {
         add(format!("folder {}", layout.run().display()));
+    }
+    // While `down` looks, it holds the lock itself and removes its file afterwards.
+    if lock::is_left() {
+        add(format!("file {LOCK_FILE}"));
     }
     Ok(found)
 }

@@ -11,8 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::network;
-use super::shell;
+use super::{cgroups, network, shell};
 
 /// What the kubelet sets for the whole machine when it starts.
 const SETTINGS: &[&str] = &[
@@ -52,6 +51,8 @@ const KUBELET_FILES: &[&str] = &[
 struct Before {
     settings: BTreeMap<String, String>,
     absent_folders: Vec<PathBuf>,
+    #[serde(default)]
+    handed_down_controllers: BTreeMap<PathBuf, String>,
 }
 
 impl Before {
@@ -78,6 +79,7 @@ pub(crate) fn note(layout: &Layout) -> Result<()> {
             .map(PathBuf::from)
             .filter(|folder| !folder.exists())
             .collect(),
+        handed_down_controllers: cgroups::handed_down()?,
     };
     // Moved into place whole: half a record would restore half the machine.
     let unfinished = file.with_added_extension("unfinished");
@@ -99,6 +101,7 @@ pub(crate) fn restore(layout: &Layout) -> Result<()> {
             fs::write(path, value).with_context(|| format!("set {path} back to {value}"))?;
         }
     }
+    cgroups::take_back(&before.handed_down_controllers);
     for stray in stray_files(layout) {
         shell::remove_file(&stray)?;
     }

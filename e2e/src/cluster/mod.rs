@@ -8,7 +8,6 @@
 //!
 //! `docs/guides/box.md` describes it for those who use it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use self::components::{Components, Programs, STOP_AFTER_PODS, STOP_BEFORE_PODS};
 use self::image::ImageSpec;
 pub use self::layout::{HOST_ADDRESS, Layout, NODE_ADDRESS};
+use self::lock::Lock;
 pub use self::progress::Progress;
 pub use self::runtime::Loaded;
 pub use self::status::Status;
@@ -27,11 +27,13 @@ pub use self::target::Target;
 mod addons;
 mod certificates;
 mod cgroups;
+mod claim;
 mod components;
 mod configuration;
 pub mod image;
 mod layout;
 mod leftovers;
+mod lock;
 mod machine;
 mod mounts;
 mod network;
@@ -120,7 +122,8 @@ impl Cluster {
     /// Bring up what is not up. With all healthy that takes a second or two.
     pub async fn up(&self, progress: &Progress) -> Result<()> {
         require_root()?;
-        let _lock = self.lock(progress).await?;
+        let _lock = Lock::take(progress).await?;
+        claim::take(&self.layout)?;
         packages::install(&self.layout, progress).await?;
         let kubectl = self.tool("kubectl", progress).await?;
         let coredns = self.tool("coredns", progress).await?;
@@ -174,8 +177,9 @@ impl Cluster {
     /// Take everything down and check that nothing is left.
     pub async fn down(&self, data: Data, progress: &Progress) -> Result<()> {
         require_root()?;
-        let _lock = self.lock(progress).await?;
+        let lock = Lock::take(progress).await?;
         let layout = &self.layout;
+        claim::check(layout)?;
         let (pod_grace, component_grace) = data.graces();
         progress
             .step(
@@ -203,7 +207,7 @@ impl Cluster {
         if !left.is_empty() {
             bail!("left on this machine:\n  {}", left.join("\n  "));
         }
-        Ok(())
+        lock.remove()
     }
 
     /// How the box is.
@@ -296,21 +300,6 @@ impl Cluster {
         })
         .await?;
         shell::remove_folder(layout.run())
-    }
-
-    /// Keeps two of `up` and `down` from working at once.
-    async fn lock(&self, progress: &Progress) -> Result<File> {
-        let path = Path::new(layout::LOCK_FILE);
-        let file = File::create(path).with_context(|| format!("open {}", path.display()))?;
-        if file.try_lock().is_ok() {
-            return Ok(file);
-        }
-        let wait = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
-        progress
-            .step("Waiting for another `up` or `down` to end", async {
-                wait.await?.context("lock")
-            })
-            .await
     }
 }
 
