@@ -1,6 +1,6 @@
 //! What answers look like: status, headers, formats, exceptions.
 
-use super::harness::{Answer, finish};
+use super::harness::{Answer, PATIENCE, finish};
 use super::shared::{address, admin, database};
 
 fn summary(answer: &Answer) -> serde_json::Value {
@@ -116,6 +116,60 @@ async fn formats_of_every_kind_come_whole() {
             }
             "Null" => assert!(answer.body.is_empty()),
             _ => assert!(!answer.body.is_empty(), "{format}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_result_ends_in_every_format() {
+    let name = database().await;
+    let here = admin().with("database", &name);
+    here.ok("CREATE TABLE empty (b UInt8) ENGINE = MergeTree ORDER BY b")
+        .await;
+    for (format, expected) in [
+        ("CSVWithNames", &b"\"a\"\n"[..]),
+        ("CSVWithNamesAndTypes", b"\"a\"\n\"UInt8\"\n"),
+        ("TSVWithNames", b"a\n"),
+        ("TabSeparatedRawWithNames", b"a\n"),
+        ("JSONCompactEachRowWithNames", b"[\"a\"]\n"),
+        ("RowBinaryWithNames", b"\x01\x01a"),
+        ("RowBinaryWithNamesAndTypes", b"\x01\x01a\x05UInt8"),
+        ("TSV", b""),
+        ("TSVRaw", b""),
+        ("CSV", b""),
+        ("TSKV", b""),
+        ("JSONEachRow", b""),
+        ("JSONStringsEachRow", b""),
+        ("JSONCompactEachRow", b""),
+        ("JSONCompactStringsEachRow", b""),
+        ("RowBinary", b""),
+        ("Native", b""),
+        ("LineAsString", b""),
+        ("RawBLOB", b""),
+        ("MsgPack", b""),
+    ] {
+        for source in [
+            "WHERE 0",
+            "LIMIT 0",
+            "FROM numbers(100000) WHERE number > 100000",
+            "FROM system.one WHERE dummy = 2",
+            "FROM system.one GROUP BY dummy HAVING count() > 1",
+            "FROM numbers(100000) WHERE number > 100000 ORDER BY number",
+            "FROM empty",
+            "FROM empty ORDER BY b LIMIT 10",
+        ] {
+            let query = format!("SELECT toUInt8(1) AS a {source}");
+            let asking_by_default = here.with("default_format", format);
+            for (caller, query) in [
+                (&here, format!("{query} FORMAT {format}")),
+                (&asking_by_default, query),
+            ] {
+                let answer = tokio::time::timeout(PATIENCE, caller.post(query))
+                    .await
+                    .unwrap_or_else(|_| panic!("{source} {format} has no end"));
+                assert_eq!(answer.status, 200, "{source} {format}");
+                assert_eq!(answer.body, expected, "{source} {format}");
+            }
         }
     }
 }
