@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
@@ -22,9 +22,17 @@ use crate::ffi::Api;
 use crate::library;
 use crate::running::Registry;
 use crate::session::OpenEngine;
+use crate::sql::statement::Statement;
 
 /// How often queries past the deadline are cancelled again.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// An opening waits for access statements that follow each other this closely,
+/// so that they share it,
+const GATHERING_PAUSE: Duration = Duration::from_millis(20);
+
+/// but not longer than this.
+const LONGEST_GATHERING: Duration = Duration::from_millis(150);
 
 /// What never changes while the engine runs.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +66,10 @@ pub(crate) struct Core {
     gate: RwLock<Option<OpenEngine>>,
     /// The version of the access list that libchdb has read.
     opened_version: AtomicU64,
+    /// How often libchdb was opened.
+    openings: AtomicU64,
+    /// Held by who opens it anew.
+    opening: Mutex<()>,
     /// Held as long as the data path is ours.
     _lock: File,
 }
@@ -88,15 +100,19 @@ impl Core {
             control,
             gate: RwLock::new(None),
             opened_version: AtomicU64::new(0),
+            openings: AtomicU64::new(0),
+            opening: Mutex::default(),
             config,
             _lock: lock,
         };
-        let (version, users) = core.access.users_xml();
+        let (taken, users) = core.access.users_xml();
         *core.gate.get_mut() = Some(core.boot(&users)?);
-        core.opened_version.store(version, Ordering::Release);
-        core.facts = core.learn().map_err(|exception| EngineError::Broken {
+        core.opened_version.store(taken.version, Ordering::Release);
+        let broken = |exception: Exception| EngineError::Broken {
             reason: exception.to_string(),
-        })?;
+        };
+        core.facts = core.learn().map_err(broken)?;
+        core.note_dependents().map_err(broken)?;
         Ok(core)
     }
 
@@ -114,9 +130,10 @@ impl Core {
     pub(crate) fn enter_for(
         &self,
         user: &str,
+        database: &str,
         statement: &[u8],
     ) -> Result<OpenGuard<'_>, Exception> {
-        if self.is_stale() && self.access.concerns(user, statement) {
+        if self.is_stale() && self.access.concerns(user, database, statement) {
             self.reopen()?;
         }
         self.enter_stale()
@@ -135,7 +152,28 @@ impl Core {
 
     /// Whether libchdb already has this user as he is.
     pub(crate) fn knows(&self, session: &UserSession) -> bool {
-        session.user == DEFAULT_USER || !self.is_stale()
+        session.user == DEFAULT_USER || !self.access.concerns(&session.user, "", b"")
+    }
+
+    /// How often libchdb was opened.
+    pub(crate) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
+    }
+
+    /// Notes what there is already that acts in users' names.
+    pub(crate) fn note_dependents(&self) -> Result<(), Exception> {
+        // In hex, a definition has no characters that mean something to the answer.
+        let definitions = self.control.ask(
+            "SELECT database, hex(create_table_query) FROM system.tables \
+             WHERE lower(database) NOT IN ('system', 'information_schema') \
+             AND (engine LIKE '%View' OR engine = 'Dictionary')",
+        )?;
+        for (database, definition) in definitions.lines().filter_map(|line| line.split_once('\t')) {
+            let definition = hex::decode(definition).unwrap_or_default();
+            self.access
+                .note_dependents(&Statement::new(&definition), DEFAULT_USER, database);
+        }
+        Ok(())
     }
 
     /// Whether users changed since libchdb read them.
@@ -146,25 +184,28 @@ impl Core {
     /// Opens libchdb anew with the current users, once the running queries have
     /// ended or the deadline has ended them.
     fn reopen(&self) -> Result<(), Exception> {
+        let wanted = self.access.version();
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have done it while this thread waited.
+        if self.opened_version.load(Ordering::Acquire) >= wanted {
+            return Ok(());
+        }
+        self.gather();
         let mut gate = self
             .runtime
             .block_on(self.drained(self.config.drain_deadline));
         if gate.is_none() {
             return Err(closed());
         }
-        // Somebody else may have done it while this thread waited.
-        let (version, users) = self.access.users_xml();
-        if self.opened_version.load(Ordering::Acquire) >= version {
-            return Ok(());
-        }
-        let started = std::time::Instant::now();
+        let (taken, users) = self.access.users_xml();
+        let started = Instant::now();
         *gate = None;
         self.control.close();
         match self.boot(&users) {
             Ok(engine) => {
                 *gate = Some(engine);
-                self.opened_version.store(version, Ordering::Release);
-                self.access.confirm(version);
+                self.opened_version.store(taken.version, Ordering::Release);
+                self.access.confirm(taken);
                 tracing::debug!(elapsed = ?started.elapsed(), "opened libchdb anew for changed users");
                 Ok(())
             }
@@ -181,6 +222,20 @@ impl Core {
                     "The engine could not take the last changes of users, roles or grants and has undone them.",
                 ))
             }
+        }
+    }
+
+    /// Waits while access statements come one after the other. Whoever makes
+    /// one user after another makes them known by one opening.
+    fn gather(&self) {
+        let started = Instant::now();
+        loop {
+            let quiet = self.access.last_applied().elapsed();
+            let missing = GATHERING_PAUSE.saturating_sub(quiet);
+            if missing.is_zero() || started.elapsed() >= LONGEST_GATHERING {
+                return;
+            }
+            std::thread::sleep(missing);
         }
     }
 
@@ -216,6 +271,7 @@ impl Core {
             })?;
         Api::survive_exit();
         self.control.set(connection);
+        self.openings.fetch_add(1, Ordering::Relaxed);
         Ok(OpenEngine::new(self.api, arguments))
     }
 

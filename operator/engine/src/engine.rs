@@ -94,6 +94,11 @@ impl RunningEngine {
         &self.core.facts.version
     }
 
+    /// How often libchdb was opened: once at the start, and again for changed users.
+    pub fn openings(&self) -> u64 {
+        self.core.openings()
+    }
+
     /// Stops: no new connections, running queries up to the deadline, then
     /// libchdb is closed.
     pub async fn shutdown(self) {

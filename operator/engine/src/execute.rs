@@ -260,9 +260,18 @@ impl Job {
                 )
                 .into());
             }
+            self.core
+                .access
+                .note_dependents(statement, &self.session.user, &self.database());
             let output = connection
                 .query(text, &default_format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
+            let brings_old_tables = ["ATTACH", "RESTORE", "UNDROP"]
+                .iter()
+                .any(|word| statement.is(0, word));
+            if brings_old_tables {
+                self.core.note_dependents()?;
+            }
             responder.count(output.statistics());
             responder.write(Bytes::from_owner(output))?;
             Ok(())
@@ -325,7 +334,9 @@ impl Job {
         reusable: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let engine = self.core.enter_for(&self.session.user, statement)?;
+        let engine = self
+            .core
+            .enter_for(&self.session.user, &self.database(), statement)?;
         self.running.check()?;
         self.on_engine(&engine, reusable, work)
     }

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -18,17 +19,22 @@ use crate::core::write_private;
 use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
 use crate::http::auth::Credentials;
+use crate::sql::statement::Statement;
+use dependents::Dependents;
 use model::{Authentication, DEFAULT_USER, Model, helper};
+use pending::Pending;
 use session::UserSession;
 use statement::AccessStatement;
 
 mod apply;
+mod dependents;
 pub(crate) mod describe;
 pub(crate) mod model;
 pub(crate) mod parse;
 mod parse_grants;
 mod parse_settings;
 mod pending;
+mod question;
 pub(crate) mod session;
 pub(crate) mod statement;
 pub(crate) mod users_xml;
@@ -42,10 +48,20 @@ pub(crate) struct Access {
     state: Mutex<State>,
 }
 
+/// The users at one time.
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
+    model: Arc<Model>,
+}
+
 struct State {
     model: Arc<Model>,
     /// What libchdb last took.
     confirmed: Arc<Model>,
+    /// How the two differ.
+    pending: Pending,
+    dependents: Dependents,
+    applied: Instant,
     sessions: HashMap<(String, Vec<String>), Arc<UserSession>>,
 }
 
@@ -74,6 +90,9 @@ impl Access {
             state: Mutex::new(State {
                 confirmed: Arc::clone(&model),
                 model,
+                pending: Pending::default(),
+                dependents: Dependents::default(),
+                applied: Instant::now(),
                 sessions: HashMap::new(),
             }),
         })
@@ -88,29 +107,47 @@ impl Access {
     }
 
     /// Whether changes that libchdb is yet to take may matter to this user's statement.
-    pub(crate) fn concerns(&self, user: &str, statement: &[u8]) -> bool {
-        let state = self.lock();
-        pending::concerns(&state.confirmed, &state.model, user, statement)
+    pub(crate) fn concerns(&self, user: &str, database: &str, statement: &[u8]) -> bool {
+        let State {
+            pending,
+            dependents,
+            ..
+        } = &*self.lock();
+        pending.concerns(dependents, user, database, statement)
     }
 
-    /// The file for libchdb, and the version it holds.
-    pub(crate) fn users_xml(&self) -> (u64, String) {
-        let state = self.lock();
-        (self.version(), users_xml::render(&state.model))
+    /// Notes what a statement is about to make that acts in a user's name later.
+    pub(crate) fn note_dependents(&self, statement: &Statement<'_>, user: &str, database: &str) {
+        self.lock().dependents.note(statement, user, database);
     }
 
-    /// Notes that libchdb took the users of this version.
-    pub(crate) fn confirm(&self, version: u64) {
+    /// When the last access statement was applied.
+    pub(crate) fn last_applied(&self) -> Instant {
+        self.lock().applied
+    }
+
+    /// The file for libchdb, and what it holds.
+    pub(crate) fn users_xml(&self) -> (Snapshot, String) {
+        let state = self.lock();
+        let snapshot = Snapshot {
+            version: self.version(),
+            model: Arc::clone(&state.model),
+        };
+        (snapshot, users_xml::render(&state.model))
+    }
+
+    /// Notes that libchdb took these users.
+    pub(crate) fn confirm(&self, taken: Snapshot) {
         let mut state = self.lock();
-        if self.version() == version {
-            state.confirmed = Arc::clone(&state.model);
-        }
+        state.confirmed = taken.model;
+        state.pending = Pending::between(&state.confirmed, &state.model);
     }
 
     /// Goes back to the users libchdb last took.
     pub(crate) fn revert(&self) -> (u64, String) {
         let mut state = self.lock();
         state.model = Arc::clone(&state.confirmed);
+        state.pending = Pending::default();
         state.sessions.clear();
         if let Err(error) = self.save(&state.model) {
             tracing::error!(%error, "cannot save the list of users");
@@ -129,6 +166,8 @@ impl Access {
         self.save(&changed)
             .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
         state.model = Arc::new(changed);
+        state.pending = Pending::between(&state.confirmed, &state.model);
+        state.applied = Instant::now();
         state.sessions.clear();
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(())

@@ -1,50 +1,73 @@
-//! Whether a statement has to wait until libchdb knows the latest users.
+//! What libchdb does not know yet of the users, and to whom that matters.
 //!
 //! Opening libchdb anew holds everybody up, for longer the more tables there
-//! are. Users that only came to be since then concern nobody but themselves,
-//! those who name them, and those who ask about access: no view runs in their
-//! name yet, and no other user's rights depend on them. (Names have no
-//! characters that could be written in more ways than one.)
+//! are. A user that changed concerns himself, those who name him, and those
+//! who ask about users whom they do not name; and everybody where a view or a
+//! dictionary acts in his name. Roles, profiles and policies concern everybody.
+//! (Names have no characters that could be written in more ways than one, and
+//! a definer is not written with escapes.)
 
+use std::collections::BTreeSet;
+
+use super::dependents::Dependents;
 use super::model::Model;
+use super::question;
+use crate::sql::statement::Statement;
 
-/// Words that questions about access hold, in lower case: `system.users`, `SHOW GRANTS`, ...
-const ABOUT_ACCESS: [&str; 7] = [
-    "user",
-    "role",
-    "grant",
-    "quota",
-    "polic",
-    "profile",
-    "privilege",
-];
-
-/// Whether what changed from `known` to `model` may matter to a statement of this user.
-pub(super) fn concerns(known: &Model, model: &Model, user: &str, statement: &[u8]) -> bool {
-    if !only_new_users(known, model) {
-        return true;
-    }
-    let statement = statement.to_ascii_lowercase();
-    let holds = |word: &str| memchr::memmem::find(&statement, word.as_bytes()).is_some();
-    let mut new = model
-        .users
-        .keys()
-        .filter(|name| !known.users.contains_key(*name));
-    new.any(|name| name == user || holds(&name.to_ascii_lowercase()))
-        || ABOUT_ACCESS.into_iter().any(holds)
+/// The difference between what libchdb has read and what statements have made.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    everybody: bool,
+    users: BTreeSet<String>,
 }
 
-fn only_new_users(known: &Model, model: &Model) -> bool {
-    let Model {
-        users,
-        roles,
-        profiles,
-        policies,
-    } = known;
-    (roles, profiles, policies) == (&model.roles, &model.profiles, &model.policies)
-        && users
-            .iter()
-            .all(|(name, user)| model.users.get(name) == Some(user))
+impl Pending {
+    /// What changed from `known` to `model`.
+    pub(super) fn between(known: &Model, model: &Model) -> Self {
+        let Model {
+            users,
+            roles,
+            profiles,
+            policies,
+        } = known;
+        let names = users.keys().chain(model.users.keys());
+        Self {
+            everybody: (roles, profiles, policies)
+                != (&model.roles, &model.profiles, &model.policies),
+            users: names
+                .filter(|name| users.get(*name) != model.users.get(*name))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// Whether this user's statement may come out otherwise for the changes.
+    pub(super) fn concerns(
+        &self,
+        dependents: &Dependents,
+        user: &str,
+        database: &str,
+        statement: &[u8],
+    ) -> bool {
+        if self.everybody {
+            return true;
+        }
+        if self.users.is_empty() {
+            return false;
+        }
+        if self.users.contains(user)
+            || dependents.ask
+            || !dependents.definers.is_disjoint(&self.users)
+        {
+            return true;
+        }
+        let text = statement.to_ascii_lowercase();
+        let named = |name: &String| {
+            memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some()
+        };
+        self.users.iter().any(named)
+            || question::asks_at_large(&Statement::new(statement), database)
+    }
 }
 
 #[cfg(test)]
@@ -52,45 +75,64 @@ mod tests {
     use super::*;
     use crate::access::model::{Role, User};
 
-    fn with_user(mut model: Model, name: &str) -> Model {
-        model.users.insert(name.to_owned(), User::default());
+    fn with_user(mut model: Model, name: &str, database: &str) -> Model {
+        let user = User {
+            default_database: Some(database.to_owned()),
+            ..User::default()
+        };
+        model.users.insert(name.to_owned(), user);
         model
     }
 
     #[test]
-    fn new_users_concern_themselves_and_who_names_or_lists_them() {
-        let known = with_user(Model::default(), "old");
-        let model = with_user(known.clone(), "acme__writer");
-        let concerns =
-            |user, statement: &str| super::concerns(&known, &model, user, statement.as_bytes());
-        assert!(!concerns(
-            "default",
-            "CREATE TABLE acme.t (a Int8) ENGINE = Memory"
-        ));
-        assert!(!concerns("old", "SELECT 1"));
-        assert!(concerns("acme__writer", "SELECT 1"));
-        assert!(concerns(
-            "default",
-            "CREATE VIEW v DEFINER = `ACME__writer` AS SELECT 1"
-        ));
-        assert!(concerns("default", "SELECT name FROM System.Users"));
-        assert!(concerns("default", "SHOW GRANTS"));
+    fn a_changed_user_concerns_himself_and_who_names_him() {
+        let known = with_user(Model::default(), "old", "d");
+        let new = with_user(known.clone(), "acme__writer", "d");
+        let altered = with_user(new.clone(), "acme__writer", "e");
+        for (known, model) in [(&known, &new), (&new, &known), (&new, &altered)] {
+            let pending = Pending::between(known, model);
+            let concerns = |user, statement: &str| {
+                pending.concerns(
+                    &Dependents::default(),
+                    user,
+                    "default",
+                    statement.as_bytes(),
+                )
+            };
+            assert!(!concerns(
+                "default",
+                "CREATE TABLE acme.t (a Int8) ENGINE = Memory"
+            ));
+            assert!(!concerns("old", "SELECT 1"));
+            assert!(concerns("acme__writer", "SELECT 1"));
+            assert!(concerns(
+                "default",
+                "CREATE VIEW v DEFINER = `ACME__writer` AS SELECT 1"
+            ));
+            assert!(concerns("default", "SELECT name FROM system.users"));
+            assert!(!concerns(
+                "default",
+                "SELECT name FROM system.users WHERE name IN ('old')"
+            ));
+            assert!(concerns(
+                "default",
+                "SELECT name FROM system.users WHERE name IN ('acme__writer')"
+            ));
+        }
     }
 
     #[test]
-    fn any_other_change_concerns_everybody() {
-        let known = with_user(Model::default(), "old");
-        let mut changed = known.clone();
-        changed
-            .users
-            .entry("old".to_owned())
-            .or_default()
-            .default_database = Some("d".to_owned());
+    fn a_definer_and_all_but_users_concern_everybody() {
+        let known = with_user(Model::default(), "definer", "d");
         let mut with_role = known.clone();
         with_role.roles.insert("r".to_owned(), Role::default());
-        for model in [Model::default(), changed, with_role] {
-            assert!(concerns(&known, &model, "default", b"SELECT 1"));
+        let mut dependents = Dependents::default();
+        dependents.definers.insert("definer".to_owned());
+        for model in [with_role, with_user(known.clone(), "definer", "e")] {
+            let pending = Pending::between(&known, &model);
+            assert!(pending.concerns(&dependents, "default", "default", b"SELECT 1"));
         }
-        assert!(!concerns(&known, &known, "default", b"SELECT 1"));
+        let nothing = Pending::between(&known, &known);
+        assert!(!nothing.concerns(&dependents, "definer", "default", b"SELECT 1"));
     }
 }

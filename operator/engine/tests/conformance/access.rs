@@ -440,6 +440,32 @@ async fn a_view_runs_in_its_makers_name() {
 }
 
 #[tokio::test]
+async fn a_maker_who_loses_a_right_takes_it_from_his_views() {
+    let (own, other) = (database().await, database().await);
+    table(&other, "t").await;
+    let (owner, owning) = user("").await;
+    let (reader, reading) = user("").await;
+    for grant in [
+        format!("GRANT ALL ON {own}.* TO {owner}"),
+        format!("GRANT SELECT ON {other}.t TO {owner}"),
+        format!("GRANT SELECT ON {own}.* TO {reader}"),
+    ] {
+        admin().ok(&grant).await;
+    }
+    owning
+        .ok(&format!(
+            "CREATE VIEW {own}.v DEFINER = CURRENT_USER SQL SECURITY DEFINER AS SELECT a FROM {other}.t"
+        ))
+        .await;
+    let query = format!("SELECT count() FROM {own}.v");
+    assert_eq!(reading.ok(&query).await, "10\n");
+    admin()
+        .ok(&format!("REVOKE SELECT ON {other}.t FROM {owner}"))
+        .await;
+    assert_eq!(reading.fails(&query).await, 497);
+}
+
+#[tokio::test]
 async fn row_policies_filter() {
     let own = database().await;
     table(&own, "t").await;

@@ -51,6 +51,27 @@ async fn data_and_users_stay() {
     assert_eq!(engine.admin().ok("SELECT count() FROM d.t").await, "3\n");
 }
 
+#[tokio::test]
+async fn views_are_still_known_by_their_makers() {
+    let mut engine = EngineProcess::start(&scratch("makers")).await;
+    let admin = engine.admin();
+    for statement in [
+        "CREATE TABLE t (a UInt32) ENGINE = MergeTree ORDER BY a",
+        "CREATE USER maker IDENTIFIED BY 'p'",
+        "GRANT SELECT ON default.t TO maker",
+        "CREATE VIEW v DEFINER = maker SQL SECURITY DEFINER AS SELECT count() FROM t",
+    ] {
+        admin.ok(statement).await;
+    }
+    assert!(engine.stop().await.success());
+
+    engine.restart().await;
+    let admin = engine.admin();
+    assert_eq!(admin.ok("SELECT * FROM v").await, "0\n");
+    admin.ok("REVOKE SELECT ON default.t FROM maker").await;
+    assert_eq!(admin.fails("SELECT * FROM v").await, 497);
+}
+
 fn scratch_path(purpose: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join("engine")
