@@ -247,53 +247,99 @@ pub(crate) fn with_definer(
     if user == DEFAULT_USER || !makes {
         return Ok(None);
     }
-    let mut text = Vec::new();
-    let mut copied = 0;
     for index in 0..statement.tokens.len() {
         if statement.is(index, "CLICKHOUSE") && statement.is_symbol(index + 1, b'(') {
             check_source(statement, index + 2)?;
         }
-        if !statement.is(index, "DEFINER") {
-            continue;
+        if statement.is(index, "DEFINER") {
+            check_definer(user, statement, definer_at(statement, index))?;
         }
-        let at = index + 1 + usize::from(statement.is_symbol(index + 1, b'='));
-        if statement.is(at, "CURRENT_USER") {
+    }
+    let mut text = naming_current_user(statement, user);
+    let modes = (0..statement.tokens.len())
+        .filter(|index| statement.are(*index, &["SQL", "SECURITY", "DEFINER"]))
+        .count();
+    for number in 0..modes {
+        // Where the statement has a definer already, another one is an error of syntax.
+        let named = naming_definer(&text, number, user);
+        if job.on_stale_connection(|connection| Ok(connection.count_statements(&named)))? == 1 {
+            text = named;
+        }
+    }
+    Ok(Some(text).filter(|text| text != statement.text))
+}
+
+/// Where the name after `DEFINER [=]` is.
+fn definer_at(statement: &Statement<'_>, index: usize) -> usize {
+    index + 1 + usize::from(statement.is_symbol(index + 1, b'='))
+}
+
+/// Nobody's views run in the name of `default`, however that is written.
+fn check_definer(user: &str, statement: &Statement<'_>, at: usize) -> Result<(), Exception> {
+    let definer = statement.name(at);
+    if definer.as_deref() == Some(DEFAULT_USER)
+        || statement.raw(at).contains(&b'\\')
+        || statement.is_symbol(at, b'{')
+    {
+        let definer = definer.unwrap_or_else(|| "a parameter".to_owned());
+        return Err(Exception::new(
+            code::ACCESS_DENIED,
+            format!(
+                "{user}: Not enough privileges. To execute this query, it's necessary to have the grant SET DEFINER ON {definer}."
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The statement with the user's name for `DEFINER = CURRENT_USER`.
+fn naming_current_user(statement: &Statement<'_>, user: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut copied = 0;
+    for index in 0..statement.tokens.len() {
+        let at = definer_at(statement, index);
+        if statement.is(index, "DEFINER") && statement.is(at, "CURRENT_USER") {
             let range = &statement.tokens[at].range;
             text.extend_from_slice(&statement.text[copied..range.start]);
             text.extend_from_slice(Identifier(user).to_string().as_bytes());
             copied = range.end;
-        } else if let Some(definer) = statement.name(at)
-            && definer == DEFAULT_USER
-        {
-            return Err(Exception::new(
-                code::ACCESS_DENIED,
-                format!(
-                    "{user}: Not enough privileges. To execute this query, it's necessary to have the grant SET DEFINER ON {definer}."
-                ),
-            )
-            .into());
         }
     }
     text.extend_from_slice(&statement.text[copied..]);
-    Ok(Some(text).filter(|_| copied > 0))
+    text
+}
+
+/// The statement with the user's name after the given one of its `SQL SECURITY DEFINER`s.
+fn naming_definer(text: &[u8], number: usize, user: &str) -> Vec<u8> {
+    let statement = Statement::new(text);
+    let mode = (0..statement.tokens.len())
+        .filter(|index| statement.are(*index, &["SQL", "SECURITY", "DEFINER"]))
+        .nth(number);
+    let end = mode.map_or(text.len(), |index| statement.tokens[index + 2].range.end);
+    let clause = format!(" DEFINER = {} ", Identifier(user));
+    [&text[..end], clause.as_bytes(), &text[end..]].concat()
 }
 
 /// A dictionary on a local table reads it as the user that its source names.
 fn check_source(statement: &Statement<'_>, start: usize) -> Result<(), Failure> {
     let mut depth = 1_usize;
     let mut source_user = None;
+    let mut escaped = false;
     for index in start..statement.tokens.len() {
         match statement.tokens[index].kind {
             Kind::Symbol(b'(') => depth += 1,
             Kind::Symbol(b')') => depth -= 1,
-            Kind::Word if statement.is(index, "USER") => source_user = statement.name(index + 1),
+            Kind::Word if statement.is(index, "USER") => {
+                source_user = statement.name(index + 1);
+                escaped |= statement.raw(index + 1).contains(&b'\\');
+            }
             _ => {}
         }
         if depth == 0 {
             break;
         }
     }
-    if source_user.is_some_and(|user| user != DEFAULT_USER) {
+    if !escaped && source_user.is_some_and(|user| user != DEFAULT_USER) {
         return Ok(());
     }
     Err(Exception::new(

@@ -204,18 +204,7 @@ pub(crate) fn unquote(raw: &[u8]) -> String {
     let mut rest = inner.iter().copied();
     while let Some(byte) = rest.next() {
         match byte {
-            b'\\' => bytes.push(match rest.next() {
-                Some(b'n') => b'\n',
-                Some(b't') => b'\t',
-                Some(b'r') => b'\r',
-                Some(b'0') => 0,
-                Some(b'b') => 8,
-                Some(b'f') => 12,
-                Some(b'a') => 7,
-                Some(b'v') => 11,
-                Some(other) => other,
-                None => b'\\',
-            }),
+            b'\\' => unescape(&mut rest, &mut bytes),
             _ if byte == quote => {
                 // A doubled quote stands for one.
                 rest.next();
@@ -225,6 +214,40 @@ pub(crate) fn unquote(raw: &[u8]) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Undoes one escape, as ClickHouse does it: what it does not know keeps its backslash.
+fn unescape(rest: &mut impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
+    let Some(escaped) = rest.next() else {
+        bytes.push(b'\\');
+        return;
+    };
+    match escaped {
+        b'x' => {
+            let mut digit = || {
+                let digit = rest.next().and_then(|byte| char::from(byte).to_digit(16));
+                digit
+                    .and_then(|digit| u8::try_from(digit).ok())
+                    .unwrap_or(0xFF)
+            };
+            let (high, low) = (digit(), digit());
+            bytes.push(high.wrapping_mul(16).wrapping_add(low));
+        }
+        // NULL, which is nothing in a text.
+        b'N' => {}
+        b'n' => bytes.push(b'\n'),
+        b't' => bytes.push(b'\t'),
+        b'r' => bytes.push(b'\r'),
+        b'0' => bytes.push(0),
+        b'a' => bytes.push(7),
+        b'b' => bytes.push(8),
+        b'v' => bytes.push(11),
+        b'f' => bytes.push(12),
+        b'e' => bytes.push(0x1B),
+        b'\\' | b'`' | b'"' | b'\'' | b'/' => bytes.push(escaped),
+        other if other.is_ascii_control() => bytes.push(other),
+        other => bytes.extend([b'\\', other]),
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +304,7 @@ mod tests {
     fn escapes_are_undone() {
         assert_eq!(unquote(br"'a\'b''c\\n'"), r"a'b'c\n");
         assert_eq!(unquote(br"`x\ty`"), "x\ty");
+        assert_eq!(unquote(br"'def\x61ul\Nt\e\/\%'"), "default\u{1b}/\\%");
         assert_eq!(unquote(b"$a$it's$a$"), "it's");
         assert_eq!(unquote("‘q’".as_bytes()), "q");
     }

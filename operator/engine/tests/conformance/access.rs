@@ -415,6 +415,7 @@ async fn a_view_runs_in_its_makers_name() {
         .ok(&format!("GRANT ALL ON {own}.* TO {owner}"))
         .await;
     let owning = owning.with("database", &own);
+    table(&own, "t").await;
     // He may not make a view on what he cannot read, nor in another's name.
     assert_eq!(
         owning
@@ -424,19 +425,60 @@ async fn a_view_runs_in_its_makers_name() {
             .await,
         497
     );
-    for definer in ["default", "CURRENT_USER"] {
-        let statement = format!(
-            "CREATE VIEW v_{definer} (a UInt32) DEFINER = {definer} SQL SECURITY DEFINER AS SELECT a FROM {secret}.t"
-        );
-        let made = owning.post(statement).await;
-        if made.exception().is_none() {
-            assert_eq!(
-                owning.fails(&format!("SELECT * FROM v_{definer}")).await,
-                497,
-                "{definer}"
-            );
-        }
+    for theft in [
+        "DEFINER = default SQL SECURITY DEFINER",
+        "DEFINER `default` SQL SECURITY DEFINER",
+        "DEFINER = 'def\\x61ult' SQL SECURITY DEFINER",
+        "SQL SECURITY DEFINER DEFINER = \"default\"",
+        "SQL SECURITY NONE",
+    ] {
+        let statement =
+            format!("CREATE VIEW stolen (a UInt32) {theft} AS SELECT a FROM {secret}.t");
+        assert_eq!(owning.fails(&statement).await, 497, "{theft}");
     }
+    // Where a statement names no one else, its maker is meant.
+    for (number, security) in [
+        "SQL SECURITY DEFINER",
+        "DEFINER = CURRENT_USER SQL SECURITY DEFINER",
+        "SQL SECURITY DEFINER DEFINER CURRENT_USER",
+        "DEFINER = CURRENT_USER",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        owning
+            .ok(&format!(
+                "CREATE VIEW v{number} (a UInt32) {security} AS SELECT a FROM {own}.t"
+            ))
+            .await;
+        let definition = owning.ok(&format!("SHOW CREATE TABLE v{number}")).await;
+        assert!(
+            definition.contains(&format!("DEFINER = {owner} SQL SECURITY DEFINER")),
+            "{security}: {definition}"
+        );
+    }
+    let (friend, _) = user("").await;
+    admin()
+        .ok(&format!("GRANT SET DEFINER ON {friend} TO {owner}"))
+        .await;
+    owning
+        .ok(&format!(
+            "CREATE VIEW of_friend (a UInt32) DEFINER = {friend} SQL SECURITY DEFINER AS SELECT a FROM {own}.t"
+        ))
+        .await;
+    let definition = owning.ok("SHOW CREATE TABLE of_friend").await;
+    assert!(
+        definition.contains(&format!("DEFINER = {friend} ")),
+        "{definition}"
+    );
+    owning
+        .ok("ALTER TABLE v1 MODIFY SQL SECURITY DEFINER")
+        .await;
+    let definition = owning.ok("SHOW CREATE TABLE v1").await;
+    assert!(
+        definition.contains(&format!("DEFINER = {owner} ")),
+        "{definition}"
+    );
 }
 
 #[tokio::test]
