@@ -6,7 +6,7 @@ use crate::access::model::{DEFAULT_USER, Model};
 use crate::access::parse::{Situation, parse};
 use crate::access::statement::{AccessStatement, PolicyName};
 use crate::exception::{Exception, code};
-use crate::execute::{Failure, Job};
+use crate::execute::{Failure, Job, check_one_statement};
 use crate::sql::lexer::Kind;
 use crate::sql::quote::{Identifier, Literal};
 use crate::sql::statement::Statement;
@@ -88,6 +88,7 @@ fn proof(statement: &Statement<'_>, parsed: Option<&AccessStatement>) -> Vec<u8>
 
 fn judge(job: &Job, sql: &[u8]) -> Result<(), Failure> {
     let outcome = job.on_stale_connection(|connection| {
+        check_one_statement(connection, sql)?;
         connection
             .query(sql, "Null", &job.request.parameters)
             .map(drop)
@@ -167,6 +168,7 @@ fn show_create(job: &Job, statement: &Statement<'_>) -> Result<Option<Lines>, Fa
     if !own && job.session.user != DEFAULT_USER {
         // ClickHouse judges whether the user may see this.
         job.on_connection(true, |connection| {
+            check_one_statement(connection, statement.text)?;
             connection
                 .query(statement.text, "Null", &[])
                 .map(drop)
@@ -262,7 +264,7 @@ pub(crate) fn with_definer(
     for number in 0..modes {
         // Where the statement has a definer already, another one is an error of syntax.
         let named = naming_definer(&text, number, user);
-        if job.on_stale_connection(|connection| Ok(connection.count_statements(&named)))? == 1 {
+        if job.on_stale_connection(|connection| Ok(connection.classify(&named).statements))? == 1 {
             text = named;
         }
     }
@@ -277,10 +279,8 @@ fn definer_at(statement: &Statement<'_>, index: usize) -> usize {
 /// Nobody's views run in the name of `default`, however that is written.
 fn check_definer(user: &str, statement: &Statement<'_>, at: usize) -> Result<(), Exception> {
     let definer = statement.name(at);
-    if definer.as_deref() == Some(DEFAULT_USER)
-        || statement.raw(at).contains(&b'\\')
-        || statement.is_symbol(at, b'{')
-    {
+    let is_plain = !statement.raw(at).contains(&b'\\') && !statement.is_symbol(at, b'{');
+    if definer.as_deref() == Some(DEFAULT_USER) || !is_plain {
         let definer = definer.unwrap_or_else(|| "a parameter".to_owned());
         return Err(Exception::new(
             code::ACCESS_DENIED,

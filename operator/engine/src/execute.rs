@@ -11,7 +11,7 @@ use crate::access::session::UserSession;
 use crate::access_statement;
 use crate::core::{Core, OpenGuard};
 use crate::exception::{Exception, code};
-use crate::ffi::Connection;
+use crate::ffi::{Analysis, Connection};
 use crate::formats::Assembler;
 use crate::http::body::BodyReader;
 use crate::http::multipart;
@@ -20,7 +20,9 @@ use crate::http::response::{Gone, Responder};
 use crate::pipe::{LateReader, PipeToClient};
 use crate::running::Running;
 use crate::session::ConnectionKey;
-use crate::sql::statement::{Beginning, InsertHead, MAX_QUERY_SIZE, Route, Statement, beginning};
+use crate::sql::insert::{Beginning, InsertHead, MAX_QUERY_SIZE, beginning};
+use crate::sql::lexer::without_hints;
+use crate::sql::statement::{Route, Statement};
 
 /// ClickHouse's limit for the fields of a form.
 const MAX_FORM_SIZE: usize = 10 * 1024 * 1024;
@@ -116,9 +118,10 @@ impl Job {
     }
 
     fn statement(&self, text: &[u8], responder: &mut Responder) -> Result<(), Failure> {
+        self.running.describe(text);
+        let text = &*without_hints(text);
         let statement = Statement::new(text);
         statement.check()?;
-        self.running.describe(text);
         match statement.route() {
             Route::Select => self.select(&statement, responder),
             Route::Access => {
@@ -191,6 +194,7 @@ impl Job {
         responder: &mut Responder,
     ) -> Result<(), Failure> {
         self.on_connection_for(statement.text, true, |connection| {
+            check_only_reads(connection, statement.text)?;
             let mut stream = connection
                 .stream(statement.text, default_format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
@@ -219,6 +223,7 @@ impl Job {
         let path = format!("/dev/fd/{}", writer.as_raw_fd());
         let sql = statement.led_into_file(&path, default_format);
         let written = self.on_connection_for(statement.text, true, |connection| {
+            check_only_reads(connection, statement.text)?;
             self.late_reader.offer(PipeToClient {
                 reader,
                 responder: responder.take(),
@@ -251,15 +256,7 @@ impl Job {
     ) -> Result<(), Failure> {
         let default_format = self.announce(statement, responder);
         self.on_connection_for(text, reusable, |connection| {
-            // The tokens say that this is one statement. libchdb would run
-            // several, so its own parser is asked too.
-            if connection.count_statements(text) > 1 {
-                return Err(Exception::new(
-                    code::SYNTAX_ERROR,
-                    "Syntax error (Multi-statements are not allowed).",
-                )
-                .into());
-            }
+            check_one_statement(connection, text)?;
             self.core
                 .access
                 .note_dependents(statement, &self.session.user, &self.database());
@@ -286,7 +283,7 @@ impl Job {
         mut body: BodyReader,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
-        let sql = &text[head.statement.clone()];
+        let sql = &*without_hints(&text[head.statement.clone()]);
         let statement = Statement::new(sql);
         statement.check()?;
         self.running.describe(sql);
@@ -394,6 +391,39 @@ impl Job {
             settings: self.request.settings.clone(),
         }
     }
+}
+
+/// The tokens say that a text is one statement. libchdb would run several, and
+/// takes what it cannot parse for an order to its command line; so its own
+/// parser has the last word.
+pub(crate) fn check_one_statement(
+    connection: &mut Connection,
+    text: &[u8],
+) -> Result<Analysis, Exception> {
+    let analysis = connection.classify(text);
+    match analysis.statements {
+        1 => Ok(analysis),
+        // An insertion is parsed and nothing else, and says what is wrong.
+        0 => Err(match connection.insert(text, "", &[]) {
+            Err(text) => Exception::parse(&text),
+            Ok(_) => Exception::new(code::SYNTAX_ERROR, "Syntax error."),
+        }),
+        _ => Err(Exception::new(
+            code::SYNTAX_ERROR,
+            "Syntax error (Multi-statements are not allowed).",
+        )),
+    }
+}
+
+/// The same for a query, which must not write a file either.
+fn check_only_reads(connection: &mut Connection, text: &[u8]) -> Result<(), Exception> {
+    if check_one_statement(connection, text)?.reads_only {
+        return Ok(());
+    }
+    Err(Exception::new(
+        code::INTO_OUTFILE_NOT_ALLOWED,
+        "INTO OUTFILE is not allowed.",
+    ))
 }
 
 fn no_pipe(error: &io::Error) -> Exception {

@@ -59,6 +59,10 @@ struct RawAnalysis {
     query_class: u32,
 }
 
+/// The classes of `chdb_query_class` that matter here.
+const QUERY_READ_ONLY: u32 = 0;
+const QUERY_UNKNOWN: u32 = 4;
+
 type StatementFn<T> = unsafe extern "C" fn(
     *mut RawConnection,
     *const c_char,
@@ -245,6 +249,14 @@ impl Statistics {
     }
 }
 
+/// What the engine's own parser says of a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Analysis {
+    pub(crate) statements: u32,
+    /// It changes nothing, and writes no file either.
+    pub(crate) reads_only: bool,
+}
+
 /// Named query parameters with their values as ClickHouse's escaped text.
 pub(crate) type Parameters = [(String, String)];
 
@@ -340,14 +352,14 @@ impl Connection {
         }
     }
 
-    /// How many statements the engine's own parser finds in `sql`; zero when it
-    /// does not parse.
-    pub(crate) fn count_statements(&mut self, sql: &[u8]) -> u32 {
+    /// What the engine's own parser makes of `sql`: no statement and the
+    /// unknown class where it does not parse.
+    pub(crate) fn classify(&mut self, sql: &[u8]) -> Analysis {
         let mut analysis = RawAnalysis {
             struct_size: u32::try_from(size_of::<RawAnalysis>()).unwrap_or(0),
             statement_count: 0,
             flags: 0,
-            query_class: 0,
+            query_class: QUERY_UNKNOWN,
         };
         // SAFETY: `sql` is valid for its length, the target database is absent,
         // and `analysis` announces its true size.
@@ -361,10 +373,12 @@ impl Connection {
                 &raw mut analysis,
             )
         };
-        if state == 0 {
-            analysis.statement_count
-        } else {
-            0
+        if state != 0 {
+            return Analysis::default();
+        }
+        Analysis {
+            statements: analysis.statement_count,
+            reads_only: analysis.query_class == QUERY_READ_ONLY,
         }
     }
 

@@ -3,7 +3,8 @@
 use super::model::{Setting, SettingElement, Writability};
 use super::parse::Parser;
 use crate::exception::Exception;
-use crate::sql::lexer::{Kind, unquote};
+use crate::sql::lexer::Kind;
+use crate::sql::unquote::unquote;
 
 type Result<T> = std::result::Result<T, Exception>;
 
@@ -78,21 +79,11 @@ impl Parser<'_> {
                 self.at += 1;
                 return Ok(unquote(self.statement.raw(self.at - 1)));
             }
-            Kind::Word => self.at += 1,
-            Kind::Number => {
-                self.at += 1;
-                if self.take_symbol(b'.') && self.is_number() {
-                    self.at += 1;
-                }
-            }
+            Kind::Word | Kind::Number => self.at += 1,
             _ => return Err(self.unsupported()),
         }
         Ok((start..self.at)
             .map(|index| String::from_utf8_lossy(self.statement.raw(index)))
             .collect())
-    }
-
-    fn is_number(&self) -> bool {
-        self.at < self.end && self.statement.tokens[self.at].kind == Kind::Number
     }
 }

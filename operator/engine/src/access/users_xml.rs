@@ -55,8 +55,8 @@ fn profiles(xml: &mut Xml, model: &Model) {
     xml.open("profiles");
     xml.open("default");
     // Nobody may pass for another connection in system.processes, nor for
-    // another maker of views.
-    let fixed = [MARK_SETTING, "default_view_definer"]
+    // another maker of views, nor speak a language that the engine cannot read.
+    let fixed = [MARK_SETTING, "default_view_definer", "dialect"]
         .map(|setting| (setting.to_owned(), vec![("const", String::new())]));
     constraints(xml, &BTreeMap::from(fixed));
     xml.close("default");

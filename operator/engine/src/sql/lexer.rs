@@ -1,9 +1,11 @@
 //! ClickHouse's tokens: words, quoted names, strings, numbers and single symbols.
 //!
-//! Follows the server's own lexer where a difference would matter: what is a
-//! comment, where a string ends, which quotes exist. Security decisions taken
-//! on tokens (one statement only, no `SET ROLE`) rely on that.
+//! Follows the server's own lexer: what is a blank or a comment, where a string
+//! or a number ends, which quotes exist. Security decisions taken on tokens
+//! (one statement only, no `SET ROLE`) rely on that; libchdb's own parser is
+//! asked as well before anything runs.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What a token is.
@@ -36,45 +38,70 @@ pub(crate) struct Token {
 pub(crate) struct Lexer<'a> {
     text: &'a [u8],
     position: usize,
+    previous: Option<Kind>,
 }
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        Self { text, position: 0 }
+        Self {
+            text,
+            position: 0,
+            previous: None,
+        }
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.text.get(self.position + ahead).copied()
     }
 
-    fn starts_with(&self, prefix: &[u8]) -> bool {
-        self.text[self.position..].starts_with(prefix)
+    fn next_is(&self, ahead: usize, accepts: impl Fn(u8) -> bool) -> bool {
+        self.peek(ahead).is_some_and(accepts)
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        &self.text[self.position..]
     }
 
     /// Skips blanks and comments; false when a comment does not end.
     fn skip_insignificant(&mut self) -> bool {
         loop {
-            let Some(byte) = self.peek(0) else {
-                return true;
-            };
-            if byte.is_ascii_whitespace() || byte == 0x0B {
-                self.position += 1;
-            } else if self.starts_with(b"\xC2\xA0") {
-                self.position += 2;
-            } else if self.starts_with(b"\xEF\xBB\xBF") {
-                self.position += 3;
-            } else if self.starts_with(b"--") || self.starts_with(b"#!") || self.starts_with(b"# ")
+            let rest = self.rest();
+            let blank = blank(rest);
+            if blank > 0 {
+                self.position += blank;
+            } else if [&b"--"[..], b"//", b"# ", b"#!"]
+                .iter()
+                .any(|mark| rest.starts_with(mark))
             {
-                let rest = &self.text[self.position..];
-                self.position += memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
-            } else if self.starts_with(b"/*") {
-                let body = &self.text[self.position + 2..];
-                match memchr::memmem::find(body, b"*/") {
-                    Some(end) => self.position += 2 + end + 2,
-                    None => return false,
+                self.position += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            } else if rest.starts_with(b"/*") {
+                if !self.skip_comment() {
+                    return false;
                 }
             } else {
                 return true;
+            }
+        }
+    }
+
+    /// Skips a comment that may hold others; false when it does not end.
+    fn skip_comment(&mut self) -> bool {
+        let mut depth = 0_usize;
+        loop {
+            let rest = self.rest();
+            if rest.starts_with(b"/*") {
+                self.position += 2;
+                depth += 1;
+            } else if rest.starts_with(b"*/") {
+                self.position += 2;
+                depth -= 1;
+                if depth == 0 {
+                    return true;
+                }
+            } else if rest.is_empty() {
+                return false;
+            } else {
+                self.position += 1;
             }
         }
     }
@@ -114,32 +141,170 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// `x'4142'` or `b'0101'`.
+    fn digits_in_quotes(&mut self, is_digit: impl Fn(u8) -> bool + Copy) -> Kind {
+        self.position += 2;
+        while self.next_is(0, is_digit) {
+            self.position += 1;
+        }
+        if self.peek(0) == Some(b'\'') {
+            self.position += 1;
+            return Kind::String;
+        }
+        self.position = self.text.len();
+        Kind::Broken
+    }
+
     fn word(&mut self) -> Kind {
-        while self
-            .peek(0)
-            .is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$')
-        {
+        while self.next_is(0, |byte| is_word(byte) || byte == b'$') {
             self.position += 1;
         }
         Kind::Word
     }
 
-    /// `$tag$ ... $tag$`, or a word that begins with a dollar sign.
+    /// `$tag$ ... $tag$`, a word that begins with a dollar sign, or the sign alone.
     fn dollar(&mut self) -> Kind {
-        let rest = &self.text[self.position + 1..];
-        let length = rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
-            .count();
-        if rest.get(length) == Some(&b'$') {
-            let tag = &self.text[self.position..self.position + length + 2];
-            let body = &self.text[self.position + tag.len()..];
+        let rest = self.rest();
+        let length = rest[1..].iter().take_while(|byte| is_word(**byte)).count();
+        if rest.get(length + 1) == Some(&b'$') {
+            let (tag, body) = rest.split_at(length + 2);
             if let Some(end) = memchr::memmem::find(body, tag) {
                 self.position += 2 * tag.len() + end;
                 return Kind::String;
             }
         }
+        if !self.next_is(1, is_word) {
+            self.position += 1;
+            return Kind::Symbol(b'$');
+        }
         self.word()
+    }
+
+    /// A number, or a name that begins with digits.
+    fn number(&mut self) -> Kind {
+        let start = self.position;
+        let is_hex = self.next_is(1, |byte| matches!(byte, b'x' | b'X'))
+            && self.next_is(2, |byte| byte.is_ascii_hexdigit());
+        let is_binary = self.next_is(1, |byte| matches!(byte, b'b' | b'B'))
+            && self.next_is(2, |byte| matches!(byte, b'0' | b'1'));
+        if self.previous == Some(Kind::Symbol(b'.')) {
+            // In `x.1.1` there is no number with a point.
+            self.digits(u8::is_ascii_digit, false);
+        } else {
+            if self.peek(0) == Some(b'0') && (is_hex || is_binary) {
+                self.position += 2;
+            }
+            let is_hex = self.position > start && is_hex;
+            let is_digit = if is_hex {
+                u8::is_ascii_hexdigit
+            } else {
+                u8::is_ascii_digit
+            };
+            self.digits(is_digit, self.position > start);
+            if self.peek(0) == Some(b'.') {
+                self.position += 1;
+                self.digits(is_digit, true);
+            }
+            self.exponent(if is_hex { b'p' } else { b'e' });
+        }
+        if !self.next_is(0, is_word) {
+            return Kind::Number;
+        }
+        while self.next_is(0, is_word) {
+            self.position += 1;
+        }
+        if self.text[start..self.position].iter().copied().all(is_word) {
+            Kind::Word
+        } else {
+            Kind::Broken
+        }
+    }
+
+    /// `.5`
+    fn fraction(&mut self) -> Kind {
+        self.position += 1;
+        self.digits(u8::is_ascii_digit, true);
+        self.exponent(b'e');
+        Kind::Number
+    }
+
+    /// Digits, and between them underscores.
+    fn digits(&mut self, is_digit: impl Fn(&u8) -> bool, mut first: bool) {
+        loop {
+            let digit = self.next_is(0, |byte| is_digit(&byte));
+            let separator =
+                !first && self.peek(0) == Some(b'_') && self.next_is(1, |byte| is_digit(&byte));
+            if !digit && !separator {
+                return;
+            }
+            self.position += 1;
+            first = false;
+        }
+    }
+
+    fn exponent(&mut self, letter: u8) {
+        if !self.next_is(0, |byte| byte.eq_ignore_ascii_case(&letter)) || self.peek(1).is_none() {
+            return;
+        }
+        self.position += 1;
+        if self.next_is(0, |byte| matches!(byte, b'-' | b'+')) && self.peek(1).is_some() {
+            self.position += 1;
+        }
+        self.digits(u8::is_ascii_digit, true);
+    }
+
+    /// Whether a point here begins a number, rather than to follow a name.
+    fn is_fraction(&self) -> bool {
+        let follows = matches!(
+            self.previous,
+            Some(Kind::Word | Kind::Quoted | Kind::Number | Kind::Symbol(b')' | b']'))
+        );
+        self.position == 0 || (self.next_is(1, |byte| byte.is_ascii_digit()) && !follows)
+    }
+
+    fn kind(&mut self, first: u8) -> Kind {
+        match first {
+            b'\'' => self.quoted(b'\'', Kind::String),
+            b'"' => self.quoted(b'"', Kind::Quoted),
+            b'`' => self.quoted(b'`', Kind::Quoted),
+            b'$' => self.dollar(),
+            b'0'..=b'9' => self.number(),
+            b'.' if self.is_fraction() => self.fraction(),
+            b'x' | b'X' if self.peek(1) == Some(b'\'') => {
+                self.digits_in_quotes(|byte| byte.is_ascii_hexdigit())
+            }
+            b'b' | b'B' if self.peek(1) == Some(b'\'') => {
+                self.digits_in_quotes(|byte| matches!(byte, b'0' | b'1'))
+            }
+            byte if is_word(byte) => self.word(),
+            _ if self.rest().starts_with("‘".as_bytes()) => {
+                self.curly("’".as_bytes(), Kind::String)
+            }
+            _ if self.rest().starts_with("“".as_bytes()) => {
+                self.curly("”".as_bytes(), Kind::Quoted)
+            }
+            b'!' if self.peek(1) == Some(b'=') => {
+                self.position += 1;
+                Kind::Symbol(b'!')
+            }
+            // The minus sign of typographers.
+            _ if self.rest().starts_with("−".as_bytes()) => {
+                self.position += 3;
+                Kind::Symbol(b'-')
+            }
+            b'#' | b'!' | b'\\' => {
+                self.position += 1;
+                Kind::Broken
+            }
+            byte if byte.is_ascii() && !byte.is_ascii_control() => {
+                self.position += 1;
+                Kind::Symbol(byte)
+            }
+            _ => {
+                self.position += 1;
+                Kind::Broken
+            }
+        }
     }
 }
 
@@ -149,105 +314,57 @@ impl Iterator for Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
         let ended = self.skip_insignificant();
         let start = self.position;
-        if !ended {
-            self.position = self.text.len();
-            return Some(Token {
-                kind: Kind::Broken,
-                range: start..self.text.len(),
-            });
-        }
-        let kind = match self.peek(0)? {
-            b'\'' => self.quoted(b'\'', Kind::String),
-            b'"' => self.quoted(b'"', Kind::Quoted),
-            b'`' => self.quoted(b'`', Kind::Quoted),
-            b'$' => self.dollar(),
-            b'0'..=b'9' => {
-                self.word();
-                Kind::Number
-            }
-            byte if byte.is_ascii_alphabetic() || byte == b'_' => self.word(),
-            _ if self.starts_with("‘".as_bytes()) => self.curly("’".as_bytes(), Kind::String),
-            _ if self.starts_with("“".as_bytes()) => self.curly("”".as_bytes(), Kind::Quoted),
-            byte if byte.is_ascii() => {
-                self.position += 1;
-                Kind::Symbol(byte)
-            }
-            _ => {
-                self.position += 1;
-                Kind::Broken
-            }
+        let kind = if ended {
+            let first = self.peek(0)?;
+            self.kind(first)
+        } else {
+            Kind::Broken
         };
+        self.previous = Some(kind);
         Some(Token {
             kind,
-            range: start..self.position.min(self.text.len()),
+            range: start.min(self.text.len())..self.position.min(self.text.len()),
         })
     }
 }
 
-/// The text of a quoted name or string, escapes undone.
-pub(crate) fn unquote(raw: &[u8]) -> String {
-    let Some((&quote, inner)) = raw.split_first() else {
-        return String::new();
-    };
-    if quote == b'$' {
-        let tag = memchr::memchr(b'$', inner).map_or(0, |end| end + 2);
-        let body = raw.get(tag..raw.len() - tag).unwrap_or_default();
-        return String::from_utf8_lossy(body).into_owned();
-    }
-    if !matches!(quote, b'\'' | b'"' | b'`') {
-        // Curly quotes: three bytes on either side, no escapes.
-        let body = raw.get(3..raw.len().saturating_sub(3)).unwrap_or_default();
-        return String::from_utf8_lossy(body).into_owned();
-    }
-    let inner = &inner[..inner.len().saturating_sub(1)];
-    let mut bytes = Vec::with_capacity(inner.len());
-    let mut rest = inner.iter().copied();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'\\' => unescape(&mut rest, &mut bytes),
-            _ if byte == quote => {
-                // A doubled quote stands for one.
-                rest.next();
-                bytes.push(quote);
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Undoes one escape, as ClickHouse does it: what it does not know keeps its backslash.
-fn unescape(rest: &mut impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
-    let Some(escaped) = rest.next() else {
-        bytes.push(b'\\');
-        return;
-    };
-    match escaped {
-        b'x' => {
-            let mut digit = || {
-                let digit = rest.next().and_then(|byte| char::from(byte).to_digit(16));
-                digit
-                    .and_then(|digit| u8::try_from(digit).ok())
-                    .unwrap_or(0xFF)
-            };
-            let (high, low) = (digit(), digit());
-            bytes.push(high.wrapping_mul(16).wrapping_add(low));
-        }
-        // NULL, which is nothing in a text.
-        b'N' => {}
-        b'n' => bytes.push(b'\n'),
-        b't' => bytes.push(b'\t'),
-        b'r' => bytes.push(b'\r'),
-        b'0' => bytes.push(0),
-        b'a' => bytes.push(7),
-        b'b' => bytes.push(8),
-        b'v' => bytes.push(11),
-        b'f' => bytes.push(12),
-        b'e' => bytes.push(0x1B),
-        b'\\' | b'`' | b'"' | b'\'' | b'/' => bytes.push(escaped),
-        other if other.is_ascii_control() => bytes.push(other),
-        other => bytes.extend([b'\\', other]),
+/// How long the blank at the beginning of the text is: ClickHouse takes those
+/// of Unicode too, and some characters of no width.
+fn blank(text: &[u8]) -> usize {
+    match text {
+        [b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C, ..] => 1,
+        [0xC2, 0x85 | 0xA0, ..] => 2,
+        [0xE1, 0xA0, 0x8E, ..]
+        | [0xE2, 0x80, 0x80..=0x8D | 0xA8 | 0xA9 | 0xAF, ..]
+        | [0xE2, 0x81, 0x9F | 0xA0, ..]
+        | [0xE3, 0x80, 0x80, ..]
+        | [0xEF, 0xBB, 0xBF, ..] => 3,
+        _ => 0,
     }
+}
+
+/// The text without what a comment could tell libchdb: `{ serverError 60 }`
+/// would make it swallow that error. All else keeps its place.
+pub(crate) fn without_hints(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut plain = Cow::Borrowed(text);
+    let mut end = 0;
+    let tokens = Lexer::new(text).map(|token| token.range);
+    for token in tokens.chain(std::iter::once(text.len()..text.len())) {
+        let gap = end..token.start.max(end);
+        if text[gap.clone()].contains(&b'{') {
+            for byte in &mut plain.to_mut()[gap] {
+                if *byte != b'\n' {
+                    *byte = b' ';
+                }
+            }
+        }
+        end = token.end;
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -290,22 +407,61 @@ mod tests {
     }
 
     #[test]
+    fn comments_are_as_many_as_clickhouse_knows() {
+        for text in [
+            "a // '\nb",
+            "a /* /* ' */ */ b",
+            "a # '\n#!\nb",
+            "a\u{85}\u{a0}\u{180e}\u{2000}\u{200d}\u{2028}\u{202f}\u{205f}\u{2060}\u{3000}\u{feff}b",
+        ] {
+            assert_eq!(lex(text), [(Kind::Word, "a"), (Kind::Word, "b")], "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_end_where_clickhouse_ends_them() {
+        for text in [
+            "1",
+            "1.5",
+            "1.",
+            "1.5E+10",
+            "0x1F.8p-3",
+            "0b11",
+            "1_000.0_1",
+            "2e5",
+        ] {
+            assert_eq!(lex(text), [(Kind::Number, text)]);
+        }
+        assert_eq!(lex("1e--x").len(), 3, "there is no comment");
+        assert_eq!(lex("1abc"), [(Kind::Word, "1abc")]);
+        assert_eq!(lex("1.5abc"), [(Kind::Broken, "1.5abc")]);
+        assert_eq!(lex("a.1.2").len(), 5);
+        assert_eq!(
+            lex("+.5"),
+            [(Kind::Symbol(b'+'), "+"), (Kind::Number, ".5")]
+        );
+        assert_eq!(lex("x'4A' b'01'")[1], (Kind::String, "b'01'"));
+        assert_eq!(lex("$ $;")[0], (Kind::Symbol(b'$'), "$"));
+    }
+
+    #[test]
+    fn hints_go_and_strings_stay() {
+        let plain = |text: &str| String::from_utf8(without_hints(text.as_bytes()).into()).unwrap();
+        assert_eq!(
+            plain("a -- {x}\n'-- {y}' /*{*/"),
+            "a       \n'-- {y}'      "
+        );
+        assert_eq!(plain("/* trace */ {a:Int8}"), "/* trace */ {a:Int8}");
+    }
+
+    #[test]
     fn open_quotes_and_comments_are_broken() {
-        for text in ["'abc", "`abc", "/* abc", "\"a\\\""] {
+        for text in ["'abc", "`abc", "/* abc", "/* /* */", "x'4", "\"a\\\""] {
             assert_eq!(
                 lex(text).last().map(|token| token.0),
                 Some(Kind::Broken),
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn escapes_are_undone() {
-        assert_eq!(unquote(br"'a\'b''c\\n'"), r"a'b'c\n");
-        assert_eq!(unquote(br"`x\ty`"), "x\ty");
-        assert_eq!(unquote(br"'def\x61ul\Nt\e\/\%'"), "default\u{1b}/\\%");
-        assert_eq!(unquote(b"$a$it's$a$"), "it's");
-        assert_eq!(unquote("‘q’".as_bytes()), "q");
     }
 }

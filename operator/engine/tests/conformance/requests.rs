@@ -276,3 +276,83 @@ async fn one_id_runs_once_at_a_time() {
         "{codes:?}"
     );
 }
+
+#[tokio::test]
+async fn orders_to_the_client_are_no_statements() {
+    for query in [
+        "\\i /etc/hostname",
+        "\\l",
+        "exit",
+        "quit",
+        "q",
+        ":q",
+        "logout;",
+        "help",
+        "?",
+        "@",
+        "`SELECT` 1",
+        "'SELECT 1'",
+        "1",
+    ] {
+        let answer = admin().post(query).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.exception()),
+            (400, Some(62)),
+            "{query}: {}",
+            answer.text()
+        );
+        assert!(answer.text().contains("Syntax error"), "{}", answer.text());
+    }
+    for query in [
+        "SELECT * FROM no_table_at_all -- { serverError 60 }",
+        "DROP TABLE no_table_at_all -- { serverError 60 }",
+        "DROP TABLE no_table_at_all /* { clientError 60 } { serverError 60 } */",
+        "-- { serverError 60 }\nDROP TABLE no_table_at_all",
+    ] {
+        assert_eq!(admin().fails(query).await, 60, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn one_statement_for_us_is_one_for_clickhouse() {
+    let file = std::env::temp_dir().join(format!("aviary-outfile-{}", std::process::id()));
+    let file = file.display();
+    for (query, code) in [
+        ("SELECT 1 // '\n; SELECT 2; // '".to_owned(), 62),
+        (
+            "DROP TABLE IF EXISTS no // '\n; SET ROLE x; // '".to_owned(),
+            62,
+        ),
+        ("SELECT 1 /* /* */ '*/ ; SELECT 2 -- ' */".to_owned(), 62),
+        ("SELECT $a b$ ; SELECT 2 -- $a b$".to_owned(), 62),
+        ("SELECT 1e--1; SELECT 2".to_owned(), 62),
+        ("SELECT 1; # '\n SELECT 2 # '".to_owned(), 62),
+        (format!("SELECT 1 INTO\u{3000}OUTFILE '{file}'"), 358),
+        (format!("SELECT 1 INTO\u{85}OUTFILE '{file}'"), 358),
+        (format!("SELECT 1 INTO\u{2060}OUTFILE '{file}'"), 358),
+        (
+            format!("SELECT 1 INTO/**/OUTFILE '{file}' FORMAT JSON"),
+            358,
+        ),
+        (format!("SELECT 1 INTO // '\nOUTFILE '{file}' // '"), 358),
+        (format!("SHOW TABLES INTO\u{200b}OUTFILE '{file}'"), 358),
+        ("SELECT 'open".to_owned(), 62),
+        ("SELECT /* open".to_owned(), 62),
+        ("SELECT x'4".to_owned(), 62),
+    ] {
+        assert_eq!(admin().fails(&query).await, code, "{query}");
+    }
+    assert!(!std::path::Path::new(&file.to_string()).exists());
+    for (query, expected) in [
+        ("SELECT 1 /* /* */ */ + 1 // + 1", "2\n"),
+        ("SELECT\u{3000}1\u{2028}+\u{85}1", "2\n"),
+        ("SELECT x'413b', $a_1$;$a_1$, ';'", "A;\t;\t;\n"),
+        (
+            "SELECT (1, (2, 3)).2.1, .5, 1e-1, 0x1F, 1_000",
+            "2\t0.5\t0.1\t31\t1000\n",
+        ),
+    ] {
+        assert_eq!(admin().ok(query).await, expected, "{query}");
+    }
+    assert_eq!(admin().with("dialect", "kusto").fails("print 1").await, 452);
+}
