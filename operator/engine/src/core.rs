@@ -212,9 +212,12 @@ impl Core {
             Err(error) => {
                 tracing::error!(%error, "libchdb refused the changed users; going back to the last ones it took");
                 let (version, users) = self.access.revert();
-                let engine = self
-                    .boot(&users)
-                    .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
+                let engine = self.boot(&users).unwrap_or_else(|error| {
+                    // Nothing is left to serve requests with; whoever watches
+                    // over the process can start it again.
+                    tracing::error!(%error, "libchdb does not open any more");
+                    std::process::exit(1);
+                });
                 *gate = Some(engine);
                 self.opened_version.store(version, Ordering::Release);
                 Err(Exception::new(

@@ -163,6 +163,12 @@ impl Access {
         if changed == *state.model {
             return Ok(());
         }
+        if users_xml::is_unwritable(&users_xml::render(&changed)) {
+            return Err(Exception::new(
+                code::BAD_ARGUMENTS,
+                "This engine's access control takes no control characters but tabulators and line breaks.",
+            ));
+        }
         self.save(&changed)
             .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
         state.model = Arc::new(changed);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::model::{
-    Authentication, DEFAULT_USER, Grants, HELPER_PREFIX, Model, RowPolicy, SettingElement,
+    Authentication, DEFAULT_USER, Grants, HELPER_PREFIX, Model, RowPolicy, Setting, SettingElement,
     Subjects, User, Writability, helper, profile_of,
 };
 use crate::control::MARK_SETTING;
@@ -17,6 +17,14 @@ pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// Whether XML has no way to write the text: most control characters.
+pub(crate) fn is_unwritable(text: &str) -> bool {
+    text.chars().any(|character| {
+        matches!(character, '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+            && !matches!(character, '\t' | '\n' | '\r')
+    })
 }
 
 /// Writes the whole file.
@@ -56,8 +64,13 @@ fn profiles(xml: &mut Xml, model: &Model) {
     xml.open("default");
     // Nobody may pass for another connection in system.processes, nor for
     // another maker of views, nor speak a language that the engine cannot read.
-    let fixed = [MARK_SETTING, "default_view_definer", "dialect"]
-        .map(|setting| (setting.to_owned(), vec![("const", String::new())]));
+    let fixed = [MARK_SETTING, "default_view_definer", "dialect"].map(|setting| {
+        let constant = Limits {
+            constant: true,
+            ..Limits::default()
+        };
+        (setting, constant)
+    });
     constraints(xml, &BTreeMap::from(fixed));
     xml.close("default");
     for (name, profile) in &model.profiles {
@@ -79,44 +92,59 @@ fn settings_of(model: &Model, name: &str, user: &User) -> Vec<SettingElement> {
 fn elements(xml: &mut Xml, name: &str, settings: &[SettingElement]) {
     xml.open(name);
     let mut values = BTreeMap::new();
-    let mut limits: BTreeMap<String, Vec<(&'static str, String)>> = BTreeMap::new();
+    let mut limits: BTreeMap<&str, Limits<'_>> = BTreeMap::new();
     for element in settings {
         match element {
             SettingElement::Inherit(profile) => xml.element("profile", profile),
             SettingElement::Setting(setting) => {
                 if let Some(value) = &setting.value {
-                    values.insert(setting.name.clone(), value.clone());
+                    values.insert(&setting.name, value);
                 }
-                let limits = limits.entry(setting.name.clone()).or_default();
-                if let Some(min) = &setting.min {
-                    limits.push(("min", min.clone()));
-                }
-                if let Some(max) = &setting.max {
-                    limits.push(("max", max.clone()));
-                }
-                if setting.writability == Some(Writability::Const) {
-                    limits.push(("const", String::new()));
-                }
+                limits.entry(&setting.name).or_default().narrow(setting);
             }
         }
     }
     for (setting, value) in &values {
         xml.element(setting, value);
     }
-    limits.retain(|_, limits| !limits.is_empty());
+    limits.retain(|_, limits| *limits != Limits::default());
     constraints(xml, &limits);
     xml.close(name);
 }
 
-fn constraints(xml: &mut Xml, limits: &BTreeMap<String, Vec<(&'static str, String)>>) {
+/// The limits on one setting. libchdb refuses a file that has one twice, so
+/// the last one stands.
+#[derive(Default, PartialEq)]
+struct Limits<'a> {
+    min: Option<&'a str>,
+    max: Option<&'a str>,
+    constant: bool,
+}
+
+impl<'a> Limits<'a> {
+    fn narrow(&mut self, setting: &'a Setting) {
+        self.min = setting.min.as_deref().or(self.min);
+        self.max = setting.max.as_deref().or(self.max);
+        if let Some(writability) = setting.writability {
+            self.constant = writability == Writability::Const;
+        }
+    }
+}
+
+fn constraints(xml: &mut Xml, limits: &BTreeMap<&str, Limits<'_>>) {
     if limits.is_empty() {
         return;
     }
     xml.open("constraints");
     for (setting, limits) in limits {
         xml.open(setting);
-        for (kind, value) in limits {
-            xml.element(kind, value);
+        for (kind, value) in [("min", limits.min), ("max", limits.max)] {
+            if let Some(value) = value {
+                xml.element(kind, value);
+            }
+        }
+        if limits.constant {
+            xml.element("const", "");
         }
         xml.close(setting);
     }

@@ -176,3 +176,62 @@ async fn queries_of_others_are_neither_seen_nor_killed() {
         .await;
     assert_eq!(their_query.await.unwrap().exception(), Some(394));
 }
+
+#[tokio::test]
+async fn one_statement_does_not_undo_those_of_others() {
+    let engine = EngineProcess::start(&scratch("undo")).await;
+    let admin = engine.admin();
+    admin
+        .ok("CREATE TABLE t (s String) ENGINE = MergeTree ORDER BY s")
+        .await;
+    admin
+        .ok("CREATE ROLE r SETTINGS max_threads = 2 MIN 1 MAX 4 CONST")
+        .await;
+    for (number, statement) in [
+        "CREATE USER x1 SETTINGS max_threads = 2 MIN 1 MAX 4, max_threads MAX 3",
+        "CREATE USER x2 SETTINGS max_threads MIN 1 MIN 2, max_threads CONST, max_threads CONST",
+        "CREATE SETTINGS PROFILE x3 SETTINGS max_threads MAX 3, max_threads MAX 4",
+        "CREATE USER x4 IDENTIFIED BY 'p' SETTINGS max_threads = 3 MAX 3",
+        "GRANT r TO x4",
+        "CREATE USER x5 SETTINGS log_comment = '\u{1}'",
+        "CREATE USER x6 SETTINGS log_comment = '\\x01\\0'",
+        "CREATE ROW POLICY x7 ON t USING s = '\u{8}' TO x4",
+        "GRANT SELECT ON `a\u{1b}`.* TO x4",
+        "CREATE USER x8 SETTINGS log_comment = '<&>\t\n'",
+        "CREATE USER x9 SETTINGS max_threads = 'many'",
+        "CREATE USER x10 SETTINGS log_comment = '\u{fffe}'",
+        "CREATE USER x11 SETTINGS max_threads = 1 MIN 3 MAX 2",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let user = format!("u{number}");
+        admin
+            .ok(&format!("CREATE USER {user} IDENTIFIED BY 'p'"))
+            .await;
+        admin
+            .ok(&format!("GRANT SELECT ON default.t TO {user}"))
+            .await;
+        let answer = admin.post(statement).await;
+        if let Some(code) = answer.exception() {
+            assert!([27, 36].contains(&code), "{statement}: {}", answer.text());
+        }
+        assert_eq!(
+            engine.caller(&user, "p").ok("SELECT count() FROM t").await,
+            "0\n",
+            "{statement}"
+        );
+    }
+    // The last limit that was named holds.
+    let limited = engine.caller("x4", "p");
+    assert_eq!(
+        limited.with("max_threads", "4").fails("SELECT 1").await,
+        452
+    );
+    assert_eq!(
+        admin
+            .ok("SELECT count() FROM system.users WHERE name LIKE 'x%'")
+            .await,
+        "5\n"
+    );
+}
