@@ -352,40 +352,30 @@ fn check_source(statement: &Statement<'_>, start: usize) -> Result<(), Failure> 
 /// `KILL QUERY`: by the id the client gave, which libchdb does not know, or as
 /// it stands for those who may kill anything.
 pub(crate) fn kill(job: &Job, statement: &Statement<'_>) -> Result<Option<String>, Failure> {
-    let by_id = (statement.are(2, &["WHERE", "query_id"]) && statement.is_symbol(4, b'='))
-        .then(|| {
-            statement
-                .tokens
-                .get(5)
-                .filter(|token| token.kind == Kind::String)
-        })
-        .flatten()
-        .and_then(|_| statement.name(5));
-    let found = by_id.as_deref().and_then(|id| job.core.registry.find(id));
     let user = &job.session.user;
-    if let Some(query) = found
-        && (query.user == *user || may_kill(job)?)
-    {
-        let test = statement.is(6, "TEST");
-        if !test {
-            query.cancel();
-        }
-        let status = if statement.is(6, "SYNC") {
-            query.wait();
-            "finished"
-        } else {
-            "waiting"
+    if let Some(id) = killed_id(statement) {
+        // Nobody kills the query that kills.
+        let found = job
+            .core
+            .registry
+            .find(&id)
+            .filter(|query| query.query_id != job.request.query_id);
+        let Some(query) = found else {
+            return Ok(Some(kill_answer(statement, ["", "", "", ""], " LIMIT 0")));
         };
-        let format = statement.format().map_or_else(String::new, |format| {
-            format!(" FORMAT {}", Identifier(&format))
-        });
-        return Ok(Some(format!(
-            "SELECT {} AS kill_status, {} AS query_id, {} AS user, {} AS query{format}",
-            Literal(status),
-            Literal(&query.query_id),
-            Literal(&query.user),
-            Literal(&query.description()),
-        )));
+        if query.user == *user || may_kill(job)? {
+            if !statement.is(6, "TEST") {
+                query.cancel();
+            }
+            let status = if statement.is(6, "SYNC") {
+                query.wait();
+                "finished"
+            } else {
+                "waiting"
+            };
+            let row = [status, &query.query_id, &query.user, &query.description()];
+            return Ok(Some(kill_answer(statement, row, "")));
+        }
     }
     if may_kill(job)? {
         return Ok(None);
@@ -399,6 +389,31 @@ pub(crate) fn kill(job: &Job, statement: &Statement<'_>) -> Result<Option<String
         ),
     )
     .into())
+}
+
+/// The id in `KILL QUERY WHERE query_id = '...' [SYNC | ASYNC | TEST]`.
+fn killed_id(statement: &Statement<'_>) -> Option<String> {
+    let mode = ["SYNC", "ASYNC", "TEST"]
+        .iter()
+        .any(|mode| statement.is(6, mode));
+    let by_id = statement.are(2, &["WHERE", "query_id"])
+        && statement.is_symbol(4, b'=')
+        && statement.tokens.get(5)?.kind == Kind::String
+        && is_end(statement, 6 + usize::from(mode));
+    by_id.then(|| statement.name(5))?
+}
+
+/// A query that gives the row of a killed query.
+fn kill_answer(statement: &Statement<'_>, row: [&str; 4], limit: &str) -> String {
+    let columns: Vec<String> = row
+        .iter()
+        .zip(["kill_status", "query_id", "user", "query"])
+        .map(|(value, name)| format!("{} AS {name}", Literal(value)))
+        .collect();
+    let format = statement.format().map_or_else(String::new, |format| {
+        format!(" FORMAT {}", Identifier(&format))
+    });
+    format!("SELECT {}{limit}{format}", columns.join(", "))
 }
 
 fn may_kill(job: &Job) -> Result<bool, Failure> {

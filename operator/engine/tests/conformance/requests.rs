@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::harness::finish;
+use super::harness::{PATIENCE, finish, unique};
 use super::shared::{admin, database};
 
 #[tokio::test]
@@ -355,4 +355,37 @@ async fn one_statement_for_us_is_one_for_clickhouse() {
         assert_eq!(admin().ok(query).await, expected, "{query}");
     }
     assert_eq!(admin().with("dialect", "kusto").fails("print 1").await, 452);
+}
+
+#[tokio::test]
+async fn a_kill_ends_what_it_names_and_nothing_else() {
+    let id = unique("kill");
+    let own = admin().with("query_id", &id);
+    for mode in ["SYNC", "ASYNC", "TEST", ""] {
+        let kill = format!("KILL QUERY WHERE query_id = '{id}' {mode}");
+        let answer = tokio::time::timeout(PATIENCE, own.ok(&kill)).await.unwrap();
+        assert_eq!(answer, "", "{kill}");
+    }
+    let unknown = "KILL QUERY WHERE query_id = 'no such query' SYNC FORMAT CSVWithNames";
+    assert_eq!(
+        admin().ok(unknown).await,
+        "\"kill_status\",\"query_id\",\"user\",\"query\"\n"
+    );
+    let slow = tokio::spawn(async move {
+        own.ok(
+            "SELECT sleepEachRow(0.1), 'kill me not' FROM numbers(15) SETTINGS max_block_size = 1",
+        )
+        .await
+    });
+    admin()
+        .eventually(
+            "SELECT count() FROM system.processes WHERE query LIKE '%kill me not%' AND query NOT LIKE '%processes%'",
+            "1\n",
+        )
+        .await;
+    for condition in ["AND 0", "AND user = 'nobody' ASYNC", "OR 0 TEST", "TEST"] {
+        let kill = format!("KILL QUERY WHERE query_id = '{id}' {condition}");
+        admin().ok(&kill).await;
+    }
+    assert_eq!(slow.await.unwrap().lines().count(), 15);
 }
