@@ -44,11 +44,12 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// The Content-Type of an output format, in any case.
-    pub(crate) fn content_type(&self, format: &str) -> &str {
+    /// The Content-Type of an output format, in any case; nothing where there
+    /// is no such format.
+    pub(crate) fn content_type(&self, format: &str) -> Option<&str> {
         self.content_types
             .get(&format.to_ascii_lowercase())
-            .map_or("text/plain; charset=UTF-8", String::as_str)
+            .map(String::as_str)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod code {
     pub(crate) const NOT_IMPLEMENTED: u32 = 48;
     pub(crate) const LOGICAL_ERROR: u32 = 49;
     pub(crate) const SYNTAX_ERROR: u32 = 62;
+    pub(crate) const UNKNOWN_FORMAT: u32 = 73;
     pub(crate) const UNKNOWN_TYPE_OF_QUERY: u32 = 78;
     pub(crate) const THERE_IS_NO_PROFILE: u32 = 180;
     pub(crate) const UNKNOWN_USER: u32 = 192;
@@ -128,7 +129,7 @@ impl Exception {
             | 56
             | 60
             | 63
-            | 73
+            | code::UNKNOWN_FORMAT
             | 81
             | 115
             | 152
@@ -202,6 +203,7 @@ fn name_of(code: u32) -> &'static str {
         code::BAD_ARGUMENTS => "BAD_ARGUMENTS",
         code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
         code::SYNTAX_ERROR => "SYNTAX_ERROR",
+        code::UNKNOWN_FORMAT => "UNKNOWN_FORMAT",
         code::UNKNOWN_TYPE_OF_QUERY => "UNKNOWN_TYPE_OF_QUERY",
         code::THERE_IS_NO_PROFILE => "THERE_IS_NO_PROFILE",
         code::UNKNOWN_USER => "UNKNOWN_USER",

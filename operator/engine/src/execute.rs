@@ -148,29 +148,36 @@ impl Job {
         }
     }
 
-    /// What the answer's format will be, and the one to give to libchdb.
-    fn announce(&self, statement: &Statement<'_>, responder: &mut Responder) -> String {
-        let default = self
-            .request
-            .default_format
-            .clone()
+    /// Finds out the answer's format. libchdb has more than those of a server,
+    /// whose output is no bytes but pointers into its memory.
+    fn announce(
+        &self,
+        statement: &Statement<'_>,
+        responder: &mut Responder,
+    ) -> Result<String, Exception> {
+        let format = statement
+            .format()
+            .or_else(|| self.request.default_format.clone())
             .unwrap_or_else(|| "TabSeparated".to_owned());
-        let format = statement.format().unwrap_or_else(|| default.clone());
-        let content_type = self.core.facts.content_type(&format).to_owned();
-        responder.set_format(format, content_type);
-        default
+        let Some(content_type) = self.core.facts.content_type(&format) else {
+            return Err(Exception::new(
+                code::UNKNOWN_FORMAT,
+                format!("Unknown format {format}."),
+            ));
+        };
+        responder.set_format(format.clone(), content_type.to_owned());
+        Ok(format)
     }
 
     fn select(&self, statement: &Statement<'_>, responder: &mut Responder) -> Result<(), Failure> {
-        let default_format = self.announce(statement, responder);
-        let format = statement.format().unwrap_or_else(|| default_format.clone());
+        let format = self.announce(statement, responder)?;
         if format.eq_ignore_ascii_case("Null") {
             // A stream without output looks like one at its end.
             return self.collect(statement.text, statement, true, responder);
         }
         match Assembler::new(&format).filter(|_| self.is_rows_only(statement)) {
-            Some(assembler) => self.stream(statement, &default_format, assembler, responder),
-            None => self.pipe(statement, &default_format, responder),
+            Some(assembler) => self.stream(statement, &format, assembler, responder),
+            None => self.pipe(statement, &format, responder),
         }
     }
 
@@ -189,14 +196,14 @@ impl Job {
     fn stream(
         &self,
         statement: &Statement<'_>,
-        default_format: &str,
+        format: &str,
         mut assembler: Assembler,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
         self.on_connection_for(statement.text, true, |connection| {
             check_only_reads(connection, statement.text)?;
             let mut stream = connection
-                .stream(statement.text, default_format, &self.request.parameters)
+                .stream(statement.text, format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
             loop {
                 self.running.check()?;
@@ -216,12 +223,12 @@ impl Job {
     fn pipe(
         &self,
         statement: &Statement<'_>,
-        default_format: &str,
+        format: &str,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
         let (reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
         let path = format!("/dev/fd/{}", writer.as_raw_fd());
-        let sql = statement.led_into_file(&path, default_format);
+        let sql = statement.led_into_file(&path, format);
         let written = self.on_connection_for(statement.text, true, |connection| {
             check_only_reads(connection, statement.text)?;
             self.late_reader.offer(PipeToClient {
@@ -229,7 +236,7 @@ impl Job {
                 responder: responder.take(),
                 running: Arc::clone(&self.running),
             });
-            let output = connection.query(&sql, default_format, &self.request.parameters);
+            let output = connection.query(&sql, format, &self.request.parameters);
             // The last one to hold the pipe's end for writing.
             drop(writer);
             let mut passed = Ok(());
@@ -254,14 +261,14 @@ impl Job {
         reusable: bool,
         responder: &mut Responder,
     ) -> Result<(), Failure> {
-        let default_format = self.announce(statement, responder);
+        let format = self.announce(statement, responder)?;
         self.on_connection_for(text, reusable, |connection| {
             check_one_statement(connection, text)?;
             self.core
                 .access
                 .note_dependents(statement, &self.session.user, &self.database());
             let output = connection
-                .query(text, &default_format, &self.request.parameters)
+                .query(text, &format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
             let brings_old_tables = ["ATTACH", "RESTORE", "UNDROP"]
                 .iter()

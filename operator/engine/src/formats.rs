@@ -30,7 +30,8 @@ pub(crate) enum Header {
     Binary(u8),
 }
 
-/// How to put blocks of this format together.
+/// How to put blocks of this format together. A block of no bytes would end the
+/// stream, so a format whose rows may be empty is not among them.
 pub(crate) fn assembly(format: &str) -> Assembly {
     let format = format.to_ascii_lowercase();
     if matches!(
@@ -51,7 +52,6 @@ pub(crate) fn assembly(format: &str) -> Assembly {
             | "rowbinary"
             | "native"
             | "lineasstring"
-            | "rawblob"
             | "msgpack"
     ) {
         return Assembly::Rows;

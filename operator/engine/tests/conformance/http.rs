@@ -121,6 +121,42 @@ async fn formats_of_every_kind_come_whole() {
 }
 
 #[tokio::test]
+async fn rows_of_no_bytes_do_not_end_a_result() {
+    for format in ["RawBLOB", "TSVRaw", "LineAsString", "RowBinary", "CSV"] {
+        let query = format!(
+            "SELECT if(number < 200000, '', 'x') FROM numbers(400000) ORDER BY number FORMAT {format}"
+        );
+        let answer = admin().post(query).await;
+        let count = answer.text().matches('x').count();
+        assert_eq!(count, 200_000, "{format}");
+    }
+}
+
+#[tokio::test]
+async fn formats_that_are_no_output_are_refused() {
+    for format in [
+        "dataframe",
+        "DataFrame",
+        "ArrowTable",
+        "NoFormat",
+        "JSONAsString",
+        "a b'",
+    ] {
+        for query in ["SELECT 1", "SHOW TABLES"] {
+            let asked = admin().with("default_format", format).post(query).await;
+            assert_eq!(
+                (asked.status.as_u16(), asked.exception()),
+                (404, Some(73)),
+                "{format}: {}",
+                asked.text()
+            );
+        }
+        let named = admin().post(format!("SELECT 1 FORMAT {format}")).await;
+        assert!(named.exception().is_some(), "{format}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_result_ends_in_every_format() {
     let name = database().await;
     let here = admin().with("database", &name);
