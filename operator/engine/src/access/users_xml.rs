@@ -265,14 +265,29 @@ fn filters(xml: &mut Xml, filters: Filters) {
 /// The filters of the user all connections run as: they ask for the active
 /// roles, since those tell who it really is.
 fn default_filters(model: &Model) -> Filters {
-    let mut filters = system_filters();
-    for ((database, table), policies) in by_table(model) {
+    let own_queries = format!(
+        "has(enabledRoles(), {}) OR arrayExists(role -> startsWith(Settings['{MARK_SETTING}'], concat(role, ':')), enabledRoles())",
+        Literal(&helper(DEFAULT_USER))
+    );
+    let hiding = system_filters(own_queries);
+    let of_policies = by_table(model).into_iter().map(|(table, policies)| {
         let conditions = policies
             .into_iter()
             .map(|policy| (policy, applies_to_roles(model, &policy.to)));
-        filters.insert((database, table), combine(conditions, &acting_user()));
-    }
+        let filter = combine(conditions, &acting_user());
+        (table.clone(), also_hiding(&hiding, &table, filter))
+    });
+    let mut filters = hiding.clone();
+    filters.extend(of_policies);
     filters
+}
+
+/// A filter on a table of which some rows may be hidden anyway.
+fn also_hiding(hiding: &Filters, table: &(String, String), filter: String) -> String {
+    match hiding.get(table) {
+        Some(visible) => format!("({visible}) AND ({filter})"),
+        None => filter,
+    }
 }
 
 /// The user whose helper role is active.
@@ -284,19 +299,13 @@ fn acting_user() -> String {
     )
 }
 
-/// Hides what the engine needs for itself, and other users' queries.
-fn system_filters() -> Filters {
+/// Hides what the engine needs for itself, and all queries but a user's own.
+fn system_filters(own_queries: String) -> Filters {
     let prefix = Literal(HELPER_PREFIX);
     let visible = |column: &str| format!("NOT startsWith(ifNull({column}, ''), {prefix})");
     let of_default = format!("ifNull(user_name, '') = {}", Literal(DEFAULT_USER));
     [
-        (
-            "processes",
-            format!(
-                "has(enabledRoles(), {}) OR arrayExists(role -> startsWith(Settings['{MARK_SETTING}'], concat(role, ':')), enabledRoles())",
-                Literal(&helper(DEFAULT_USER))
-            ),
-        ),
+        ("processes", own_queries),
         ("roles", visible("name")),
         ("current_roles", visible("role_name")),
         ("enabled_roles", visible("role_name")),
@@ -321,6 +330,12 @@ fn system_filters() -> Filters {
 fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
     let mut names = model.enabled_roles(&user.active_roles());
     names.insert(name.to_owned());
+    // Where there are policies for others only, he sees nothing anyway.
+    let own_queries = format!(
+        "startsWith(Settings['{MARK_SETTING}'], {})",
+        Literal(&format!("{}:", helper(name)))
+    );
+    let hiding = system_filters(own_queries);
     by_table(model)
         .into_iter()
         .map(|(table, policies)| {
@@ -328,7 +343,8 @@ fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
                 let applies = if policy.to.include(&names) { "1" } else { "0" };
                 (policy, applies.to_owned())
             });
-            (table, combine(conditions, &Literal(name).to_string()))
+            let filter = combine(conditions, &Literal(name).to_string());
+            (table.clone(), also_hiding(&hiding, &table, filter))
         })
         .collect()
 }

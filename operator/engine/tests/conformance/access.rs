@@ -4,7 +4,7 @@ use super::harness::{Caller, unique};
 use super::shared::{admin, caller, database};
 
 /// A user with a password of his own name.
-async fn user(clauses: &str) -> (String, Caller) {
+pub(crate) async fn user(clauses: &str) -> (String, Caller) {
     let name = unique("user");
     admin()
         .ok(&format!(
@@ -15,7 +15,7 @@ async fn user(clauses: &str) -> (String, Caller) {
     (name, caller)
 }
 
-async fn table(database: &str, name: &str) {
+pub(crate) async fn table(database: &str, name: &str) {
     admin()
         .ok(&format!(
             "CREATE TABLE {database}.{name} (a UInt32, owner String) ENGINE = MergeTree ORDER BY a"
@@ -404,107 +404,6 @@ async fn a_writer_feeds_views_he_cannot_see() {
     ] {
         assert_eq!(writing.fails(query).await, 497, "{query}");
     }
-}
-
-#[tokio::test]
-async fn a_view_runs_in_its_makers_name() {
-    let (own, secret) = (database().await, database().await);
-    table(&secret, "t").await;
-    let (owner, owning) = user("").await;
-    admin()
-        .ok(&format!("GRANT ALL ON {own}.* TO {owner}"))
-        .await;
-    let owning = owning.with("database", &own);
-    table(&own, "t").await;
-    // He may not make a view on what he cannot read, nor in another's name.
-    assert_eq!(
-        owning
-            .fails(&format!(
-                "CREATE VIEW v SQL SECURITY DEFINER AS SELECT * FROM {secret}.t"
-            ))
-            .await,
-        497
-    );
-    for theft in [
-        "DEFINER = default SQL SECURITY DEFINER",
-        "DEFINER `default` SQL SECURITY DEFINER",
-        "DEFINER = 'def\\x61ult' SQL SECURITY DEFINER",
-        "SQL SECURITY DEFINER DEFINER = \"default\"",
-        "SQL SECURITY NONE",
-    ] {
-        let statement =
-            format!("CREATE VIEW stolen (a UInt32) {theft} AS SELECT a FROM {secret}.t");
-        assert_eq!(owning.fails(&statement).await, 497, "{theft}");
-    }
-    // Where a statement names no one else, its maker is meant.
-    for (number, security) in [
-        "SQL SECURITY DEFINER",
-        "DEFINER = CURRENT_USER SQL SECURITY DEFINER",
-        "SQL SECURITY DEFINER DEFINER CURRENT_USER",
-        "DEFINER = CURRENT_USER",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        owning
-            .ok(&format!(
-                "CREATE VIEW v{number} (a UInt32) {security} AS SELECT a FROM {own}.t"
-            ))
-            .await;
-        let definition = owning.ok(&format!("SHOW CREATE TABLE v{number}")).await;
-        assert!(
-            definition.contains(&format!("DEFINER = {owner} SQL SECURITY DEFINER")),
-            "{security}: {definition}"
-        );
-    }
-    let (friend, _) = user("").await;
-    admin()
-        .ok(&format!("GRANT SET DEFINER ON {friend} TO {owner}"))
-        .await;
-    owning
-        .ok(&format!(
-            "CREATE VIEW of_friend (a UInt32) DEFINER = {friend} SQL SECURITY DEFINER AS SELECT a FROM {own}.t"
-        ))
-        .await;
-    let definition = owning.ok("SHOW CREATE TABLE of_friend").await;
-    assert!(
-        definition.contains(&format!("DEFINER = {friend} ")),
-        "{definition}"
-    );
-    owning
-        .ok("ALTER TABLE v1 MODIFY SQL SECURITY DEFINER")
-        .await;
-    let definition = owning.ok("SHOW CREATE TABLE v1").await;
-    assert!(
-        definition.contains(&format!("DEFINER = {owner} ")),
-        "{definition}"
-    );
-}
-
-#[tokio::test]
-async fn a_maker_who_loses_a_right_takes_it_from_his_views() {
-    let (own, other) = (database().await, database().await);
-    table(&other, "t").await;
-    let (owner, owning) = user("").await;
-    let (reader, reading) = user("").await;
-    for grant in [
-        format!("GRANT ALL ON {own}.* TO {owner}"),
-        format!("GRANT SELECT ON {other}.t TO {owner}"),
-        format!("GRANT SELECT ON {own}.* TO {reader}"),
-    ] {
-        admin().ok(&grant).await;
-    }
-    owning
-        .ok(&format!(
-            "CREATE VIEW {own}.v DEFINER = CURRENT_USER SQL SECURITY DEFINER AS SELECT a FROM {other}.t"
-        ))
-        .await;
-    let query = format!("SELECT count() FROM {own}.v");
-    assert_eq!(reading.ok(&query).await, "10\n");
-    admin()
-        .ok(&format!("REVOKE SELECT ON {other}.t FROM {owner}"))
-        .await;
-    assert_eq!(reading.fails(&query).await, 497);
 }
 
 #[tokio::test]

@@ -14,3 +14,4 @@ mod official_client;
 mod requests;
 mod shared;
 mod streaming;
+mod views;
