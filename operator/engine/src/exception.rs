@@ -16,6 +16,7 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_USER: u32 = 192;
     pub(crate) const REQUIRED_PASSWORD: u32 = 194;
     pub(crate) const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
+    pub(crate) const SOCKET_TIMEOUT: u32 = 209;
     pub(crate) const NETWORK_ERROR: u32 = 210;
     pub(crate) const QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: u32 = 216;
     pub(crate) const QUERY_IS_TOO_LARGE: u32 = 229;
@@ -136,7 +137,7 @@ impl Exception {
             | 336 => StatusCode::NOT_FOUND,
             code::QUERY_IS_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
             code::NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
-            209 | 76 | 439 => StatusCode::SERVICE_UNAVAILABLE,
+            code::SOCKET_TIMEOUT | 76 | 439 => StatusCode::SERVICE_UNAVAILABLE,
             381 => StatusCode::LENGTH_REQUIRED,
             159 => StatusCode::REQUEST_TIMEOUT,
             779 => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -209,6 +210,7 @@ fn name_of(code: u32) -> &'static str {
         code::UNKNOWN_USER => "UNKNOWN_USER",
         code::REQUIRED_PASSWORD => "REQUIRED_PASSWORD",
         code::TOO_MANY_SIMULTANEOUS_QUERIES => "TOO_MANY_SIMULTANEOUS_QUERIES",
+        code::SOCKET_TIMEOUT => "SOCKET_TIMEOUT",
         code::NETWORK_ERROR => "NETWORK_ERROR",
         code::QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING => "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING",
         code::QUERY_IS_TOO_LARGE => "QUERY_IS_TOO_LARGE",

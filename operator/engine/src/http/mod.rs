@@ -7,3 +7,4 @@ pub(crate) mod multipart;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod server;
+mod upload;

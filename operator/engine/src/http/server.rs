@@ -3,28 +3,24 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use http::{Method, Request as HttpRequest, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::body::{BODY_CHANNEL, BodyPiece, BodyReader, BodySource};
+use super::body::{BodyReader, BodySource};
 use super::request::Request;
 use super::response::{Answer, AnswerBody, AnswerContext, Responder};
+use super::upload::{self, Upload};
 use crate::core::Core;
 use crate::exception::{Exception, code};
 use crate::execute::{Failure, Job};
 use crate::pipe::{LateReader, Watcher};
 use crate::running::{CancelOnDrop, Entry};
 
-/// Bodies up to this size are read before a worker starts.
-const SMALL_BODY: u64 = 64 * 1024;
 /// ClickHouse's own default for keep-alive connections.
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -122,16 +118,15 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
         Err(exception) => {
             // The head is sent within the call.
             let _ = responder.fail(&exception);
-            return finish(head, None, None, &late_reader).await;
+            return finish(head, Some(Upload::unwanted(body)), None, &late_reader).await;
         }
     };
 
     let guard = CancelOnDrop::new(Arc::clone(&admitted.entry.query));
-    let (source, rest) = match body_source(body).await {
+    let (source, rest) = match upload::start(body).await {
         Ok(found) => found,
-        // The client went away in the middle of its request.
-        Err(error) => {
-            let exception = Exception::new(code::NETWORK_ERROR, error.to_string());
+        // The client went away, or fell silent, in the middle of its request.
+        Err(exception) => {
             let _ = responder.fail(&exception);
             return finish(head, None, None, &late_reader).await;
         }
@@ -214,72 +209,18 @@ fn context(core: &Core, request: Option<&Request>) -> AnswerContext {
     }
 }
 
-/// A small body as a whole, or a channel and what is to be pumped into it.
-async fn body_source(mut body: Incoming) -> Result<(BodySource, Option<Pump>), hyper::Error> {
-    if body
-        .size_hint()
-        .upper()
-        .is_some_and(|size| size <= SMALL_BODY)
-    {
-        let mut whole = BytesMut::new();
-        let mut first = Bytes::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else {
-                continue;
-            };
-            if first.is_empty() && whole.is_empty() {
-                first = data;
-            } else {
-                whole.extend_from_slice(&std::mem::take(&mut first));
-                whole.extend_from_slice(&data);
-            }
-        }
-        let whole = if whole.is_empty() {
-            first
-        } else {
-            whole.freeze()
-        };
-        return Ok((BodySource::Whole(whole), None));
-    }
-    let (sender, receiver) = mpsc::channel(BODY_CHANNEL);
-    Ok((BodySource::Stream(receiver), Some(Pump { body, sender })))
-}
-
-struct Pump {
-    body: Incoming,
-    sender: mpsc::Sender<BodyPiece>,
-}
-
-impl Pump {
-    /// Moves the body into the channel until one of both ends. Dropping the
-    /// sender without an end tells the worker that the client went away.
-    async fn run(mut self) {
-        while let Some(frame) = self.body.frame().await {
-            let Ok(frame) = frame else {
-                return;
-            };
-            if let Ok(data) = frame.into_data()
-                && self.sender.send(BodyPiece::Data(data)).await.is_err()
-            {
-                return;
-            }
-        }
-        let _ = self.sender.send(BodyPiece::End).await;
-    }
-}
-
 /// Waits for the answer's head. Meanwhile pumps the request's body, and has the
 /// output read if that takes long.
 async fn finish(
     mut head: oneshot::Receiver<Answer>,
-    pump: Option<Pump>,
+    mut upload: Option<Upload<Incoming>>,
     guard: Option<CancelOnDrop>,
     late_reader: &Arc<LateReader>,
 ) -> Response<AnswerBody> {
     let watcher = Watcher(Arc::clone(late_reader));
     let pumping = async {
-        if let Some(pump) = pump {
-            pump.run().await;
+        if let Some(upload) = &mut upload {
+            upload.pump().await;
         }
         std::future::pending::<Infallible>().await
     };
@@ -289,6 +230,10 @@ async fn finish(
         never = pumping => match never {},
         never = watcher.0.watch() => match never {},
     };
+    if let Some(upload) = upload {
+        // Beside the answer, which may come before the body's end.
+        tokio::spawn(upload.drain());
+    }
     match answer {
         Ok(answer) => answer.into_response(guard),
         // Only a panic of the worker leaves its end without a word.

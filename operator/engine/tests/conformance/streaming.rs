@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 
-use super::harness::{finish, unique};
-use super::shared::{admin, database};
+use super::harness::{PATIENCE, finish, unique};
+use super::shared::{PASSWORD, address, admin, database};
 
 /// Whether a query with this text runs, as a query.
 fn running(mark: &str) -> String {
@@ -208,4 +208,49 @@ async fn many_queries_run_side_by_side() {
         "{:?}",
         started.elapsed()
     );
+}
+
+/// Sends a request as its bytes are, all of it before the answer is looked at.
+fn send_all(head: &str, body: &[u8]) -> std::io::Result<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address())?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "{head}\r\nHost: engine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    for piece in body.chunks(64 * 1024) {
+        stream.write_all(piece)?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_large_upload_that_fails_early_is_told_why() {
+    let rows = b"1\n".repeat(3 << 20);
+    for (user, code) in [
+        (
+            format!("X-ClickHouse-User: default\r\nX-ClickHouse-Key: {PASSWORD}"),
+            60,
+        ),
+        (
+            "X-ClickHouse-User: default\r\nX-ClickHouse-Key: wrong".to_owned(),
+            516,
+        ),
+    ] {
+        let head = format!("POST /?query=INSERT+INTO+no_table+FORMAT+TSV HTTP/1.1\r\n{user}");
+        let rows = rows.clone();
+        let answer = tokio::task::spawn_blocking(move || send_all(&head, &rows))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            answer.contains(&format!("x-clickhouse-exception-code: {code}\r\n")),
+            "{answer}"
+        );
+    }
 }
