@@ -24,7 +24,7 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
     let mut processes = Vec::new();
     for component in COMPONENTS {
         let process = stage.process(component).await?;
-        processes.push((component, process, process.cpu_seconds()?));
+        processes.push((component, process, process.cpu()?.total()));
     }
     let mark = AuditMark::now()?;
     let what = format!("Doing nothing for {} s", IDLE.as_secs());
@@ -36,7 +36,7 @@ pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report
         .await?;
     let mut report = Report::new(format!("{} s in which nothing happens", IDLE.as_secs()));
     for (component, process, before) in processes {
-        let used = process.cpu_seconds()? - before;
+        let used = process.cpu()?.total() - before;
         let requests = mark.requests_of(component)?;
         let name = component.name();
         report = report

@@ -3,7 +3,7 @@
 //! It runs in the network of the gateway's pod: what the kernel does to bring packets from pod to pod is
 //! counted as the time of the process that sends them, and has to be the same for both.
 
-use super::processes::Process;
+use super::processes::{Cpu, Process};
 use super::stage::{GatewayPod, Stage};
 use crate::support::eventually;
 use anyhow::{Context as _, Result};
@@ -57,9 +57,11 @@ impl Nginx {
         &self.base
     }
 
-    /// Seconds of CPU that its processes have used so far.
-    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        self.processes().map(Process::cpu_seconds).sum()
+    /// What of the CPU its processes have used so far.
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        let used = self.processes().map(Process::cpu);
+        used.reduce(|sum, cpu| Ok(sum? + cpu?))
+            .unwrap_or(Ok(Cpu::default()))
     }
 
     /// MiB of memory of its processes; pages that they share count for each.

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use rustix::process::Pid;
 use std::fs;
+use std::ops::{Add, Sub};
 use std::path::PathBuf;
 
 /// The unit of times in /proc, which is part of Linux's interface to programs.
@@ -12,6 +13,43 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pid: u32,
+}
+
+/// Seconds of CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Cpu {
+    /// In the program itself.
+    pub(crate) user: f64,
+    /// In the kernel on its behalf.
+    pub(crate) system: f64,
+}
+
+impl Cpu {
+    pub(crate) fn total(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+impl Add for Cpu {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            system: self.system + other.system,
+        }
+    }
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            user: self.user - other.user,
+            system: self.system - other.system,
+        }
+    }
 }
 
 impl Process {
@@ -29,10 +67,10 @@ impl Process {
             .collect()
     }
 
-    /// Seconds of CPU it has used so far.
-    pub(crate) fn cpu_seconds(self) -> Result<f64> {
+    /// What of the CPU it has used so far.
+    pub(crate) fn cpu(self) -> Result<Cpu> {
         let stat = self.read("stat")?;
-        cpu_seconds(&stat).with_context(|| format!("/proc/{}/stat is not as expected", self.pid))
+        cpu(&stat).with_context(|| format!("/proc/{}/stat is not as expected", self.pid))
     }
 
     /// MiB of memory it has now.
@@ -98,10 +136,14 @@ fn parent(stat: &str) -> Option<u32> {
     fields(stat)?.get(1)?.parse().ok()
 }
 
-fn cpu_seconds(stat: &str) -> Option<f64> {
+fn cpu(stat: &str) -> Option<Cpu> {
     let fields = fields(stat)?;
-    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some((ticks(11)? + ticks(12)?) as f64 / TICKS_PER_SECOND)
+    let seconds =
+        |index: usize| Some(fields.get(index)?.parse::<u64>().ok()? as f64 / TICKS_PER_SECOND);
+    Some(Cpu {
+        user: seconds(11)?,
+        system: seconds(12)?,
+    })
 }
 
 fn mebibytes(status: &str, field: &str) -> Option<f64> {
@@ -120,8 +162,10 @@ mod tests {
     fn times_and_parent_of_a_process_with_an_odd_name() {
         let stat = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 150 25 5 6 20 0 1 0 100 1 1";
         assert_eq!(parent(stat), Some(7));
-        assert!((cpu_seconds(stat).unwrap() - 1.75).abs() < 1e-9);
-        assert_eq!(cpu_seconds("42 (cut"), None);
+        let used = cpu(stat).unwrap();
+        assert!((used.user - 1.5).abs() < 1e-9 && (used.system - 0.25).abs() < 1e-9);
+        assert!((used.total() - 1.75).abs() < 1e-9);
+        assert_eq!(cpu("42 (cut"), None);
     }
 
     #[test]
@@ -139,6 +183,6 @@ mod tests {
         };
         assert!(Process::family(std::process::id()).contains(&own));
         assert!(own.memory().unwrap() > 0.0);
-        assert!(own.cpu_seconds().is_ok());
+        assert!(own.cpu().is_ok());
     }
 }

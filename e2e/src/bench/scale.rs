@@ -43,7 +43,7 @@ pub(crate) async fn measure(
     let file = file_of(tenants)?;
     let operator = stage.process(Component::Operator).await?;
     let statements_before = statements(stage).await?;
-    let cpu_before = operator.cpu_seconds()?;
+    let cpu_before = operator.cpu()?.total();
     operator.forget_peak()?;
     let mark = AuditMark::now()?;
     let what = format!("Applying {OBJECTS} objects and waiting until all are ready");
@@ -60,7 +60,7 @@ pub(crate) async fn measure(
         seconds,
         apply_seconds,
         peak_memory: operator.peak_memory()?,
-        cpu_seconds: operator.cpu_seconds()? - cpu_before,
+        cpu_seconds: operator.cpu()?.total() - cpu_before,
         requests: requests.len(),
         requests_by_kind: Request::summary(&requests),
         statements,

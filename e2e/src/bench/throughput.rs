@@ -1,7 +1,7 @@
 //! What the gateway takes from ClickHouse's own rate, and adds to its latency, with nginx beside it.
 
 use super::nginx::Nginx;
-use super::processes::Process;
+use super::processes::{Cpu, Process};
 use super::report::{Figure, Report};
 use super::stage::{GatewayPod, Stage};
 use super::statistics::median;
@@ -55,7 +55,7 @@ const SQL: &str = "SELECT {n:Int32} AS n, toString(n) AS text FORMAT JSON";
 struct Way {
     load: Load,
     rounds: Vec<Round>,
-    cpu_seconds: f64,
+    cpu: Cpu,
 }
 
 /// Runs the rounds in a namespace of their own.
@@ -120,14 +120,14 @@ async fn take_turns(
         let index = (turn + round) % ways.len();
         // What answered: the engine itself, nginx, the gateway.
         let used = || match index {
-            0 => Ok(0.0),
-            1 => nginx.cpu_seconds(),
-            _ => gateway.cpu_seconds(),
+            0 => Ok(Cpu::default()),
+            1 => nginx.cpu(),
+            _ => gateway.cpu(),
         };
         let before = used()?;
         let way = &mut ways[index];
         way.rounds.push(way.load.round(ROUND).await?);
-        way.cpu_seconds += used()? - before;
+        way.cpu = way.cpu + (used()? - before);
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ impl Way {
         Ok(Self {
             load: Load::new(url, headers)?,
             rounds: Vec::new(),
-            cpu_seconds: 0.0,
+            cpu: Cpu::default(),
         })
     }
 
@@ -194,9 +194,10 @@ impl Way {
         median(&self.rounds.iter().map(of).collect::<Vec<_>>())
     }
 
-    fn cpu_seconds_per_thousand(&self) -> f64 {
+    /// Seconds of CPU for 1,000 requests: all, in the program, and in the kernel.
+    fn cpu_per_thousand(&self) -> [f64; 3] {
         let requests: f64 = self.rounds.iter().map(|round| round.requests).sum();
-        self.cpu_seconds / requests * 1_000.0
+        [self.cpu.total(), self.cpu.user, self.cpu.system].map(|cpu| cpu / requests * 1_000.0)
     }
 }
 
@@ -246,15 +247,21 @@ fn costs(
     nginx: &Nginx,
     gateway: Process,
 ) -> Result<Report> {
-    let limit = proxied.cpu_seconds_per_thousand();
-    let used = published.cpu_seconds_per_thousand();
+    let [limit, limit_user, limit_system] = proxied.cpu_per_thousand();
+    let [used, user, system] = published.cpu_per_thousand();
     Ok(report
         .with(
             Figure::new("CPU per 1,000 requests, gateway", used, "s")
                 .at_most(limit)
-                .note("nginx's is the one to reach"),
+                .note(format!(
+                    "nginx's is the one to reach; {user:.3} s here, {system:.3} s in the kernel"
+                )),
         )
-        .with(Figure::new("CPU per 1,000 requests, nginx", limit, "s"))
+        .with(
+            Figure::new("CPU per 1,000 requests, nginx", limit, "s").note(format!(
+                "{limit_user:.3} s here, {limit_system:.3} s in the kernel"
+            )),
+        )
         .with(Figure::new("memory, gateway", gateway.memory()?, "MiB"))
         .with(Figure::new("memory, nginx", nginx.memory()?, "MiB")))
 }
