@@ -276,7 +276,12 @@ impl Job {
             if brings_old_tables {
                 self.core.note_dependents()?;
             }
-            responder.count(output.statistics());
+            let statistics = output.statistics();
+            responder.count(if statement.inserts() {
+                statistics.of_insert()
+            } else {
+                statistics
+            });
             responder.write(Bytes::from_owner(output))?;
             Ok(())
         })
@@ -314,7 +319,7 @@ impl Job {
                 .finish()
                 .map_err(|text| Exception::parse(&text).into())
         })?;
-        responder.count(statistics);
+        responder.count(statistics.of_insert_with_data());
         Ok(())
     }
 

@@ -239,6 +239,24 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
+    /// Of an INSERT a server says that its result is what it has written,
+    pub(crate) fn of_insert(self) -> Self {
+        Self {
+            result_rows: self.written_rows,
+            result_bytes: self.written_bytes,
+            ..self
+        }
+    }
+
+    /// and of one with data, that it has read as much.
+    pub(crate) fn of_insert_with_data(self) -> Self {
+        Self {
+            read_rows: self.written_rows,
+            read_bytes: self.written_bytes,
+            ..self.of_insert()
+        }
+    }
+
     pub(crate) fn add(&mut self, other: Statistics) {
         self.read_rows += other.read_rows;
         self.read_bytes += other.read_bytes;

@@ -59,8 +59,10 @@ impl Request {
         };
         let mut request = Request {
             query: String::new(),
-            query_id: header("x-clickhouse-query-id")
-                .or_else(|| parameter("query_id"))
+            query_id: parameter("query_id")
+                .or_else(|| header("x-clickhouse-query-id"))
+                // It goes back in a header.
+                .map(|id| id.replace(char::is_control, ""))
                 .filter(|id| !id.is_empty())
                 .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
             credentials: auth::credentials(headers, parameter)?,
@@ -207,6 +209,18 @@ mod tests {
         assert_eq!(request.default_format.as_deref(), Some("JSON"));
         assert_eq!(request.answer_coding, None);
         assert!(request.read_only);
+    }
+
+    #[test]
+    fn the_id_of_the_url_wins_over_the_header() {
+        let id = |uri: &str| {
+            let headers = [("x-clickhouse-query-id", "h")];
+            parse(Method::GET, uri, &headers).unwrap().query_id
+        };
+        assert_eq!(id("/?query_id=u"), "u");
+        assert_eq!(id("/"), "h");
+        assert_eq!(id("/?query_id=a%0D%0Ab%00c%7F"), "abc");
+        assert_eq!(id("/?query_id=%0A").len(), 36);
     }
 
     #[test]

@@ -89,17 +89,12 @@ async fn respond(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<An
 
 fn not_found(request: &HttpRequest<Incoming>) -> Response<AnswerBody> {
     let text = format!(
-        "There is no handle {}{}\n\n\
-         Use / or /ping for health checks.\nOr /replicas_status for more sophisticated health checks.\n\
+        "There is no handle {}\n\n\
+         Use / or /ping for health checks.\nOr /replicas_status for more sophisticated health checks.\n\n\
          Send queries from your program with POST method or GET /?query=...\n\n\
          Use clickhouse-client:\n\nFor interactive data analysis:\n    clickhouse-client\n\n\
          For batch query processing:\n    clickhouse-client --query='SELECT 1' > result\n    clickhouse-client < query > result\n",
         request.uri().path(),
-        if request.uri().path() == "/" {
-            ""
-        } else {
-            " for this method"
-        },
     );
     Answer::text(StatusCode::NOT_FOUND, text).into_response(None)
 }

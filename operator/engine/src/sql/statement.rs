@@ -149,8 +149,7 @@ impl<'a> Statement<'a> {
             .iter()
             .position(|token| token.kind != Kind::Symbol(b'('))
             .unwrap_or(0);
-        let inserts = self.is(0, "WITH") && self.at_top("INSERT").is_some();
-        if !inserts
+        if !self.inserts()
             && ["SELECT", "WITH", "FROM"]
                 .iter()
                 .any(|keyword| self.is(first, keyword))
@@ -200,6 +199,11 @@ impl<'a> Statement<'a> {
             }
         }
         Route::Other
+    }
+
+    /// Whether this is an INSERT, perhaps behind its WITH.
+    pub(crate) fn inserts(&self) -> bool {
+        self.is(0, "INSERT") || (self.is(0, "WITH") && self.at_top("INSERT").is_some())
     }
 
     fn is_access_entity(&self, index: usize) -> bool {

@@ -19,12 +19,31 @@ async fn a_select_and_an_insert() {
         .post("1,one\n2,two\n")
         .await;
     assert_eq!(inserted.status, 200, "{}", inserted.text());
-    assert_eq!(summary(&inserted)["written_rows"], "2");
+    for name in ["written_rows", "read_rows", "result_rows"] {
+        assert_eq!(summary(&inserted)[name], "2", "{name}");
+    }
+    for name in ["read_bytes", "result_bytes"] {
+        assert_eq!(
+            summary(&inserted)[name],
+            summary(&inserted)["written_bytes"],
+            "{name}"
+        );
+    }
     assert_eq!(
         admin.ok("SELECT * FROM t ORDER BY a").await,
         "1\tone\n2\ttwo\n"
     );
-    let selected = admin.post("SELECT s FROM t WHERE a > 1").await;
+    let copied = admin
+        .post("INSERT INTO t SELECT a + 2, s FROM t ORDER BY a LIMIT 1")
+        .await;
+    for (name, rows) in [
+        ("written_rows", "1"),
+        ("read_rows", "2"),
+        ("result_rows", "1"),
+    ] {
+        assert_eq!(summary(&copied)[name], rows, "{name}");
+    }
+    let selected = admin.post("SELECT s FROM t WHERE a = 2").await;
     assert_eq!(summary(&selected)["result_rows"], "1");
     assert_eq!(summary(&selected)["read_rows"], "2");
     assert!(
@@ -225,6 +244,14 @@ async fn health_is_told_without_a_password() {
         .await
         .unwrap();
     assert_eq!(head.status(), 200);
+    let nowhere = reqwest::Client::new()
+        .delete(format!("http://{}/", address()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(nowhere.status(), 404);
+    let text = nowhere.text().await.unwrap();
+    assert!(text.starts_with("There is no handle /\n\n"), "{text}");
     let nowhere = reqwest::get(format!("http://{}/nowhere", address()))
         .await
         .unwrap();
