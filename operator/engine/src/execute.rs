@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::access::model::DEFAULT_USER;
 use crate::access::session::UserSession;
 use crate::access_statement;
 use crate::core::{Core, OpenGuard};
@@ -20,6 +21,7 @@ use crate::http::response::{Gone, Responder};
 use crate::pipe::{LateReader, PipeToClient};
 use crate::running::Running;
 use crate::session::ConnectionKey;
+use crate::sql::current_user::asked_by;
 use crate::sql::insert::{Beginning, InsertHead, MAX_QUERY_SIZE, beginning};
 use crate::sql::lexer::without_hints;
 use crate::sql::statement::{Route, Statement};
@@ -122,7 +124,12 @@ impl Job {
         let text = &*without_hints(text);
         let statement = Statement::new(text);
         statement.check()?;
+        let user = &self.session.user;
         match statement.route() {
+            Route::Select if user != DEFAULT_USER => {
+                let text = asked_by(text, user);
+                self.select(&Statement::new(&text), responder)
+            }
             Route::Select => self.select(&statement, responder),
             Route::Access => {
                 access_statement::change(self, &statement)?;

@@ -9,8 +9,8 @@ use super::model::{
     Subjects, User, Writability, helper, profile_of,
 };
 use crate::control::MARK_SETTING;
+use crate::sql::current_user::with_user;
 use crate::sql::quote::{Identifier, Literal};
-use crate::sql::statement::Statement;
 
 /// Text as the content of an XML element.
 pub(crate) fn escape(text: &str) -> String {
@@ -394,7 +394,8 @@ fn applies_to_roles(model: &Model, subjects: &Subjects) -> String {
 fn combine<'a>(policies: impl Iterator<Item = (&'a RowPolicy, String)>, user: &str) -> String {
     let (mut applying, mut allowing, mut restricting) = (Vec::new(), Vec::new(), Vec::new());
     for (policy, applies) in policies {
-        let filter = with_user(&policy.filter, user);
+        let filter = with_user(policy.filter.as_bytes(), |_| user.to_owned());
+        let filter = String::from_utf8_lossy(&filter);
         if policy.restrictive {
             restricting.push(format!("(NOT ({applies}) OR ({filter}))"));
         } else {
@@ -411,30 +412,6 @@ fn combine<'a>(policies: impl Iterator<Item = (&'a RowPolicy, String)>, user: &s
         ));
     }
     parts.join(" AND ")
-}
-
-/// `currentUser()` in a filter means the user, not the one libchdb knows.
-fn with_user(filter: &str, user: &str) -> String {
-    let statement = Statement::new(filter.as_bytes());
-    let mut text = String::new();
-    let mut copied = 0;
-    let mut index = 0;
-    while index < statement.tokens.len() {
-        let called = statement.is_symbol(index + 1, b'(') && statement.is_symbol(index + 2, b')');
-        let is_user = ["currentUser", "current_user", "user"]
-            .iter()
-            .any(|name| statement.is(index, name));
-        if called && is_user {
-            text.push_str(&filter[copied..statement.tokens[index].range.start]);
-            text.push_str(user);
-            copied = statement.tokens[index + 2].range.end;
-            index += 3;
-        } else {
-            index += 1;
-        }
-    }
-    text.push_str(&filter[copied..]);
-    text
 }
 
 #[cfg(test)]

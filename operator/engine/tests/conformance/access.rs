@@ -454,6 +454,55 @@ async fn row_policies_filter() {
 }
 
 #[tokio::test]
+async fn a_user_asks_for_himself() {
+    let own = database().await;
+    table(&own, "t").await;
+    let (name, tenant) = user("").await;
+    admin()
+        .ok(&format!("GRANT SELECT ON {own}.* TO {name}"))
+        .await;
+    for (query, values) in [
+        ("SELECT currentUser(), USER(), current_user()", "{}\t{}\t{}"),
+        ("SELECT upper(currentUser())", "{^}"),
+        (
+            "SELECT currentUser() AS me, user() = me, toTypeName(currentUser())",
+            "{}\t1\tString",
+        ),
+        (
+            "WITH currentUser() AS me SELECT me, me || user()",
+            "{}\t{}{}",
+        ),
+        (
+            "SELECT currentUser(), count() FROM t WHERE currentUser() != owner GROUP BY currentUser() ORDER BY currentUser()",
+            "{}\t10",
+        ),
+        (
+            "SELECT x FROM (SELECT CAST(currentUser() AS String) AS x)",
+            "{}",
+        ),
+        (
+            "SELECT currentUser() FROM t LIMIT 1 FORMAT TSVWithNames",
+            "{}",
+        ),
+        ("SELECT 'user()', 1 AS user", "user()\t1"),
+    ] {
+        let [tenant, admin] = [&tenant, &admin()].map(|caller| {
+            caller
+                .with("database", &own)
+                .with("default_format", "TSVWithNames")
+        });
+        let answer = tenant.ok(query).await;
+        let (names, found) = answer.split_once('\n').unwrap();
+        let expected = values
+            .replace("{}", &name)
+            .replace("{^}", &name.to_uppercase());
+        assert_eq!(found, expected + "\n", "{query}");
+        let of_admin = admin.ok(query).await;
+        assert_eq!(of_admin.lines().next(), Some(names), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn doors_need_the_password() {
     let (name, _) = user("").await;
     let answer = caller(&name, "wrong").post("SELECT 1").await;
