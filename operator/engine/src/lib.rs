@@ -34,6 +34,7 @@ mod pipe;
 mod running;
 mod session;
 mod sql;
+mod statistics;
 
 pub use args::{EngineArgs, run};
 pub use config::EngineConfig;

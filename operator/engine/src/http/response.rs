@@ -19,8 +19,8 @@ use tokio::time::Sleep;
 use super::body::Coding;
 use super::frame;
 use crate::exception::{Exception, code};
-use crate::ffi::Statistics;
 use crate::running::{CancelOnDrop, Running};
+use crate::statistics::Statistics;
 
 /// How many pieces of output may wait for a slow client.
 const OUTPUT_CHANNEL: usize = 2;
