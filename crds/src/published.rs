@@ -52,7 +52,7 @@ pub struct PublishedColumn {
     pub column_type: String,
     /// The values that the table takes of it; all of its type if there are none here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allowed: Vec<i8>,
+    pub allowed: Vec<i64>,
     /// Where its value stands in a JSON row.
     pub json_path: String,
     /// Whether rows without a value get a default.

@@ -73,6 +73,10 @@ pub async fn logs(client: &Client, component: Component) -> Result<Vec<Log>> {
     let api: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
     let mut logs = Vec::new();
     for pod in pods(client, component).await? {
+        // A container that has not begun has no log, and asking for it is an error.
+        if !has_begun(&pod) {
+            continue;
+        }
         let name = pod.name_any();
         for previous in [true, false] {
             if previous && restarts(&pod) == 0 {
@@ -95,6 +99,17 @@ pub async fn logs(client: &Client, component: Component) -> Result<Vec<Log>> {
         }
     }
     Ok(logs)
+}
+
+fn has_begun(pod: &Pod) -> bool {
+    let states = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .filter_map(|container| container.state.as_ref());
+    states
+        .into_iter()
+        .any(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 /// How often the pod's containers were started again.

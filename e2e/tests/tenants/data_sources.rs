@@ -391,7 +391,9 @@ async fn a_workspace_takes_its_database_along_or_leaves_it_for_the_next() -> Res
             "users are left"
         );
 
+        // Of a new object nothing can be known from before.
         scene.workspace("shop").await?;
+        scene.ready("Workspace", "shop").await?;
         scene.ready("DataSource", "sales").await?;
         ensure!(scene.count("shop", "sales").await? == 1);
         scene.delete("Workspace", "shop").await?;

@@ -183,7 +183,7 @@ async fn a_dropped_table_comes_back_empty_and_strangers_stay() -> Result<()> {
         scene
             .clickhouse
             .query(&format!(
-                "CREATE TABLE {stranger} (x UInt8) ENGINE = Memory"
+                "CREATE TABLE {stranger} (x UInt8) ENGINE = MergeTree ORDER BY x"
             ))
             .await?;
         scene

@@ -175,7 +175,7 @@ impl<'a> Field<'a> {
 
     /// The values that the engine takes of the column, if not all of its type.
     fn allowed(&self, separator: &str) -> Option<String> {
-        let values: Vec<String> = self.column.allowed.iter().map(i8::to_string).collect();
+        let values: Vec<String> = self.column.allowed.iter().map(i64::to_string).collect();
         (!values.is_empty()).then(|| values.join(separator))
     }
 

@@ -54,7 +54,7 @@ pub struct ValidColumn {
     /// Its type.
     pub column_type: ColumnType,
     /// The values that the engine takes of it; all of its type if there are none here.
-    pub allowed: Vec<i8>,
+    pub allowed: Vec<i64>,
     /// Where its value stands in a JSON row.
     pub json_path: String,
     /// SQL expression for rows that do not give a value.
@@ -254,7 +254,7 @@ fn check_columns(
 }
 
 /// ClickHouse fails an INSERT as a whole if one of its rows has another value here.
-fn allowed(engine: &Engine, column: &str) -> Vec<i8> {
+fn allowed(engine: &Engine, column: &str) -> Vec<i64> {
     let is = |argument: &Option<String>| argument.as_deref() == Some(column);
     if is(&engine.sign) {
         vec![1, -1]
