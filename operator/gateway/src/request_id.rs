@@ -1,19 +1,19 @@
 //! The id of a request: in the answer, in every error, and the `query_id` in
 //! ClickHouse, so that one can be found from the other. Also names imports.
 
-use bytes::Bytes;
 use http::HeaderValue;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 /// A UUID of version 7, as text.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestId(Bytes);
+pub(crate) struct RequestId([u8; Hyphenated::LENGTH]);
 
 impl RequestId {
     pub(crate) fn new() -> Self {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let mut text = [0; Hyphenated::LENGTH];
         Uuid::now_v7().hyphenated().encode_lower(&mut text);
-        Self(Bytes::copy_from_slice(&text))
+        Self(text)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -21,8 +21,7 @@ impl RequestId {
     }
 
     pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_maybe_shared(self.0.clone())
-            .unwrap_or_else(|_| HeaderValue::from_static(""))
+        HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 

@@ -21,7 +21,6 @@ use crate::received::Received;
 use crate::upstream::{Answer, Request};
 use aviary_crds::ScopeType;
 use aviary_sql::{RenderError, Rendered};
-use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ async fn ask(
     let request = Request {
         query: &query,
         authorization: &workspace.reader,
-        body: &[Bytes::from(rendered.sql)],
+        body: &[rendered.sql.as_bytes()],
         patience: workspace.query_timeout() + GRACE,
         repeatable: true,
     };

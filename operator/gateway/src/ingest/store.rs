@@ -166,10 +166,11 @@ impl Store {
     }
 
     async fn send(&self, query: &str, body: &[Bytes]) -> Result<Sent, StoreError> {
+        let pieces: Vec<&[u8]> = body.iter().map(AsRef::as_ref).collect();
         let request = Request {
             query,
             authorization: &self.writer,
-            body,
+            body: &pieces,
             patience: self.insert_timeout,
             repeatable: false,
         };
@@ -204,7 +205,7 @@ impl Store {
             query: "",
             // The reader has the limits of the workspace's own queries.
             authorization: &self.writer,
-            body: &[Bytes::from(sql)],
+            body: &[sql.as_bytes()],
             patience: COUNT_PATIENCE,
             repeatable: true,
         };

@@ -5,10 +5,12 @@ use super::replica::Replica;
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use std::io::{self, Write as _};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +30,8 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     stream: Stream,
     received: BytesMut,
+    /// The memory in which heads of requests are written.
+    head: Vec<u8>,
     /// Ends a request that takes too long. Setting one to a later time costs less than
     /// making one.
     timer: Option<Pin<Box<Sleep>>>,
@@ -59,7 +63,7 @@ pub(crate) struct Request<'a> {
     /// The query string, without `?`.
     pub(crate) query: &'a str,
     pub(crate) authorization: &'a Authorization,
-    pub(crate) body: &'a [Bytes],
+    pub(crate) body: &'a [&'a [u8]],
     /// How long to wait until the answer begins.
     pub(crate) patience: Duration,
     /// Whether it may be carried out twice.
@@ -91,6 +95,7 @@ impl Connection {
         Self {
             stream,
             received: BytesMut::new(),
+            head: Vec::with_capacity(1024),
             timer: None,
             idle_until: Instant::now() + DEFAULT_IDLE,
         }
@@ -151,7 +156,8 @@ impl Connection {
         address: &Address,
         request: &Request<'_>,
     ) -> Result<(), UpstreamError> {
-        let mut head = Vec::with_capacity(1024);
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
         let written = write!(
             head,
             "POST {}/?{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: aviary-gateway\r\nAuthorization: {}\r\n",
@@ -162,14 +168,16 @@ impl Connection {
         );
         written.map_err(UpstreamError::Interrupted)?;
         let pieces = request.body;
-        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let written = write!(head, "Content-Length: {length}\r\n\r\n");
         written.map_err(UpstreamError::Interrupted)?;
         if length <= SMALL_BODY {
             pieces
                 .iter()
                 .for_each(|piece| head.extend_from_slice(piece));
-            return self.write(&head).await;
+            let sent = self.write(&head).await;
+            self.head = head;
+            return sent;
         }
         self.write(&head).await?;
         for piece in pieces {
@@ -220,9 +228,14 @@ impl Connection {
 /// Takes the head of an answer out of what was received, if it is all there.
 fn parse_head(received: &mut BytesMut) -> Result<Option<Head>, UpstreamError> {
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let length = match response.parse(received) {
+        let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            received,
+            &mut headers,
+        );
+        let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if received.len() > LONGEST_HEAD => {
                 return Err(UpstreamError::Malformed("its head does not end"));
@@ -250,28 +263,26 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
     };
     let mut length = None;
     for header in &*response.headers {
-        let Ok(value) = std::str::from_utf8(header.value) else {
-            continue;
-        };
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        let value = || std::str::from_utf8(header.value).unwrap_or_default().trim();
         if is("content-length") {
-            let parsed = value.trim().parse();
+            let parsed = value().parse();
             length = Some(parsed.map_err(|_| UpstreamError::Malformed("its length is no number"))?);
         } else if is("transfer-encoding") {
-            if !value.trim().eq_ignore_ascii_case("chunked") {
+            if !value().eq_ignore_ascii_case("chunked") {
                 return Err(UpstreamError::Malformed("its transfer encoding is unknown"));
             }
             head.framing = Framing::Chunked(Chunk::Size);
         } else if is("connection") {
-            head.keep_alive &= !value.trim().eq_ignore_ascii_case("close");
+            head.keep_alive &= !value().eq_ignore_ascii_case("close");
         } else if is("keep-alive") {
-            head.idle = idle(value).unwrap_or(DEFAULT_IDLE);
+            head.idle = idle(value()).unwrap_or(DEFAULT_IDLE);
         } else if is("x-clickhouse-exception-code") {
-            head.exception_code = value.trim().parse().ok();
+            head.exception_code = value().parse().ok();
         } else if is("x-clickhouse-exception-tag") {
-            head.exception_tag = Some(value.trim().into());
+            head.exception_tag = Some(value().into());
         } else if is("x-clickhouse-summary") {
-            head.written_rows = written_rows(value);
+            head.written_rows = written_rows(value());
         }
     }
     if matches!(head.status, 204 | 304) {
@@ -288,8 +299,10 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
 
 /// `{"read_rows":"0","written_rows":"3",...}`
 fn written_rows(summary: &str) -> Option<u64> {
-    let (_, rest) = summary.split_once("\"written_rows\":\"")?;
-    rest.split_once('"')?.0.parse().ok()
+    static FIELD: LazyLock<memmem::Finder<'static>> =
+        LazyLock::new(|| memmem::Finder::new("\"written_rows\":\""));
+    let start = FIELD.find(summary.as_bytes())? + FIELD.needle().len();
+    summary[start..].split('"').next()?.parse().ok()
 }
 
 /// `timeout=10, max=99`, less a second, so that we close before the replica does.
