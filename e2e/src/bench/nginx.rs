@@ -1,7 +1,7 @@
 //! nginx in front of the engine, as somebody would set it up who wants nothing but to pass requests on.
 //!
-//! It runs in the network of the gateway's pod: what the kernel does to bring packets from pod to pod is
-//! counted as the time of the process that sends them, and has to be the same for both.
+//! It runs in the network and in the cgroups of the gateway's pod: what the kernel does to bring packets from
+//! pod to pod and to keep account of a pod counts as time of the process, and has to be the same for both.
 
 use super::processes::{Cpu, Process};
 use super::stage::{GatewayPod, Stage};
@@ -49,6 +49,9 @@ impl Nginx {
             _folder: folder,
         };
         nginx.wait_until_it_answers().await?;
+        for process in nginx.processes() {
+            process.join(gateway.process)?;
+        }
         Ok(nginx)
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Pid;
 use std::fs;
 use std::ops::{Add, Sub};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The unit of times in /proc, which is part of Linux's interface to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -94,6 +94,16 @@ impl Process {
         self.path("ns/net")
     }
 
+    /// Moves it into the cgroups of another.
+    pub(crate) fn join(self, other: Self) -> Result<()> {
+        for folder in cgroups(&other.read("cgroup")?) {
+            let file = folder.join("cgroup.procs");
+            fs::write(&file, self.pid.to_string())
+                .with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
     fn status(self, field: &str) -> Result<f64> {
         let status = self.read("status")?;
         mebibytes(&status, field).with_context(|| format!("/proc/{}/status: {field}", self.pid))
@@ -124,6 +134,21 @@ fn all() -> impl Iterator<Item = Process> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .map(|pid| Process { pid })
+}
+
+/// The folders of the cgroups in `/proc/<pid>/cgroup`, those of version 1 and the one of version 2.
+fn cgroups(text: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let folder = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let hierarchy = match controllers.strip_prefix("name=").unwrap_or(controllers) {
+            "" if root.join("unified").exists() => root.join("unified"),
+            "" => root.to_owned(),
+            controllers => root.join(controllers),
+        };
+        Some(hierarchy.join(path.trim_start_matches('/')))
+    };
+    text.lines().filter_map(folder).collect()
 }
 
 /// The fields after the name, which may hold spaces and parentheses itself.
@@ -174,6 +199,17 @@ mod tests {
         assert!((mebibytes(status, "VmHWM").unwrap() - 20.0).abs() < 1e-9);
         assert!((mebibytes(status, "VmRSS").unwrap() - 10.0).abs() < 1e-9);
         assert_eq!(mebibytes(status, "Vm"), None);
+    }
+
+    #[test]
+    fn cgroups_of_both_versions() {
+        let found = cgroups("4:memory:/box/pod\n2:cpu,cpuacct:/box\n9:name=systemd:/\n");
+        let expected = ["memory/box/pod", "cpu,cpuacct/box", "systemd/"];
+        assert_eq!(
+            found,
+            expected.map(|path| Path::new("/sys/fs/cgroup").join(path))
+        );
+        assert!(cgroups("0::/box/pod")[0].ends_with("box/pod"));
     }
 
     #[test]

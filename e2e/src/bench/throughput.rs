@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use url::Url;
 
-const ROUNDS: usize = 6;
+/// Of few rounds, not even the median p99 is steady.
+const ROUNDS: usize = 12;
 const ROUND: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
 
