@@ -99,6 +99,11 @@ fn served(gateway: &Gateway) -> Option<Arc<ServedWorkspace>> {
     gateway.index().authenticate(&TokenHash::of(b"secret"))?.1
 }
 
+fn opens(gateway: &Gateway, token: &str) -> bool {
+    let token = TokenHash::of(token.as_bytes());
+    gateway.index().authenticate(&token).is_some()
+}
+
 /// The template that `answer` is served with.
 fn template(gateway: &Gateway) -> Option<String> {
     let workspace = served(gateway)?;
@@ -110,11 +115,7 @@ fn template(gateway: &Gateway) -> Option<String> {
 fn a_token_opens_its_workspace_until_its_secret_says_otherwise() {
     let gateway = shop();
     let index = gateway.index();
-    let opens = |token: &str| {
-        index
-            .authenticate(&TokenHash::of(token.as_bytes()))
-            .is_some()
-    };
+    let opens = |token| opens(&gateway, token);
     assert!(opens("secret") && !opens("other") && !opens(""));
     index.apply(access("rotated"));
     assert!(opens("rotated") && !opens("secret"));
@@ -129,11 +130,7 @@ fn a_token_opens_its_workspace_until_its_secret_says_otherwise() {
 fn the_secret_that_comes_back_takes_the_place_of_the_deleted_one() {
     let gateway = shop();
     let index = gateway.index();
-    let opens = |token: &str| {
-        index
-            .authenticate(&TokenHash::of(token.as_bytes()))
-            .is_some()
-    };
+    let opens = |token| opens(&gateway, token);
     index.delete(&key(Kind::Access, "shop-access"));
     let mut other = access("new");
     other.key.name = "made-anew".to_owned();

@@ -96,58 +96,6 @@ spec:
     - {name: id, type: UInt32}
     - {name: word, type: Nullable(String)}
 ---
-kind: DataSource
-metadata: {name: fast}
-spec:
-  workspace: shop
-  csv: {header: Present}
-  columns:
-    - {name: id, type: UInt32}
-    - {name: int8, type: Int8}
-    - {name: int16, type: Int16}
-    - {name: int32, type: Int32}
-    - {name: int64, type: Int64}
-    - {name: uint8, type: UInt8}
-    - {name: uint16, type: UInt16}
-    - {name: uint32, type: UInt32}
-    - {name: uint64, type: UInt64}
-    - {name: float32, type: Float32}
-    - {name: float64, type: Float64}
-    - {name: bool, type: Bool}
-    - {name: date, type: Date}
-    - {name: datetime, type: DateTime}
-    - {name: datetime64, type: \"DateTime64(3, 'UTC')\"}
-    - {name: text, type: String}
-    - {name: category, type: LowCardinality(String)}
-    - {name: optional, type: Nullable(Int32)}
----
-kind: DataSource
-metadata: {name: landed}
-spec:
-  workspace: shop
-  csv: {header: Present}
-  columns:
-    - {name: id, type: UInt32}
-    - {name: int8, type: Int8}
-    - {name: int16, type: Int16}
-    - {name: int32, type: Int32}
-    - {name: int64, type: Int64}
-    - {name: uint8, type: UInt8}
-    - {name: uint16, type: UInt16}
-    - {name: uint32, type: UInt32}
-    - {name: uint64, type: UInt64}
-    - {name: float32, type: Float32}
-    - {name: float64, type: Float64}
-    - {name: bool, type: Bool}
-    - {name: date, type: Date}
-    - {name: datetime, type: DateTime}
-    - {name: datetime64, type: \"DateTime64(3, 'UTC')\"}
-    - {name: text, type: String}
-    - {name: category, type: LowCardinality(String)}
-    - {name: optional, type: Nullable(Int32)}
-    # Of a type that has no way past the landing.
-    - {name: none, type: 'Nullable(Decimal(9, 2))'}
----
 kind: Pipe
 metadata: {name: echo}
 spec:
@@ -284,6 +232,41 @@ spec:
 pub(crate) const SHOP_TOKEN: &str = "shop-token";
 const ALL: [(&str, &str); 2] = [("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
 
+/// A data source with a column of every type that has a way past the landing.
+fn typed(name: &str, more: &str) -> String {
+    format!(
+        "---
+kind: DataSource
+metadata: {{name: {name}}}
+spec:
+  workspace: shop
+  csv: {{header: Present}}
+  columns:
+    - {{name: id, type: UInt32}}
+    - {{name: int8, type: Int8}}
+    - {{name: int16, type: Int16}}
+    - {{name: int32, type: Int32}}
+    - {{name: int64, type: Int64}}
+    - {{name: uint8, type: UInt8}}
+    - {{name: uint16, type: UInt16}}
+    - {{name: uint32, type: UInt32}}
+    - {{name: uint64, type: UInt64}}
+    - {{name: float32, type: Float32}}
+    - {{name: float64, type: Float64}}
+    - {{name: bool, type: Bool}}
+    - {{name: date, type: Date}}
+    - {{name: datetime, type: DateTime}}
+    - {{name: datetime64, type: \"DateTime64(3, 'UTC')\"}}
+    - {{name: text, type: String}}
+    - {{name: category, type: LowCardinality(String)}}
+    - {{name: optional, type: Nullable(Int32)}}
+{more}"
+    )
+}
+
+/// A column of a type that has none.
+const LANDED: &str = "    - {name: none, type: 'Nullable(Decimal(9, 2))'}\n";
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
@@ -296,7 +279,8 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 async fn build() -> Stage {
     let engine = EngineProcess::start(&harness::scratch("real"), 0);
     let admin = Admin::new(engine.address);
-    let shop = Workspace::make(&admin, SHOP).await;
+    let manifests = [SHOP.to_owned(), typed("fast", ""), typed("landed", LANDED)];
+    let shop = Workspace::make(&admin, &manifests.concat()).await;
     let other = Workspace::make(&admin, OTHER).await;
     let tight = Workspace::make(&admin, TIGHT).await;
     let served = harness::start_gateway(|args| {
