@@ -239,6 +239,8 @@ async fn a_restarted_gateway_serves_what_was_published() -> Result<()> {
             .condition("Pipe", "total", "Published", "False")
             .await?;
         pods::delete(&scene.client, Component::Gateway).await?;
+        // Until then the old one answers, which takes its time to go.
+        pods::until_ready(&scene.client, Component::Gateway).await?;
         eventually("the new gateway answers", async || {
             let answer = scene.gateway.get("/v0/pipes/total.json", &token).await;
             Ok(match answer {

@@ -62,6 +62,7 @@ const EXPECTED: &[Expected] = &[
     expected(r#""reason":"ReplicaUnreachable""#, SHARED),
     expected("replica is away", SHARED),
     expected("rows are not stored", DISTURBED),
+    expected("a part of a block is not stored", DISTURBED),
     expected("their quarantine cannot be counted", DISTURBED),
     // Limits end queries in the middle, and so does a killed engine.
     expected("an answer is cut in the middle", &[]),

@@ -3,6 +3,7 @@
 use super::{logs, reach};
 use crate::cluster::Target;
 use crate::product;
+use crate::support::eventually;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, LogParams};
@@ -99,6 +100,24 @@ pub async fn logs(client: &Client, component: Component) -> Result<Vec<Log>> {
         }
     }
     Ok(logs)
+}
+
+/// Waits until a pod of a component is ready that is not on its way out.
+pub async fn until_ready(client: &Client, component: Component) -> Result<()> {
+    let what = format!("a ready pod of the {}", component.name());
+    eventually(&what, async || {
+        let pods = pods(client, component).await?;
+        let ready = pods.iter().any(is_ready);
+        Ok(ready.then_some(()).ok_or("there is none".to_owned()))
+    })
+    .await
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn has_begun(pod: &Pod) -> bool {

@@ -182,6 +182,12 @@ fn without_helm(value: &mut Value) {
             });
         }
         Value::Array(items) => items.iter_mut().for_each(without_helm),
+        // Helm writes whole numbers as it read them, kustomize without a fraction.
+        Value::Number(number) => {
+            if let Some(whole) = number.as_f64().filter(|number| number.fract() == 0.0) {
+                *value = Value::from(whole as i64);
+            }
+        }
         _ => {}
     }
 }
