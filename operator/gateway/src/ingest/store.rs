@@ -135,7 +135,7 @@ impl Store {
         self.land(rest).await.map(Some).map_err(|error| {
             tracing::warn!(
                 table = self.table,
-                ?error,
+                %error,
                 "a part of a block is not stored"
             );
             StoreError::Unsure
