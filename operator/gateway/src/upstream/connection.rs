@@ -7,9 +7,10 @@ use super::{Address, UpstreamError};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
-use std::io::{self, Write as _};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -156,21 +157,26 @@ impl Connection {
         address: &Address,
         request: &Request<'_>,
     ) -> Result<(), UpstreamError> {
-        let mut head = std::mem::take(&mut self.head);
-        head.clear();
-        let written = write!(
-            head,
-            "POST {}/?{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: aviary-gateway\r\nAuthorization: {}\r\n",
-            address.path,
-            request.query,
-            address.authority,
-            request.authorization.0.expose_secret(),
-        );
-        written.map_err(UpstreamError::Interrupted)?;
         let pieces = request.body;
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let written = write!(head, "Content-Length: {length}\r\n\r\n");
-        written.map_err(UpstreamError::Interrupted)?;
+        let mut digits = itoa::Buffer::new();
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        for text in [
+            "POST ",
+            &address.path,
+            "/?",
+            request.query,
+            " HTTP/1.1\r\nHost: ",
+            &address.authority,
+            "\r\nUser-Agent: aviary-gateway\r\nAuthorization: ",
+            request.authorization.0.expose_secret(),
+            "\r\nContent-Length: ",
+            digits.format(length),
+            "\r\n\r\n",
+        ] {
+            head.extend_from_slice(text.as_bytes());
+        }
         if length <= SMALL_BODY {
             pieces
                 .iter()
@@ -264,25 +270,25 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
     let mut length = None;
     for header in &*response.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        let value = || std::str::from_utf8(header.value).unwrap_or_default().trim();
+        let value = header.value.trim_ascii();
         if is("content-length") {
-            let parsed = value().parse();
-            length = Some(parsed.map_err(|_| UpstreamError::Malformed("its length is no number"))?);
+            length =
+                Some(number(value).ok_or(UpstreamError::Malformed("its length is no number"))?);
         } else if is("transfer-encoding") {
-            if !value().eq_ignore_ascii_case("chunked") {
+            if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(UpstreamError::Malformed("its transfer encoding is unknown"));
             }
             head.framing = Framing::Chunked(Chunk::Size);
         } else if is("connection") {
-            head.keep_alive &= !value().eq_ignore_ascii_case("close");
+            head.keep_alive &= !value.eq_ignore_ascii_case(b"close");
         } else if is("keep-alive") {
-            head.idle = idle(value()).unwrap_or(DEFAULT_IDLE);
+            head.idle = idle(value).unwrap_or(DEFAULT_IDLE);
         } else if is("x-clickhouse-exception-code") {
-            head.exception_code = value().parse().ok();
+            head.exception_code = number(value);
         } else if is("x-clickhouse-exception-tag") {
-            head.exception_tag = Some(value().into());
+            head.exception_tag = str::from_utf8(value).ok().map(Into::into);
         } else if is("x-clickhouse-summary") {
-            head.written_rows = written_rows(value());
+            head.written_rows = written_rows(value);
         }
     }
     if matches!(head.status, 204 | 304) {
@@ -297,20 +303,24 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
     Ok(head)
 }
 
+fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// `{"read_rows":"0","written_rows":"3",...}`
-fn written_rows(summary: &str) -> Option<u64> {
+fn written_rows(summary: &[u8]) -> Option<u64> {
     static FIELD: LazyLock<memmem::Finder<'static>> =
         LazyLock::new(|| memmem::Finder::new("\"written_rows\":\""));
-    let start = FIELD.find(summary.as_bytes())? + FIELD.needle().len();
-    summary[start..].split('"').next()?.parse().ok()
+    let start = FIELD.find(summary)? + FIELD.needle().len();
+    number(summary[start..].split(|&byte| byte == b'"').next()?)
 }
 
 /// `timeout=10, max=99`, less a second, so that we close before the replica does.
-fn idle(value: &str) -> Option<Duration> {
+fn idle(value: &[u8]) -> Option<Duration> {
     let timeout = value
-        .split(',')
-        .find_map(|part| part.trim().strip_prefix("timeout="))?;
-    let seconds: u64 = timeout.trim().parse().ok()?;
+        .split(|&byte| byte == b',')
+        .find_map(|part| part.trim_ascii().strip_prefix(b"timeout="))?;
+    let seconds: u64 = number(timeout.trim_ascii())?;
     Some(Duration::from_secs(seconds.clamp(2, 60) - 1))
 }
 
@@ -408,6 +418,8 @@ impl Answer {
             return;
         };
         if self.head.keep_alive && connection.received.is_empty() {
+            // The next answer is received where this one was, in memory that caches still have.
+            let _ = connection.received.try_reclaim(READ_SIZE);
             connection.idle_until = Instant::now() + self.head.idle;
             self.replica.give_back(connection);
         }

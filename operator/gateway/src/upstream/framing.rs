@@ -51,15 +51,11 @@ impl Framing {
     fn take_chunked(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, UpstreamError> {
         while let Self::Chunked(chunk) = self {
             match chunk {
-                Chunk::Size => {
-                    let Some(line) = line(received)? else {
-                        return Ok(None);
-                    };
-                    *chunk = match size(&line)? {
-                        0 => Chunk::Trailers,
-                        size => Chunk::Data(size),
-                    };
-                }
+                Chunk::Size => match line(received, size)?.transpose()? {
+                    Some(0) => *chunk = Chunk::Trailers,
+                    Some(size) => *chunk = Chunk::Data(size),
+                    None => return Ok(None),
+                },
                 Chunk::Data(left) => {
                     let piece = piece(left, received);
                     if *left == 0 {
@@ -67,16 +63,16 @@ impl Framing {
                     }
                     return Ok(piece);
                 }
-                Chunk::AfterData => match line(received)? {
-                    Some(rest) if rest.is_empty() => *chunk = Chunk::Size,
-                    Some(_) => {
+                Chunk::AfterData => match line(received, <[u8]>::is_empty)? {
+                    Some(true) => *chunk = Chunk::Size,
+                    Some(false) => {
                         return Err(UpstreamError::Malformed("a chunk is longer than its size"));
                     }
                     None => return Ok(None),
                 },
-                Chunk::Trailers => match line(received)? {
-                    Some(end) if end.is_empty() => *self = Self::Finished,
-                    Some(_trailer) => {}
+                Chunk::Trailers => match line(received, <[u8]>::is_empty)? {
+                    Some(true) => *self = Self::Finished,
+                    Some(false) => {}
                     None => return Ok(None),
                 },
             }
@@ -101,16 +97,17 @@ fn piece(left: &mut u64, received: &mut BytesMut) -> Option<Bytes> {
     }
 }
 
-/// The next line, without its end.
-fn line(received: &mut BytesMut) -> Result<Option<BytesMut>, UpstreamError> {
+/// Takes the next line out of what was received, as `read` understands it without its end.
+fn line<T>(
+    received: &mut BytesMut,
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>, UpstreamError> {
     match memchr::memchr(b'\n', received) {
         Some(end) => {
-            let mut line = received.split_to(end + 1);
-            line.truncate(end);
-            if line.last() == Some(&b'\r') {
-                line.truncate(end - 1);
-            }
-            Ok(Some(line))
+            let line = &received[..end];
+            let understood = read(line.strip_suffix(b"\r").unwrap_or(line));
+            received.advance(end + 1);
+            Ok(Some(understood))
         }
         None if received.len() > LONGEST_LINE => {
             Err(UpstreamError::Malformed("a chunk has no size"))
