@@ -1,7 +1,7 @@
 //! What a request knows of itself once its token is checked.
 
 use crate::error::{ApiError, ErrorCode};
-use crate::index::{Principal, ServedWorkspace};
+use crate::index::{Opened, ServedWorkspace};
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
 use aviary_crds::ScopeType;
@@ -9,17 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// An authenticated request.
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     pub(crate) request_id: RequestId,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) principal: Arc<Principal>,
-    pub(crate) served: Option<Arc<ServedWorkspace>>,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) opened: Arc<Opened>,
 }
 
-impl Context {
+impl Context<'_> {
     /// Makes sure that the token may do this with the pipe or data source of this name.
     pub(crate) fn require(&self, what: ScopeType, name: &str) -> Result<(), ApiError> {
-        if self.principal.scopes.allow(what, name) {
+        if self.opened.principal.scopes.allow(what, name) {
             return Ok(());
         }
         let scope = match what {
@@ -35,7 +34,7 @@ impl Context {
 
     /// The workspace, which may not be published yet though its tokens are.
     pub(crate) fn workspace(&self) -> Result<&Arc<ServedWorkspace>, ApiError> {
-        self.served.as_ref().ok_or_else(|| {
+        self.opened.served.as_ref().ok_or_else(|| {
             ApiError::new(
                 ErrorCode::WorkspaceNotReady,
                 "the workspace is not ready: see `kubectl get workspaces`",

@@ -93,8 +93,9 @@ impl Gateway {
         let connections = TaskTracker::new();
         let workers = {
             let (gateway, stop, connections) = (self.clone(), stop.clone(), connections.clone());
+            // A token of its own, since a connection locks its token whenever it wakes up.
             let serve = move |socket| {
-                connections.track_future(gateway.clone().connection(socket, stop.clone()))
+                connections.track_future(gateway.clone().connection(socket, stop.child_token()))
             };
             Workers::start(serve).map_err(GatewayError::Workers)?
         };

@@ -33,27 +33,19 @@ impl Service {
         if let Some(response) = browser::preflight(&parts.method, &parts.headers) {
             return response;
         }
-        let mut response = self.answer_parts(&parts, body).await;
-        browser::open(&parts.headers, &mut response);
+        let foreign = browser::is_foreign(&parts.headers);
+        let mut response = self.answer_parts(parts, body).await;
+        if foreign {
+            browser::open(&mut response);
+        }
         response
     }
 
-    async fn answer_parts(&self, parts: &Parts, body: Incoming) -> Response<Body> {
+    async fn answer_parts(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let request_id = RequestId::new();
-        let body = Received::new(body);
-        let route = match route(&parts.method, parts.uri.path()) {
-            Ok(Route::Health) => return plain(StatusCode::OK, "ok\n"),
-            Ok(Route::Ready) => return self.readiness(),
-            Ok(route) => route,
-            Err(error) => {
-                let mut measured = Measured::start(Arc::clone(&self.metrics), RouteKind::Other);
-                measured.status(error.code().status().as_u16());
-                return error.into_response(&request_id);
-            }
-        };
-        let mut measured = Some(Measured::start(Arc::clone(&self.metrics), route.kind()));
+        let mut measured = None;
         let result = self
-            .handle(route, &request_id, parts, body, &mut measured)
+            .handle(&request_id, parts, Received::new(body), &mut measured)
             .await;
         let response = result.unwrap_or_else(|error| {
             tracing::debug!(
@@ -80,30 +72,42 @@ impl Service {
 
     async fn handle(
         &self,
-        route: Route<'_>,
         request_id: &RequestId,
-        parts: &Parts,
+        parts: Parts,
         body: Received,
         measured: &mut Option<Measured>,
     ) -> Result<Response<Body>, ApiError> {
-        let context = self.authenticate(request_id, parts)?;
-        if let Some(workspace) = &context.served {
+        let route = match route(&parts.method, parts.uri.path()) {
+            Ok(Route::Health) => return Ok(plain(StatusCode::OK, "ok\n")),
+            Ok(Route::Ready) => return Ok(self.readiness()),
+            route => route,
+        };
+        let kind = route
+            .as_ref()
+            .map_or(RouteKind::Other, |route| route.kind());
+        *measured = Some(self.metrics.request(kind));
+        let route = route?;
+        let context = self.authenticate(request_id, &parts)?;
+        if let Some(workspace) = &context.opened.served {
             workspace.rate.admit()?;
         }
         match route {
             Route::Endpoint { pipe, format } => {
-                endpoint::handle(&context, pipe, format, parts, body, measured).await
+                let question = endpoint::read(&context, pipe, format, &parts, body).await?;
+                // What has been read needs no memory while ClickHouse is asked.
+                drop(parts);
+                question.answer(&context, measured).await
             }
             Route::Pipes => endpoint::handle_list(&context),
             Route::OpenApi => endpoint::handle_openapi(&context),
             // Boxed, or every request would be as large as an upload is.
-            Route::Events => Box::pin(ingest::handle_events(&context, parts, body)).await,
-            Route::Append => Box::pin(ingest::handle_append(&context, parts, body)).await,
+            Route::Events => Box::pin(ingest::handle_events(&context, &parts, body)).await,
+            Route::Append => Box::pin(ingest::handle_append(&context, &parts, body)).await,
             Route::Health | Route::Ready => Ok(self.readiness()),
         }
     }
 
-    fn authenticate(&self, request_id: &RequestId, parts: &Parts) -> Result<Context, ApiError> {
+    fn authenticate(&self, request_id: &RequestId, parts: &Parts) -> Result<Context<'_>, ApiError> {
         let token = auth::presented(&parts.headers, parts.uri.query().unwrap_or_default());
         let token = token.ok_or_else(|| {
             ApiError::new(
@@ -111,15 +115,14 @@ impl Service {
                 "give a token: `Authorization: Bearer <token>` or `?token=<token>`",
             )
         })?;
-        let (principal, served) = self
+        let opened = self
             .index
             .authenticate(&token)
             .ok_or_else(|| ApiError::new(ErrorCode::TokenInvalid, "the token is not known"))?;
         Ok(Context {
             request_id: request_id.clone(),
-            metrics: Arc::clone(&self.metrics),
-            principal,
-            served,
+            metrics: &self.metrics,
+            opened,
         })
     }
 }

@@ -21,15 +21,40 @@ thread_local! {
 }
 
 /// How many there are: one a core.
-pub(crate) fn count() -> usize {
+fn count() -> usize {
     std::thread::available_parallelism()
         .map_or(1, NonZeroUsize::get)
         .min(MOST)
 }
 
 /// Which of them this thread is; threads that are none count as the first.
-pub(crate) fn current() -> usize {
+fn current() -> usize {
     CURRENT.get()
+}
+
+/// A value for each of them, far enough from each other that writing one slows down nobody
+/// who reads or writes another.
+pub(crate) struct PerWorker<T>(Box<[Apart<T>]>);
+
+/// Processors fetch lines of 64 bytes, and some of them two at a time.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> PerWorker<T> {
+    /// Makes one for each.
+    pub(crate) fn new(mut make: impl FnMut() -> T) -> Self {
+        Self((0..count()).map(|_| Apart(make())).collect())
+    }
+
+    /// The one of this thread.
+    pub(crate) fn own(&self) -> &T {
+        &self.0[current() % self.0.len()].0
+    }
+
+    /// Those of all.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|Apart(value)| value)
+    }
 }
 
 /// All of them. They end when this is dropped, with what they are doing.

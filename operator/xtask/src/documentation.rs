@@ -6,8 +6,12 @@ use anyhow::Context as _;
 use std::path::Path;
 
 /// Where the code registers every metric it exports, and the prefix of those there.
-const METRICS: [(&str, &str); 2] = [
-    ("operator/gateway/src/metrics.rs", "aviary_gateway_"),
+const METRICS: [(&str, &str); 3] = [
+    ("operator/gateway/src/metrics/mod.rs", "aviary_gateway_"),
+    (
+        "operator/gateway/src/metrics/requests.rs",
+        "aviary_gateway_",
+    ),
     ("operator/controller/src/metrics.rs", "aviary_"),
 ];
 

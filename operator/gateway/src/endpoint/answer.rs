@@ -13,6 +13,7 @@ use crate::request_id::RequestId;
 use crate::upstream::{Answer, Completeness, ExceptionWatch};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Response, header};
+use prometheus_client::metrics::counter::Counter;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -31,12 +32,13 @@ pub(crate) struct Streaming {
     finished: bool,
     request_id: RequestId,
     _slot: OwnedSemaphorePermit,
-    measured: Option<Measured>,
+    _measured: Option<Measured>,
+    cut_answers: Counter,
 }
 
 /// Makes the client's answer.
 pub(super) async fn respond(
-    context: &Context,
+    context: &Context<'_>,
     mut answer: Answer,
     format: Format,
     slot: OwnedSemaphorePermit,
@@ -71,10 +73,11 @@ pub(super) async fn respond(
         finished: false,
         request_id: context.request_id.clone(),
         _slot: slot,
-        measured: measured.take().map(|mut measured| {
+        _measured: measured.take().map(|mut measured| {
             measured.status(200);
             measured
         }),
+        cut_answers: context.metrics.cut_answers(),
     };
     Ok(response(
         context,
@@ -90,7 +93,7 @@ async fn next(answer: &mut Answer, limit: Duration) -> Result<Option<Bytes>, Api
 
 /// Answers with what is all there.
 fn finish(
-    context: &Context,
+    context: &Context<'_>,
     answer: Completeness,
     format: Format,
     limit: Duration,
@@ -101,7 +104,7 @@ fn finish(
     }
 }
 
-fn response(context: &Context, format: Format, body: Body) -> Response<Body> {
+fn response(context: &Context<'_>, format: Format, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, format.content_type());
@@ -152,9 +155,7 @@ impl Streaming {
             reason,
             "an answer is cut in the middle"
         );
-        if let Some(measured) = &self.measured {
-            measured.metrics().answer_cut();
-        }
+        self.cut_answers.inc();
         Poll::Ready(Some(Err(Cut)))
     }
 }

@@ -23,25 +23,28 @@ use aviary_crds::ScopeType;
 use aviary_sql::{RenderError, Rendered};
 use http::Response;
 use http::request::Parts;
-use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
 
 /// ClickHouse ends a query at the workspace's limit; this much later the gateway does.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// `GET|POST /v0/pipes/<name>.<format>`.
-pub(crate) async fn handle(
-    context: &Context,
+/// What a request to `GET|POST /v0/pipes/<name>.<format>` asks.
+pub(crate) struct Question {
+    rendered: Rendered,
+    format: Format,
+}
+
+/// Reads a request.
+pub(crate) async fn read(
+    context: &Context<'_>,
     name: &str,
     format: Format,
     parts: &Parts,
     body: Received,
-    measured: &mut Option<Measured>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Question, ApiError> {
     context.require(ScopeType::PipesRead, name)?;
-    let workspace = context.workspace()?;
-    let pipe = workspace.pipes.get(name);
+    let pipe = context.workspace()?.pipes.get(name);
     let pipe = pipe.ok_or_else(|| {
         ApiError::new(
             ErrorCode::PipeUnknown,
@@ -53,35 +56,47 @@ pub(crate) async fn handle(
         .template
         .render(&values)
         .map_err(|error| explain(&error))?;
-    let slot = workspace.queries.admit().await?;
-    let answer = ask(context, workspace, format, rendered).await?;
-    answer::respond(context, answer, format, slot, measured).await
+    Ok(Question { rendered, format })
 }
 
-async fn ask(
-    context: &Context,
-    workspace: &Arc<ServedWorkspace>,
-    format: Format,
-    rendered: Rendered,
-) -> Result<Answer, ApiError> {
-    let query = query_string(
-        workspace.query_start(format),
-        context.request_id.as_str(),
-        &rendered.parameters,
-    );
-    let request = Request {
-        query: &query,
-        authorization: &workspace.reader,
-        body: &[rendered.sql.as_bytes()],
-        patience: workspace.query_timeout() + GRACE,
-        repeatable: true,
-    };
-    let sent = workspace.replicas.send(&request).await;
-    let answer = sent.map_err(|error| failure::of_upstream(&error, workspace.query_timeout()))?;
-    if answer.status() == 200 && answer.exception_code().is_none() {
-        return Ok(answer);
+impl Question {
+    /// Asks ClickHouse, and answers.
+    pub(crate) async fn answer(
+        self,
+        context: &Context<'_>,
+        measured: &mut Option<Measured>,
+    ) -> Result<Response<Body>, ApiError> {
+        let workspace = context.workspace()?;
+        let slot = workspace.queries.admit().await?;
+        let answer = self.ask(context, workspace).await?;
+        answer::respond(context, answer, self.format, slot, measured).await
     }
-    Err(failure::of_answer(answer, workspace.query_timeout()).await)
+
+    async fn ask(
+        &self,
+        context: &Context<'_>,
+        workspace: &ServedWorkspace,
+    ) -> Result<Answer, ApiError> {
+        let query = query_string(
+            workspace.query_start(self.format),
+            context.request_id.as_str(),
+            &self.rendered.parameters,
+        );
+        let timeout = workspace.query_timeout();
+        let request = Request {
+            query: &query,
+            authorization: &workspace.reader,
+            body: &[self.rendered.sql.as_bytes()],
+            patience: timeout + GRACE,
+            repeatable: true,
+        };
+        let sent = workspace.replicas.send(&request).await;
+        let answer = sent.map_err(|error| failure::of_upstream(&error, timeout))?;
+        if answer.status() == 200 && answer.exception_code().is_none() {
+            return Ok(answer);
+        }
+        Err(failure::of_answer(answer, timeout).await)
+    }
 }
 
 /// The settings of the query, its id, and its parameters. Nothing of a request
@@ -109,11 +124,9 @@ fn explain(error: &RenderError) -> ApiError {
 }
 
 /// Whether the pipe may be read with these scopes.
-fn is_readable(context: &Context, pipe: &ServedPipe) -> bool {
-    context
-        .principal
-        .scopes
-        .allow(ScopeType::PipesRead, &pipe.published.name)
+fn is_readable(context: &Context<'_>, pipe: &ServedPipe) -> bool {
+    let scopes = &context.opened.principal.scopes;
+    scopes.allow(ScopeType::PipesRead, &pipe.published.name)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, header};
 use serde_json::{Map, Value as Json, json};
 
 /// `GET /v0/pipes`: the pipes that the token may read.
-pub(crate) fn handle_list(context: &Context) -> Result<Response<Body>, ApiError> {
+pub(crate) fn handle_list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let workspace = context.workspace()?;
     let pipes = workspace
         .pipes
@@ -35,7 +35,7 @@ fn describe(pipe: &ServedPipe) -> Json {
 }
 
 /// `GET /v0/pipes/openapi.json`: the same as an OpenAPI 3.1 document.
-pub(crate) fn handle_openapi(context: &Context) -> Result<Response<Body>, ApiError> {
+pub(crate) fn handle_openapi(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let workspace = context.workspace()?;
     let mut paths = Map::new();
     for pipe in workspace
@@ -207,7 +207,7 @@ fn error_schema() -> Json {
     })
 }
 
-fn document(context: &Context, document: &Json) -> Response<Body> {
+fn document(context: &Context<'_>, document: &Json) -> Response<Body> {
     let text = serde_json::to_vec(document).unwrap_or_default();
     let mut response = Response::new(Body::full(Bytes::from(text)));
     let headers = response.headers_mut();

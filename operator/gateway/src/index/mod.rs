@@ -7,7 +7,7 @@
 mod served;
 mod state;
 
-pub(crate) use served::{Principal, ServedPipe, ServedWorkspace};
+pub(crate) use served::{Opened, ServedPipe, ServedWorkspace};
 pub(crate) use state::Snapshot;
 
 use crate::auth::TokenHash;
@@ -112,17 +112,9 @@ impl Index {
             .store(Arc::new(state.snapshot(&self.snapshot.load())));
     }
 
-    /// Who presents this token, and the workspace it opens.
-    pub(crate) fn authenticate(
-        &self,
-        token: &TokenHash,
-    ) -> Option<(Arc<Principal>, Option<Arc<ServedWorkspace>>)> {
-        let snapshot = self.snapshot.load();
-        let principal = snapshot.principal(token)?;
-        Some((
-            Arc::clone(principal),
-            snapshot.workspace(&principal.workspace).cloned(),
-        ))
+    /// Who presents this token, and what it opens.
+    pub(crate) fn authenticate(&self, token: &TokenHash) -> Option<Arc<Opened>> {
+        self.snapshot.load().opened(token).cloned()
     }
 }
 

@@ -23,6 +23,13 @@ pub(crate) struct Principal {
     pub(crate) scopes: Scopes,
 }
 
+/// What a token opens as things stand, found with one look.
+pub(crate) struct Opened {
+    pub(crate) principal: Arc<Principal>,
+    /// Not there before the workspace is published.
+    pub(crate) served: Option<Arc<ServedWorkspace>>,
+}
+
 /// Namespace and name of a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkspaceKey {

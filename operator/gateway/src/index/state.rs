@@ -1,9 +1,9 @@
 //! The writer's side of the index: every object as it was published, and how
 //! workspaces are put together from them.
 
-use super::served::{Parts, Principal, ServedPipe, ServedWorkspace, WorkspaceKey};
+use super::served::{Opened, Parts, Principal, ServedPipe, ServedWorkspace, WorkspaceKey};
 use super::{Kind, Object, ObjectKey, Published};
-use crate::auth::{Scopes, TokenHash};
+use crate::auth::{HashedAlready, Scopes, TokenHash};
 use crate::ingest::{self, Intake, IntakeParts};
 use crate::metrics::Metrics;
 use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
@@ -17,19 +17,15 @@ use std::sync::Arc;
 /// What readers see.
 #[derive(Default)]
 pub(crate) struct Snapshot {
-    tokens: Arc<HashMap<TokenHash, Arc<Principal>>>,
+    tokens: HashMap<TokenHash, Arc<Opened>, HashedAlready>,
     workspaces: HashMap<WorkspaceKey, Arc<ServedWorkspace>>,
 }
 
 impl Snapshot {
-    pub(crate) fn principal(&self, token: &TokenHash) -> Option<&Arc<Principal>> {
+    pub(crate) fn opened(&self, token: &TokenHash) -> Option<&Arc<Opened>> {
         // Found by hash, and then compared as a whole in constant time.
-        let (known, principal) = self.tokens.get_key_value(token)?;
-        known.matches(token).then_some(principal)
-    }
-
-    pub(crate) fn workspace(&self, key: &WorkspaceKey) -> Option<&Arc<ServedWorkspace>> {
-        self.workspaces.get(key)
+        let (known, opened) = self.tokens.get_key_value(token)?;
+        known.matches(token).then_some(opened)
     }
 }
 
@@ -47,7 +43,8 @@ pub(super) struct State {
     data_sources: BTreeMap<ObjectKey, DataSourceEntry>,
     pipes: BTreeMap<ObjectKey, PipeEntry>,
     stale: BTreeSet<WorkspaceKey>,
-    tokens_are_stale: bool,
+    /// Of all tokens, unless they are to be collected anew.
+    principals: Option<HashMap<TokenHash, Arc<Principal>>>,
 }
 
 /// A workspace's users and tokens.
@@ -86,7 +83,7 @@ impl State {
             data_sources: BTreeMap::new(),
             pipes: BTreeMap::new(),
             stale: BTreeSet::new(),
-            tokens_are_stale: false,
+            principals: None,
         }
     }
 
@@ -186,7 +183,7 @@ impl State {
         };
         self.access.insert(key, Arc::new(access));
         self.stale.insert(workspace);
-        self.tokens_are_stale = true;
+        self.principals = None;
     }
 
     pub(super) fn delete(&mut self, key: &ObjectKey) {
@@ -211,7 +208,7 @@ impl State {
     }
 
     fn remove_access(&mut self, key: &ObjectKey) -> Option<WorkspaceKey> {
-        self.tokens_are_stale = true;
+        self.principals = None;
         self.awaited.remove(key);
         self.access.remove(key).map(|old| old.workspace.clone())
     }
@@ -269,18 +266,23 @@ impl State {
                 None => workspaces.remove(&key),
             };
         }
-        let tokens = if std::mem::take(&mut self.tokens_are_stale) {
-            Arc::new(self.tokens())
-        } else {
-            Arc::clone(&previous.tokens)
+        let principals = self.principals.take().unwrap_or_else(|| self.principals());
+        let open = |(token, principal): (&TokenHash, &Arc<Principal>)| {
+            let opened = Opened {
+                principal: Arc::clone(principal),
+                served: workspaces.get(&principal.workspace).cloned(),
+            };
+            (*token, Arc::new(opened))
         };
+        let tokens = principals.iter().map(open).collect();
+        self.principals = Some(principals);
         self.metrics.served("workspace", workspaces.len());
         self.metrics.served("datasource", self.data_sources.len());
         self.metrics.served("pipe", self.pipes.len());
         Snapshot { tokens, workspaces }
     }
 
-    fn tokens(&self) -> HashMap<TokenHash, Arc<Principal>> {
+    fn principals(&self) -> HashMap<TokenHash, Arc<Principal>> {
         let mut tokens = HashMap::new();
         for access in self.access.values() {
             for (hash, principal) in &access.tokens {

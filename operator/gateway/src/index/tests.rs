@@ -96,7 +96,11 @@ fn data_source(column: &str) -> Object {
 }
 
 fn served(gateway: &Gateway) -> Option<Arc<ServedWorkspace>> {
-    gateway.index().authenticate(&TokenHash::of(b"secret"))?.1
+    gateway
+        .index()
+        .authenticate(&TokenHash::of(b"secret"))?
+        .served
+        .clone()
 }
 
 fn opens(gateway: &Gateway, token: &str) -> bool {
@@ -149,9 +153,14 @@ fn a_workspace_is_served_when_all_of_it_is_there() {
     let index = gateway.index();
     index.apply(pipe("p", "SELECT 1"));
     index.apply(access("secret"));
-    let (principal, served_workspace) = index.authenticate(&TokenHash::of(b"secret")).unwrap();
-    assert!(principal.scopes.allow(ScopeType::PipesRead, "answer"));
-    assert!(served_workspace.is_none());
+    let opened = index.authenticate(&TokenHash::of(b"secret")).unwrap();
+    assert!(
+        opened
+            .principal
+            .scopes
+            .allow(ScopeType::PipesRead, "answer")
+    );
+    assert!(opened.served.is_none());
     index.apply(workspace(100));
     assert_eq!(template(&gateway).as_deref(), Some("SELECT 1"));
     index.delete(&key(Kind::Workspace, "shop"));

@@ -44,7 +44,7 @@ struct Receipt<'a> {
 /// Rows are stored before the answer in any case; `wait=true` only chooses
 /// between 200 and the 202 that other clients of this interface know.
 pub(crate) async fn handle_events(
-    context: &Context,
+    context: &Context<'_>,
     parts: &Parts,
     body: Received,
 ) -> Result<Response<Body>, ApiError> {
@@ -68,7 +68,7 @@ pub(crate) async fn handle_events(
 
 /// `POST /v0/datasources?name=<data source>&mode=append&format=csv|ndjson|parquet`: a file.
 pub(crate) async fn handle_append(
-    context: &Context,
+    context: &Context<'_>,
     parts: &Parts,
     body: Received,
 ) -> Result<Response<Body>, ApiError> {
@@ -113,7 +113,7 @@ impl<'a> Query<'a> {
     }
 }
 
-fn find(context: &Context, query: &Query<'_>) -> Result<Arc<Intake>, ApiError> {
+fn find(context: &Context<'_>, query: &Query<'_>) -> Result<Arc<Intake>, ApiError> {
     let name = query.get("name").filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| {
         ApiError::new(
@@ -133,7 +133,7 @@ fn find(context: &Context, query: &Query<'_>) -> Result<Arc<Intake>, ApiError> {
 }
 
 fn plain_body(
-    context: &Context,
+    context: &Context<'_>,
     intake: &Intake,
     headers: &HeaderMap,
     body: Received,
@@ -187,7 +187,7 @@ fn unknown_format(format: &str, known: &str) -> ApiError {
     )
 }
 
-fn receipt(context: &Context, status: StatusCode, taken: &Taken) -> Response<Body> {
+fn receipt(context: &Context<'_>, status: StatusCode, taken: &Taken) -> Response<Body> {
     let successful = taken
         .quarantined
         .map(|quarantined| taken.rows.saturating_sub(quarantined));

@@ -4,7 +4,7 @@ use super::connection::{Answer, Connection, Request};
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use crate::metrics::Metrics;
-use crate::workers;
+use crate::workers::PerWorker;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,7 +34,7 @@ pub(crate) struct Replica {
     metrics: Arc<Metrics>,
     /// For each worker the connections that it made: another could use them, but
     /// would have to be woken by the one that made them.
-    idle: Box<[Mutex<Vec<Connection>>]>,
+    idle: PerWorker<Mutex<Vec<Connection>>>,
     away: AtomicBool,
 }
 
@@ -49,7 +49,7 @@ impl Replica {
             address,
             settings,
             metrics,
-            idle: (0..workers::count()).map(|_| Mutex::default()).collect(),
+            idle: PerWorker::new(Mutex::default),
             away: AtomicBool::new(false),
         })
     }
@@ -106,8 +106,8 @@ impl Replica {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        let own = &self.idle[workers::current() % self.idle.len()];
-        own.lock().unwrap_or_else(PoisonError::into_inner)
+        let own = self.idle.own().lock();
+        own.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self) -> Result<Connection, UpstreamError> {
@@ -150,7 +150,7 @@ impl Replica {
         }
         tracing::warn!(replica = %self.address.authority, "replica is away");
         self.metrics.replica_up(&self.address.authority, false);
-        for idle in &self.idle {
+        for idle in self.idle.iter() {
             idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         tokio::spawn(watch_for_return(
