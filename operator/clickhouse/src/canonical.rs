@@ -9,7 +9,7 @@ use aviary_plan::catalog::Expression;
 use aviary_sql::StringLiteral;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of spellings to remember; then the memory starts anew.
@@ -36,31 +36,16 @@ struct Formatted {
 }
 
 impl Replica {
-    /// The catalog with every expression as this server would write it. One query
-    /// for all expressions that are new, none if there are none. What ClickHouse
-    /// cannot parse stays as it is; the statement that uses it will be refused
-    /// with ClickHouse's own words.
-    pub async fn canonicalise(&self, desired: Catalog) -> Result<Catalog, ClickHouseError> {
-        let expressions = desired.expressions();
-        self.spell(desired, expressions).await
-    }
-
-    /// The same for what is there to be compared with. What is not there is made as
-    /// it was written, and asks for nothing.
-    pub async fn canonicalise_for(
+    /// The catalog with the expressions of what is there to be compared with as this server
+    /// would write them; what is not there is made as it was written. One query for all
+    /// expressions that are new, none if there are none. What ClickHouse cannot parse stays
+    /// as it is; the statement that uses it will be refused with ClickHouse's own words.
+    pub async fn canonicalise(
         &self,
         desired: Catalog,
         observed: &Catalog,
     ) -> Result<Catalog, ClickHouseError> {
         let expressions = desired.expressions_beside(observed);
-        self.spell(desired, expressions).await
-    }
-
-    async fn spell(
-        &self,
-        desired: Catalog,
-        expressions: BTreeSet<Expression>,
-    ) -> Result<Catalog, ClickHouseError> {
         let unknown: Vec<Expression> = {
             let memory = self
                 .spellings

@@ -174,16 +174,8 @@ impl Catalog {
         QualifiedName::new(self.name.clone(), identifier(name))
     }
 
-    /// Every expression that ClickHouse may write differently from its author.
-    pub fn expressions(&self) -> BTreeSet<Expression> {
-        let mut found = BTreeSet::new();
-        self.clone().visit_expressions(&mut |expression| {
-            found.insert(expression.clone());
-        });
-        found
-    }
-
-    /// Those of tables and views that the other catalog has as well.
+    /// Every expression that ClickHouse may write differently from its author, of tables and
+    /// views that the other catalog has as well.
     pub fn expressions_beside(&self, other: &Self) -> BTreeSet<Expression> {
         let mut common = self.clone();
         common
@@ -192,7 +184,11 @@ impl Catalog {
         common
             .views
             .retain(|name, _| other.views.contains_key(name));
-        common.expressions()
+        let mut found = BTreeSet::new();
+        common.visit_expressions(&mut |expression| {
+            found.insert(expression.clone());
+        });
+        found
     }
 
     /// The catalog with expressions exchanged for their canonical texts. What is

@@ -144,3 +144,23 @@ fn part(kind: &str, fields: &[&str], from: &str) -> String {
         fields.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engine is tested with what it is asked most.
+    #[test]
+    fn the_engine_is_tested_with_this_query() {
+        let database = Identifier::new("acme").unwrap();
+        let mut parts = vec![server()];
+        parts.extend(catalog(&database));
+        parts.extend(rights(&database));
+        let tested: Vec<&str> = include_str!("../../../engine/tests/observe.sql")
+            .lines()
+            .map(|line| line.trim().trim_start_matches("UNION ALL "))
+            .collect();
+        let asked: Vec<&str> = parts.iter().map(|part| part.trim_end()).collect();
+        assert_eq!(asked, tested);
+    }
+}

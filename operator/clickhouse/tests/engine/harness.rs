@@ -173,7 +173,7 @@ pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str)
     let observed = replica.observe(&model.database).await.unwrap();
     let wished = desired(&model, &credentials(), &observed.server);
     let wished = replica
-        .canonicalise_for(wished, &observed.catalog)
+        .canonicalise(wished, &observed.catalog)
         .await
         .unwrap();
     let plan = plan(&wished, &observed.catalog, &model.circumstances());

@@ -68,7 +68,7 @@ pub(crate) async fn converge(
                 });
             }
             let desired = desired(wish.model, wish.credentials, &observed.server);
-            let desired = replica.canonicalise_for(desired, &observed.catalog).await?;
+            let desired = replica.canonicalise(desired, &observed.catalog).await?;
             Ok(plan(&desired, &observed.catalog, &circumstances))
         },
     )

@@ -49,7 +49,10 @@ impl Workspace {
         .unwrap();
         let observed = replica.observe(&model.database).await.unwrap();
         let desired = desired(&model, &credentials, &observed.server);
-        let desired = replica.canonicalise(desired).await.unwrap();
+        let desired = replica
+            .canonicalise(desired, &observed.catalog)
+            .await
+            .unwrap();
         let plan = plan(&desired, &observed.catalog, &model.circumstances());
         for outcome in replica.execute(&plan).await {
             assert_eq!(outcome.result, Ok(()), "{:?}", plan.steps[outcome.step]);
