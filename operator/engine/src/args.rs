@@ -8,7 +8,7 @@ use clap::Args;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Macro, ZooKeeperNode};
 use crate::engine::Engine;
 use crate::error::EngineError;
 
@@ -43,6 +43,14 @@ pub struct EngineArgs {
     /// Seconds that a change of users or a stop waits for running queries.
     #[arg(long, default_value_t = 10)]
     pub drain_seconds: u64,
+
+    /// A macro of this replica, as NAME=VALUE; can be given several times. Replicated tables need `shard` and `replica`.
+    #[arg(long = "macro", value_name = "NAME=VALUE")]
+    pub macros: Vec<Macro>,
+
+    /// A ZooKeeper or Keeper, as HOST:PORT; can be given several times, for the members of one ensemble.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub zookeeper: Vec<ZooKeeperNode>,
 }
 
 /// Runs an engine until SIGTERM or SIGINT.
@@ -58,6 +66,8 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
         max_concurrent_queries: args.max_concurrent_queries,
         drain_deadline: deadline,
         shutdown_deadline: deadline,
+        macros: args.macros,
+        zookeeper: args.zookeeper,
     })
     .await?;
     stopped.await;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 use crate::access::Access;
 use crate::access::model::DEFAULT_USER;
 use crate::access::session::UserSession;
-use crate::access::users_xml;
 use crate::config::EngineConfig;
+use crate::config_xml;
 use crate::control::Control;
 use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
@@ -22,6 +22,7 @@ use crate::ffi::Api;
 use crate::library;
 use crate::running::Registry;
 use crate::session::OpenEngine;
+use crate::sql::quote::Identifier;
 use crate::sql::statement::Statement;
 
 /// How often queries past the deadline are cancelled again.
@@ -88,7 +89,10 @@ impl Core {
             &config.data_path.join("access.json"),
             config.default_password.as_ref(),
         )?;
-        write_config(&config.data_path)?;
+        write_private(
+            &config.data_path.join("config.xml"),
+            &config_xml::render(&config),
+        )?;
 
         let control = Arc::new(Control::default());
         let mut core = Self {
@@ -200,6 +204,7 @@ impl Core {
         }
         let (taken, users) = self.access.users_xml();
         let started = Instant::now();
+        self.detach_replicated();
         *gate = None;
         self.control.close();
         match self.boot(&users) {
@@ -225,6 +230,32 @@ impl Core {
                     code::LOGICAL_ERROR,
                     "The engine could not take the last changes of users, roles or grants and has undone them.",
                 ))
+            }
+        }
+    }
+
+    /// Lets go of replicated tables, which are back with the next opening: libchdb crashes when
+    /// it is closed while one of them looks for its place in Keeper, as here they all do.
+    fn detach_replicated(&self) {
+        if self.config.zookeeper.is_empty() {
+            return;
+        }
+        // In hex, a name has no characters that mean something to the answer.
+        let listed = self.control.ask(
+            "SELECT hex(database), hex(name) FROM system.tables WHERE engine LIKE 'Replicated%MergeTree'",
+        );
+        let listed = listed.unwrap_or_else(|exception| {
+            tracing::warn!(%exception, "cannot list replicated tables");
+            String::new()
+        });
+        for (database, table) in listed.lines().filter_map(|line| line.split_once('\t')) {
+            let [database, table] = [database, table].map(|name| {
+                let name = hex::decode(name).unwrap_or_default();
+                Identifier(&String::from_utf8_lossy(&name)).to_string()
+            });
+            let detach = format!("DETACH TABLE {database}.{table}");
+            if let Err(exception) = self.control.ask(&detach) {
+                tracing::warn!(%exception, "cannot detach a replicated table");
             }
         }
     }
@@ -302,13 +333,14 @@ impl Core {
     }
 
     /// Ends all queries, at the deadline by force, and closes libchdb.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(self: &Arc<Self>) {
         let mut gate = self.drained(self.config.shutdown_deadline).await;
         let engine = gate.take();
-        let control = Arc::clone(&self.control);
+        let core = Arc::clone(self);
         let closing = tokio::task::spawn_blocking(move || {
+            core.detach_replicated();
             drop(engine);
-            control.close();
+            core.control.close();
         });
         if let Err(error) = closing.await {
             tracing::error!(%error, "closing libchdb failed");
@@ -338,21 +370,6 @@ fn lock(data_path: &Path) -> Result<File, EngineError> {
             source,
         }),
     }
-}
-
-fn write_config(data_path: &Path) -> Result<(), EngineError> {
-    let escaped = |path: PathBuf| users_xml::escape(&path.display().to_string());
-    // A view without SQL SECURITY runs in its creator's name, as ClickHouse documents it.
-    let config = format!(
-        "<clickhouse>\n\
-         \x20   <path>{}</path>\n\
-         \x20   <users_config>{}</users_config>\n\
-         \x20   <ignore_empty_sql_security_in_create_view_query>0</ignore_empty_sql_security_in_create_view_query>\n\
-         </clickhouse>\n",
-        escaped(data_path.join("clickhouse")),
-        escaped(data_path.join("users.xml")),
-    );
-    write_private(&data_path.join("config.xml"), &config)
 }
 
 /// Replaces a file as a whole, readable by its owner only.

@@ -20,6 +20,7 @@ mod access;
 mod access_statement;
 mod args;
 mod config;
+mod config_xml;
 mod control;
 mod core;
 mod engine;
@@ -37,7 +38,7 @@ mod sql;
 mod statistics;
 
 pub use args::{EngineArgs, run};
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Macro, ZooKeeperNode};
 pub use engine::{Engine, RunningEngine};
 pub use error::EngineError;
 pub use ffi::LoadError;

@@ -28,6 +28,9 @@ fn engine_process() {
         password_file: None,
         max_concurrent_queries: variable(QUERIES).parse().unwrap(),
         drain_seconds: 1,
+        macros: vec!["shard=01".parse().unwrap(), "replica=a&b".parse().unwrap()],
+        // Nobody is there, which matters to replicated tables only.
+        zookeeper: vec!["127.0.0.1:1".parse().unwrap()],
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if let Err(error) = runtime.block_on(aviary_engine::run(args)) {

@@ -72,6 +72,21 @@ async fn views_are_still_known_by_their_makers() {
     assert_eq!(admin.fails("SELECT * FROM v").await, 497);
 }
 
+/// Replicated tables themselves, with a real ZooKeeper, are the end-to-end tests' concern.
+#[tokio::test]
+async fn what_replicated_tables_need_is_known_after_every_opening() {
+    let engine = EngineProcess::start(&scratch("place")).await;
+    let admin = engine.admin();
+    let macros = "SELECT macro, substitution FROM system.macros ORDER BY macro";
+    let keeper = "SELECT value FROM system.server_settings WHERE name = 'keeper_hosts'";
+    for user in ["first", "second"] {
+        assert_eq!(admin.ok(macros).await, "replica\ta&b\nshard\t01\n");
+        assert_eq!(admin.ok(keeper).await, "127.0.0.1:1\n");
+        admin.ok(&format!("CREATE USER {user}")).await;
+        assert_eq!(engine.caller(user, "").ok("SELECT 1").await, "1\n");
+    }
+}
+
 fn scratch_path(purpose: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join("engine")
