@@ -12,9 +12,11 @@ pub(super) fn server() -> String {
             "toString(toUInt8((SELECT count() FROM system.settings WHERE name = '{name}') > 0))"
         )
     };
+    // Servers have `system.zookeeper` where Keeper is configured; the embedded engine never has it.
     let replication = "toString(toUInt8(\
-        (SELECT uniqExact(macro) FROM system.macros WHERE macro IN ('shard', 'replica')) = 2 AND \
-        (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'zookeeper') > 0))";
+        (SELECT uniqExact(macro) FROM system.macros WHERE macro IN ('shard', 'replica')) = 2 AND (\
+        (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'zookeeper') > 0 OR \
+        (SELECT count() FROM system.server_settings WHERE name = 'keeper_hosts' AND value != '') > 0)))";
     part(
         "server",
         &[
