@@ -34,7 +34,9 @@ pub struct Replication {
     pub tables: u64,
     /// How many of them are read-only.
     pub read_only: u64,
-    /// The largest delay.
+    /// How many of them have never read their queue: what they lack is not known.
+    pub unread: u64,
+    /// The largest delay. A table that has never read its queue is said to be behind since 1970.
     pub max_delay_seconds: u64,
     /// Entries in all queues.
     pub queue: u64,
@@ -53,6 +55,7 @@ struct Line {
     first: String,
     second: String,
     third: String,
+    fourth: String,
 }
 
 impl Replica {
@@ -62,24 +65,27 @@ impl Replica {
         let known: Vec<Capability> = self.rows(self.query(CAPABILITIES)).await?;
         let can = |name: &str| known.iter().any(|it| it.capability == name);
         let mut parts = vec![
-            "SELECT 'version' AS kind, version() AS name, '' AS first, '' AS second, '' AS third"
+            "SELECT 'version' AS kind, version() AS name, '' AS first, '' AS second, '' AS third, '' AS fourth"
                 .to_owned(),
         ];
         if can("disks.free_space") {
             parts.push(
-                "SELECT 'disk', name, toString(total_space), toString(free_space), '' FROM system.disks"
+                "SELECT 'disk', name, toString(total_space), toString(free_space), '', '' FROM system.disks"
                     .to_owned(),
             );
         }
         if can("replicas.queue_size") {
-            let delay = if can("replicas.absolute_delay") {
-                "max(absolute_delay)"
+            let (delay, unread) = if can("replicas.absolute_delay") {
+                (
+                    "max(absolute_delay)",
+                    "countIf(toUInt32(last_queue_update) = 0)",
+                )
             } else {
-                "0"
+                ("0", "0")
             };
             parts.push(format!(
                 "SELECT 'replication', toString(count()), toString(sum(is_readonly)), \
-                 toString({delay}), toString(sum(queue_size)) FROM system.replicas"
+                 toString({delay}), toString(sum(queue_size)), toString({unread}) FROM system.replicas"
             ));
         }
         let lines: Vec<Line> = self.rows(self.query(&parts.join(" UNION ALL "))).await?;
@@ -112,6 +118,7 @@ impl Replica {
                         read_only: number(&line.first)?,
                         max_delay_seconds: number(&line.second)?,
                         queue: number(&line.third)?,
+                        unread: number(&line.fourth)?,
                     });
                 }
                 _ => {}

@@ -133,6 +133,13 @@ fn problem(
         );
         return Some((Reason::ReplicaReadOnly, message));
     }
+    if replication.unread > 0 {
+        let message = format!(
+            "`{name}` has {} of {} replicated tables that have never read what to fetch from the others",
+            replication.unread, replication.tables
+        );
+        return Some((Reason::ReplicaDelayed, message));
+    }
     let limit = &spec.replica_health.max_delay;
     let message = format!("`{name}` is {limit} or more behind the others");
     // Who was behind is so until it has clearly caught up.
@@ -288,12 +295,18 @@ fn replication_status(
     replication: &Replication,
 ) -> ReplicationStatus {
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    // Since 1970 is no delay to tell of, and would be another one each minute.
+    let delay = if replication.unread > 0 {
+        0
+    } else {
+        replication.max_delay_seconds
+    };
     ReplicationStatus {
         tables: whole(replication.tables),
         read_only: whole(replication.read_only),
         max_delay_seconds: settled_delay(
             previous.map(|previous| previous.max_delay_seconds),
-            whole(replication.max_delay_seconds),
+            whole(delay),
         ),
         queue: settled_queue(
             previous.map(|previous| previous.queue),
@@ -374,6 +387,7 @@ mod tests {
         Replication {
             tables: 3,
             read_only,
+            unread: 0,
             max_delay_seconds: delay,
             queue: 0,
         }
@@ -437,6 +451,24 @@ mod tests {
         let status = status(&ClickHouseClusterStatus::default(), &answers, 1);
         assert_eq!(reasons(&status), expected);
         assert_eq!(status.healthy_replicas.as_deref(), Some(healthy));
+    }
+
+    #[test]
+    fn a_table_that_never_replicated_is_told_of_without_a_number() {
+        let mut idle = replication(0, 1_795_677_960);
+        idle.unread = 2;
+        let answers = [
+            healthy("a", 50 * GIB, Some(idle)),
+            healthy("b", 50 * GIB, None),
+        ];
+        let status = status(&ClickHouseClusterStatus::default(), &answers, 1);
+        assert_eq!(reasons(&status)[1], ("False", "ReplicaDelayed"));
+        assert_eq!(
+            status.replicas[0].message.as_deref(),
+            Some(
+                "`a` has 2 of 3 replicated tables that have never read what to fetch from the others"
+            )
+        );
     }
 
     #[test]
