@@ -27,7 +27,8 @@ pub(crate) fn cluster_status(
     let problems = answers
         .iter()
         .filter_map(|answer| problem(before(previous, &answer.name), spec, answer));
-    let problems: Vec<_> = problems.collect();
+    let mut problems: Vec<_> = problems.collect();
+    problems.sort_by_key(|(reason, _)| rank(*reason));
     let healthy = format!("{}/{}", answers.len() - problems.len(), answers.len());
     let versions: BTreeSet<&str> = replicas
         .iter()
@@ -108,7 +109,17 @@ fn replicas_healthy(problems: &[(Reason, String)]) -> Finding {
     Finding::unmet(ConditionType::ReplicasHealthy, *reason, messages.join("; "))
 }
 
-/// What is wrong with a replica, the worst first.
+/// The worst comes first: it names the condition, so that a replica which goes away is told of
+/// though another was behind already.
+fn rank(reason: Reason) -> u8 {
+    match reason {
+        Reason::ReplicaDelayed => 2,
+        Reason::ReplicaReadOnly => 1,
+        _ => 0,
+    }
+}
+
+/// What is wrong with a replica, the worst of it only.
 fn problem(
     previous: Option<&ReplicaStatus>,
     spec: &ClickHouseClusterSpec,
@@ -434,6 +445,10 @@ mod tests {
     #[case::behind(
         vec![healthy("a", 50 * GIB, Some(replication(0, 300))), healthy("b", 60 * GIB, None)],
         [("True", "Succeeded"), ("False", "ReplicaDelayed"), ("True", "EnoughSpace")], "1/2"
+    )]
+    #[case::the_worst_names_it(
+        vec![healthy("a", 50 * GIB, Some(replication(1, 900))), dead("b")],
+        [("True", "Succeeded"), ("False", "ReplicaUnreachable"), ("True", "EnoughSpace")], "0/2"
     )]
     #[case::low(
         vec![healthy("a", 15 * GIB, None), healthy("b", 60 * GIB, None)],
