@@ -244,6 +244,26 @@ impl Layer {
         self.entry(path.as_ref(), 0o777, 0, Content::Link(target.into()))
     }
 
+    /// A folder of this machine with all that is in it. Links are followed, except
+    /// those that lead nowhere, which are left out.
+    pub fn tree(self, path: impl AsRef<Path>, source: &Path) -> Result<Self> {
+        let read = || format!("read {}", source.display());
+        let mut layer = self;
+        for entry in fs::read_dir(source).with_context(read)? {
+            let entry = entry.with_context(read)?;
+            let (inside, source) = (path.as_ref().join(entry.file_name()), entry.path());
+            layer = match fs::metadata(&source) {
+                Ok(found) if found.is_dir() => layer.tree(inside, &source)?,
+                Ok(found) => layer.file(inside, found.mode() & 0o777, source),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => layer,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("look at {}", source.display()));
+                }
+            };
+        }
+        Ok(layer)
+    }
+
     /// The shared libraries, loader included, that a program or library of this
     /// machine needs, each where it is here.
     pub fn libraries_of(self, program: &Path) -> Result<Self> {

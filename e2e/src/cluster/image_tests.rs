@@ -74,6 +74,38 @@ fn a_digest_follows_the_content_and_nothing_else() {
     assert_ne!(digest("a", "two!"), first);
 }
 
+#[test]
+fn a_tree_has_what_links_lead_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, elsewhere) = (folder.path().join("tree"), folder.path().join("elsewhere"));
+    fs::create_dir_all(tree.join("inner")).unwrap();
+    fs::write(tree.join("inner/file"), "one").unwrap();
+    fs::write(&elsewhere, "two").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("/nowhere at all", tree.join("dead")).unwrap();
+    let layer = Layer::new().tree("/usr/lib", &tree).unwrap();
+    let mut archive = Vec::new();
+    layer.write(&mut archive).unwrap();
+    let mut archive = tar::Archive::new(archive.as_slice());
+    let files = archive.entries().unwrap().map(Result::unwrap);
+    let files = files.filter(|entry| entry.header().entry_type().is_file());
+    let found: Vec<(String, String)> = files
+        .map(|mut entry| {
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            (entry.path().unwrap().display().to_string(), content)
+        })
+        .collect();
+    let file = |path: &str, content: &str| (path.to_owned(), content.to_owned());
+    assert_eq!(
+        found,
+        [
+            file("usr/lib/inner/file", "one"),
+            file("usr/lib/link", "two")
+        ]
+    );
+}
+
 fn entries(image: &Image<'_>, present: &HashSet<String>) -> Vec<(String, Vec<u8>)> {
     let mut archive = Vec::new();
     image.write(&mut archive, present).unwrap();
