@@ -2,6 +2,7 @@
 
 mod fleet;
 mod probe;
+mod settled;
 mod status;
 
 pub(crate) use fleet::{ConnectError, Connected, Fleet, FleetOptions};
