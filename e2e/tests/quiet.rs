@@ -7,8 +7,6 @@
 use anyhow::{Result, ensure};
 use aviary_e2e::support::pods::{self, Component};
 use aviary_e2e::support::{AuditMark, Request, Scene, eventually, pipe, run_alone};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -84,17 +82,7 @@ async fn a_pass_with_nothing_to_do_asks_and_writes_nothing() -> Result<()> {
 
 /// A cluster that is asked for its health every second: the shared engine by another name.
 async fn own_cluster(scene: &Scene) -> Result<()> {
-    let shared: Api<Secret> = Api::namespaced(scene.client.clone(), "clickhouse");
-    let credentials = Secret {
-        data: shared.get("engine-admin").await?.data,
-        metadata: kube::api::ObjectMeta {
-            name: Some("engine-admin".to_owned()),
-            ..Default::default()
-        },
-        ..Secret::default()
-    };
-    let own: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    own.create(&PostParams::default(), &credentials).await?;
+    scene.engine_credentials().await?;
     scene
         .apply(
             "

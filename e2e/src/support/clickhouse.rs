@@ -1,7 +1,7 @@
 //! ClickHouse as its administrator meets it: to look at what the operator
 //! made, and to break it by hand.
 
-use super::reach;
+use super::{eventually, reach};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -47,6 +47,15 @@ impl ClickHouse {
             password: text("password")?,
             http: reqwest::Client::new(),
         })
+    }
+
+    /// Waits until it answers.
+    pub async fn answers(&self) -> Result<()> {
+        eventually(&format!("{} answers", self.pod), async || {
+            let answer = self.query("SELECT 1").await;
+            Ok(answer.map(drop).map_err(|error| format!("{error:#}")))
+        })
+        .await
     }
 
     /// Runs a statement as the administrator; gives its answer as tab separated text without the last line end.

@@ -31,10 +31,14 @@ const OWN_CLUSTERS: &[&str] = &[
     "guest-",
     "host-",
     "quiet-",
+    "replicas-",
+    "replication-",
     "says-",
     "unreachable-",
     "waits-",
 ];
+/// Tests with replicas that fall behind or lose their ZooKeeper.
+const REPLICATED: &[&str] = &["replicas-", "replication-"];
 /// Tests that break something by hand, to see it put back.
 const BROKEN: &[&str] = &["drift-", "paused-"];
 /// Tests that end Aviary's processes or the engine's.
@@ -53,6 +57,8 @@ const EXPECTED: &[Expected] = &[
     expected("their quarantine cannot be counted", BROKEN),
     expected(r#""reason":"ClickHouseUnreachable""#, OWN_CLUSTERS),
     expected(r#""reason":"ReplicaUnreachable""#, OWN_CLUSTERS),
+    expected(r#""reason":"ReplicaReadOnly""#, REPLICATED),
+    expected(r#""reason":"ReplicaDelayed""#, REPLICATED),
     expected(r#""reason":"CredentialsInvalid""#, OWN_CLUSTERS),
     expected(r#""reason":"DiskLow""#, &["disk-"]),
     expected(r#""reason":"DiskCritical""#, &["disk-"]),

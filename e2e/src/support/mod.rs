@@ -5,17 +5,20 @@
 mod audit;
 mod clickhouse;
 mod diagnostics;
+mod engine;
 mod gateway;
 pub mod logs;
 mod objects;
 pub mod pods;
 mod reach;
+pub mod replicated;
 mod scene;
 mod shop;
 mod wait;
 
 pub use audit::{AuditMark, Request};
 pub use clickhouse::ClickHouse;
+pub use engine::{ENGINE_ADMIN, Engines};
 pub use gateway::{Answer, Gateway};
 pub use scene::{Scene, namespaces_gone, run, run_alone};
 pub use shop::{ORDERS, SALES, pipe};

@@ -7,7 +7,8 @@ use crate::product;
 use anyhow::{Context as _, Result, bail};
 use aviary_crds::names;
 use aviary_crds::published::WorkspaceAccess;
-use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::wait::await_condition;
@@ -156,6 +157,15 @@ impl Scene {
     /// Asks whether a manifest would be accepted, with every object in this namespace.
     pub async fn accepted(&self, manifest: &str) -> Result<()> {
         Ok(objects::dry_run(&self.client, manifest, &self.namespace).await?)
+    }
+
+    /// A Secret with texts under keys.
+    pub async fn secret(&self, name: &str, content: Value) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name}, "stringData": content,
+        });
+        self.apply(&secret.to_string()).await
     }
 
     /// A workspace `name` on the shared cluster that drops its database when it goes.
@@ -312,6 +322,27 @@ impl Scene {
         let annotations = json!({"e2e.aviary.dev/touched": value.to_string()});
         let patch = json!({"metadata": {"annotations": annotations}});
         self.patch(kind, name, patch).await.map(drop)
+    }
+
+    /// The API of the namespace's StatefulSets.
+    pub fn stateful_sets(&self) -> Api<StatefulSet> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Says how many pods a StatefulSet is to have, and waits until those beyond are gone.
+    pub async fn scale(&self, set: &str, replicas: u32) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.stateful_sets()
+            .patch(set, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("scale {set}"))?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let first_beyond = format!("{set}-{replicas}");
+        wait::eventually(&format!("{first_beyond} is gone"), async || {
+            let pod = pods.get_opt(&first_beyond).await?;
+            Ok(pod.map_or(Ok(()), |pod| Err(format!("{:?}", pod.status))))
+        })
+        .await
     }
 
     /// Deletes an object and waits until it is gone.

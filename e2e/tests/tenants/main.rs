@@ -6,6 +6,7 @@
 
 mod admission;
 mod data_sources;
+mod dead_replicas;
 mod demo;
 mod drift;
 mod endpoints;

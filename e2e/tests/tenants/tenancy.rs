@@ -3,9 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::HOST_ADDRESS;
-use aviary_e2e::support::{ClickHouse, Scene, eventually, run};
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use aviary_e2e::support::{ClickHouse, ENGINE_ADMIN, Engines, Scene, eventually, run};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -42,33 +41,10 @@ spec: {{clusterRef: {{name: {cluster}}}, deletionPolicy: Delete}}
     )
 }
 
-/// Copies the shared engine's credentials into the namespace.
-async fn credentials(scene: &Scene) -> Result<()> {
-    let shared: Api<Secret> = Api::namespaced(scene.client.clone(), "clickhouse");
-    let data = shared.get("engine-admin").await?.data.unwrap_or_default();
-    let text = |key: &str| {
-        data.get(key)
-            .map(|value| String::from_utf8_lossy(&value.0).into_owned())
-    };
-    secret(
-        scene,
-        json!({"username": text("username"), "password": text("password")}),
-    )
-    .await
-}
-
-async fn secret(scene: &Scene, content: Value) -> Result<()> {
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "engine-admin"}, "stringData": content,
-    });
-    scene.apply(&secret.to_string()).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_admits_its_own_namespace_unless_it_says_more() -> Result<()> {
     run("host", |host| async move {
-        credentials(&host).await?;
+        host.engine_credentials().await?;
         host.apply(&cluster("gated", "")).await?;
         host.ready("ClickHouseCluster", "gated").await?;
         host.apply(&workspace_on("gated", "home")).await?;
@@ -139,7 +115,9 @@ async fn missing_credentials_are_reported_and_cured() -> Result<()> {
                 .await?;
             ensure!(message.contains("engine-admin"), "{kind}: {message}");
         }
-        secret(&scene, json!({"username": "default"})).await?;
+        scene
+            .secret(ENGINE_ADMIN, json!({"username": "default"}))
+            .await?;
         let message = scene
             .until(
                 "ClickHouseCluster",
@@ -157,15 +135,16 @@ async fn missing_credentials_are_reported_and_cured() -> Result<()> {
                 .to_string()
                 .contains("CredentialsInvalid")
         );
-        secret(
-            &scene,
-            json!({"username": "default", "password": "not this one"}),
-        )
-        .await?;
+        scene
+            .secret(
+                ENGINE_ADMIN,
+                json!({"username": "default", "password": "not this one"}),
+            )
+            .await?;
         scene
             .condition("ClickHouseCluster", "own", "Ready", "False")
             .await?;
-        credentials(&scene).await?;
+        scene.engine_credentials().await?;
         scene.ready("ClickHouseCluster", "own").await?;
         scene.ready("Workspace", "shop").await.map(drop)
     })
@@ -175,7 +154,7 @@ async fn missing_credentials_are_reported_and_cured() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_says_how_it_is() -> Result<()> {
     run("says", |scene| async move {
-        credentials(&scene).await?;
+        scene.engine_credentials().await?;
         scene.apply(&cluster("own", "")).await?;
         let status = scene.ready("ClickHouseCluster", "own").await?.data["status"].clone();
         let version = scene.clickhouse.query("SELECT version()").await?;
@@ -204,7 +183,7 @@ async fn clusters_that_do_not_answer_hold_up_nobody_else() -> Result<()> {
         let hole =
             TcpListener::bind((HOST_ADDRESS, 0)).context("listen where pods reach this machine")?;
         let hole = format!("http://{}", hole.local_addr()?).leak();
-        credentials(&scene).await?;
+        scene.engine_credentials().await?;
         scene
             .apply(
                 "
@@ -261,7 +240,7 @@ spec: {selector: {app: nobody}, ports: [{port: 8123}]}
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_whose_cluster_is_gone_can_be_deleted() -> Result<()> {
     run("gone", |scene| async move {
-        credentials(&scene).await?;
+        scene.engine_credentials().await?;
         scene.apply(&cluster("own", "")).await?;
         scene.apply(&workspace_on("own", "shop")).await?;
         scene.ready("Workspace", "shop").await?;
@@ -293,7 +272,7 @@ async fn a_workspace_whose_cluster_is_gone_can_be_deleted() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_waits_for_its_cluster() -> Result<()> {
     run("waits", |scene| async move {
-        credentials(&scene).await?;
+        scene.engine_credentials().await?;
         scene.apply(&workspace_on("own", "shop")).await?;
         scene
             .reason("Workspace", "shop", "Ready", "ReferenceNotFound")
@@ -340,8 +319,12 @@ async fn a_paused_workspace_is_left_alone() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_is_noticed() -> Result<()> {
     run("disk", |scene| async move {
-        credentials(&scene).await?;
-        let engine = engine(&scene, "400Mi").await?;
+        let engines = Engines {
+            replicas: 1,
+            disk: "400Mi",
+            arguments: &[],
+        };
+        let engine = &scene.engines(&engines).await?[0];
         scene
             .apply(
                 "
@@ -364,7 +347,7 @@ spec:
             .query("CREATE TABLE default.ballast (data String CODEC(NONE)) ENGINE = MergeTree ORDER BY tuple()")
             .await?;
         for reason in ["DiskLow", "DiskCritical"] {
-            fill_until(&scene, &engine, reason).await?;
+            fill_until(&scene, engine, reason).await?;
             let event = scene.event("small", reason).await?;
             ensure!(event.contains("default") && event.contains('%'), "{event}");
         }
@@ -401,43 +384,6 @@ async fn fill_until(scene: &Scene, engine: &ClickHouse, reason: &str) -> Result<
         },
     )
     .await
-}
-
-/// An engine of the test's own, with a volume of this size.
-async fn engine(scene: &Scene, size: &str) -> Result<ClickHouse> {
-    let sets: Api<StatefulSet> = Api::namespaced(scene.client.clone(), "clickhouse");
-    let shared = serde_json::to_value(sets.get("engine").await?.spec)?;
-    let mut template = shared["template"].clone();
-    template["metadata"] = json!({"labels": {"app": "engine"}});
-    let set = json!({
-        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "engine"},
-        "spec": {
-            "serviceName": "engine",
-            "selector": {"matchLabels": {"app": "engine"}},
-            "template": template,
-            "volumeClaimTemplates": [{
-                "metadata": {"name": "data"},
-                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
-            }],
-        },
-    });
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "engine"},
-        "spec": {"clusterIP": "None", "selector": {"app": "engine"}, "ports": [{"port": 8123}]},
-    });
-    scene.apply(&service.to_string()).await?;
-    scene.apply(&set.to_string()).await?;
-    let engine =
-        ClickHouse::of(&scene.client, &scene.namespace, "engine-0", "engine-admin").await?;
-    eventually("the engine answers", async || {
-        Ok(engine
-            .query("SELECT 1")
-            .await
-            .map(drop)
-            .map_err(|error| format!("{error:#}")))
-    })
-    .await?;
-    Ok(engine)
 }
 
 /// Finalizers do not make anybody wait, and what was to be dropped is.
