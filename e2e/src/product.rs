@@ -115,21 +115,32 @@ fn digest(file: &Path) -> Result<String> {
 }
 
 async fn install_chart(target: &Target, tag: &str) -> Result<()> {
+    let image = format!("image.tag={tag}");
+    let arguments = ["--install", "--create-namespace", "--set", &image];
+    upgrade(target, &arguments).await
+}
+
+/// Changes values of the chart as it is installed, and waits until everything runs with them.
+pub async fn set_values(target: &Target, values: &str) -> Result<()> {
+    upgrade(target, &["--reuse-values", "--set", values]).await
+}
+
+/// Takes the last [`set_values`] back.
+pub async fn restore_values(target: &Target) -> Result<()> {
+    helm(target, &["rollback", RELEASE]).await
+}
+
+async fn upgrade(target: &Target, arguments: &[&str]) -> Result<()> {
+    let chart = repository().join("charts/aviary");
+    let upgrade = ["upgrade", RELEASE, &chart.to_string_lossy()];
+    helm(target, &[&upgrade, arguments].concat()).await
+}
+
+async fn helm(target: &Target, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new(target.tool("helm", &Progress::stderr()).await?);
     command
-        .args([
-            "upgrade",
-            RELEASE,
-            "--install",
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "4m",
-        ])
-        .args(["--set", &format!("image.tag={tag}")])
-        .arg(repository().join("charts/aviary"))
+        .args(arguments)
+        .args(["--namespace", NAMESPACE, "--wait", "--timeout", "4m"])
         .env("KUBECONFIG", target.kubeconfig());
     shell::output(command).await.map(drop)
 }

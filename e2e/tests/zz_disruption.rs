@@ -4,9 +4,12 @@
 //! These disturb everybody else, hence one at a time, in a binary whose name sorts last.
 
 use anyhow::{Context as _, Result, ensure};
+use aviary_e2e::cluster::Target;
+use aviary_e2e::product;
 use aviary_e2e::support::pods::{self, Component};
-use aviary_e2e::support::{SALES, Scene, eventually, pipe, run_alone};
+use aviary_e2e::support::{SALES, Scene, eventually, logs, pipe, run_alone};
 use futures::future::join_all;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
@@ -217,6 +220,76 @@ async fn a_killed_operator_goes_on_where_it_was() -> Result<()> {
         let rows = scene.gateway.rows("total19", "", &token).await?;
         ensure!(rows == [json!({"n": 0})], "{rows:?}");
         Ok(())
+    })
+    .await
+}
+
+/// Of two operators one leads; the other takes over from one that goes, and from one that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_operator_takes_over() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    run_alone("takeover", |scene| async move {
+        let target = Target::from_environment();
+        let two = "operator.replicas=2,operator.extraArgs={--lease-duration=10s}";
+        product::set_values(&target, two).await?;
+        let taken_over = take_over(&scene).await;
+        // What the two logged goes with them.
+        let checked = logs::check(&scene.client).await;
+        product::restore_values(&target).await?;
+        taken_over.and(checked)
+    })
+    .await
+}
+
+async fn take_over(scene: &Scene) -> Result<()> {
+    scene.shop().await?;
+    let first = leader(scene).await?;
+    pods::delete_one(&scene.client, &first).await?;
+    let second = another_leads(scene, &first).await?;
+    scene.apply(&pipe("one", "SELECT 1 AS n")).await?;
+    scene.ready("Pipe", "one").await?;
+
+    // Somebody has to be there to take over from it.
+    pods::until_all_ready(&scene.client, Component::Operator, 2).await?;
+    let frozen = pods::freeze(&scene.client, &second, Component::Operator).await?;
+    let third = another_leads(scene, &second).await?;
+    scene.apply(&pipe("two", "SELECT 2 AS n")).await?;
+    scene.ready("Pipe", "two").await?;
+    drop(frozen);
+    // It finds that it leads no more, ends, and stands by after its restart.
+    eventually("the one that hung has started anew", async || {
+        let restarts = pods::restarts(&pods::get(&scene.client, &second).await?);
+        Ok((restarts > 0)
+            .then_some(())
+            .ok_or(format!("{restarts} restarts")))
+    })
+    .await?;
+    pods::until_all_ready(&scene.client, Component::Operator, 2).await?;
+    let now = leader(scene).await?;
+    ensure!(now == third, "{third} led, and now {now} does");
+    scene.apply(&pipe("three", "SELECT 3 AS n")).await?;
+    scene.ready("Pipe", "three").await.map(drop)
+}
+
+/// The name of the pod that holds the lease.
+async fn leader(scene: &Scene) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), product::NAMESPACE);
+    let lease = leases
+        .get("aviary-operator")
+        .await
+        .context("get the lease")?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity);
+    Ok(holder.unwrap_or_default())
+}
+
+async fn another_leads(scene: &Scene, before: &str) -> Result<String> {
+    eventually("another operator leads", async || {
+        let now = leader(scene).await?;
+        Ok(if now.is_empty() || now == before {
+            Err(format!("the leader is `{now}`"))
+        } else {
+            Ok(now)
+        })
     })
     .await
 }

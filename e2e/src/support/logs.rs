@@ -70,6 +70,9 @@ const EXPECTED: &[Expected] = &[
     expected("rows are not stored", DISTURBED),
     expected("a part of a block is not stored", DISTURBED),
     expected("their quarantine cannot be counted", DISTURBED),
+    // Only several operators have a lease, and one of them is made to hang.
+    expected("lost the lease", &[]),
+    expected("the lease was lost to another replica", &[]),
     // Limits end queries in the middle, and so does a killed engine.
     expected("an answer is cut in the middle", &[]),
     // A namespace on its way out takes nothing new.

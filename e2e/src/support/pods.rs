@@ -113,6 +113,19 @@ pub async fn until_ready(client: &Client, component: Component) -> Result<()> {
     .await
 }
 
+/// Waits until this many pods of a component are there and all of them are ready.
+pub async fn until_all_ready(client: &Client, component: Component, count: usize) -> Result<()> {
+    let what = format!("{count} ready pods of the {}", component.name());
+    eventually(&what, async || {
+        let pods = pods(client, component).await?;
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+        let all = ready == count && pods.len() == count;
+        let found = format!("{ready} of {} are ready", pods.len());
+        Ok(all.then_some(()).ok_or(found))
+    })
+    .await
+}
+
 fn is_ready(pod: &Pod) -> bool {
     pod.status
         .iter()
@@ -179,15 +192,51 @@ pub async fn kill(client: &Client, component: Component) -> Result<()> {
     Ok(())
 }
 
-/// Deletes every pod of a component. Their logs go with them, so they are checked before.
-pub async fn delete(client: &Client, component: Component) -> Result<()> {
-    logs::check(client).await?;
+/// A process that is stopped, and goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Stops the process of a pod, as a machine would that hangs. Needs the box.
+pub async fn freeze(client: &Client, name: &str, component: Component) -> Result<Frozen> {
+    Target::from_environment().as_box()?;
+    let uid = get(client, name)
+        .await?
+        .uid()
+        .context("the pod has no uid")?;
+    let process = process_of(&uid, component.name())
+        .with_context(|| format!("find the process of {name}"))?;
+    kill_process(process, Signal::STOP).context("stop")?;
+    Ok(Frozen(process))
+}
+
+/// One of Aviary's pods.
+pub async fn get(client: &Client, name: &str) -> Result<Pod> {
     let api: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
+    let pod = api.get(name).await;
+    pod.with_context(|| format!("get the pod {name}"))
+}
+
+/// Deletes every pod of a component.
+pub async fn delete(client: &Client, component: Component) -> Result<()> {
     for pod in pods(client, component).await? {
-        let deleted = api.delete(&pod.name_any(), &DeleteParams::default()).await;
-        deleted.with_context(|| format!("delete {}", pod.name_any()))?;
+        delete_one(client, &pod.name_any()).await?;
     }
     Ok(())
+}
+
+/// Deletes a pod. Its log goes with it, so it is checked before.
+pub async fn delete_one(client: &Client, name: &str) -> Result<()> {
+    logs::check(client).await?;
+    let api: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
+    let deleted = api.delete(name, &DeleteParams::default()).await;
+    deleted.map(drop).with_context(|| format!("delete {name}"))
 }
 
 /// The process `aviary <component>` in the pod's cgroup.
