@@ -87,7 +87,7 @@ pub(super) struct Head {
 /// which is how ClickHouse learns that nobody waits for the query any more.
 pub(crate) struct Answer {
     head: Head,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     replica: Arc<Replica>,
 }
 
@@ -325,7 +325,7 @@ fn idle(value: &[u8]) -> Option<Duration> {
 }
 
 impl Answer {
-    pub(super) fn new(head: Head, connection: Connection, replica: Arc<Replica>) -> Self {
+    pub(super) fn new(head: Head, connection: Box<Connection>, replica: Arc<Replica>) -> Self {
         let mut answer = Self {
             head,
             connection: Some(connection),

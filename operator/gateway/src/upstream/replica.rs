@@ -16,6 +16,10 @@ use tokio_rustls::TlsConnector;
 /// Idle connections of a worker beyond this are closed.
 const MOST_IDLE: usize = 256;
 
+/// Connections without a request. Each stays in its box, since it moves with its answer through
+/// every step of a request.
+type Idle = Vec<Box<Connection>>;
+
 /// How connections are made.
 #[derive(Clone)]
 pub(crate) struct ReplicaSettings {
@@ -34,7 +38,7 @@ pub(crate) struct Replica {
     metrics: Arc<Metrics>,
     /// For each worker the connections that it made: another could use them, but
     /// would have to be woken by the one that made them.
-    idle: PerWorker<Mutex<Vec<Connection>>>,
+    idle: PerWorker<Mutex<Idle>>,
     away: AtomicBool,
 }
 
@@ -80,14 +84,14 @@ impl Replica {
 
     async fn exchange(
         self: &Arc<Self>,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
         let head = connection.exchange(&self.address, request).await?;
         Ok(Answer::new(head, connection, Arc::clone(self)))
     }
 
-    pub(super) fn give_back(&self, connection: Connection) {
+    pub(super) fn give_back(&self, connection: Box<Connection>) {
         let mut idle = self.idle();
         let now = Instant::now();
         // The oldest stand first and are used last: those are the ones that expire.
@@ -99,24 +103,24 @@ impl Replica {
         }
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle();
         let now = Instant::now();
         std::iter::from_fn(|| idle.pop()).find(|connection| connection.is_alive(now))
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         let own = self.idle.own().lock();
         own.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Connection, UpstreamError> {
+    async fn connect(&self) -> Result<Box<Connection>, UpstreamError> {
         let connecting = timeout(self.settings.connect_timeout, self.open()).await;
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         let stream = connecting
             .unwrap_or_else(|_| Err(late()))
             .map_err(UpstreamError::Connect)?;
-        Ok(Connection::new(stream))
+        Ok(Box::new(Connection::new(stream)))
     }
 
     async fn open(&self) -> io::Result<Stream> {
