@@ -19,6 +19,7 @@ mod client_stream;
 mod context;
 mod endpoint;
 mod error;
+mod head_timer;
 mod index;
 mod ingest;
 mod limits;

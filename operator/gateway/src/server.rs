@@ -4,6 +4,7 @@ use crate::GatewayError;
 use crate::args::GatewayArgs;
 use crate::body::Body;
 use crate::client_stream::ClientStream;
+use crate::head_timer::HeadTimer;
 use crate::index::Index;
 use crate::ingest::{self, Memory};
 use crate::metrics::Metrics;
@@ -131,12 +132,13 @@ impl Gateway {
         let service =
             service_fn(|request| async { Ok::<_, Infallible>(self.service.answer(request).await) });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::default())
             .header_read_timeout(self.args.header_timeout.get())
             .max_buf_size(LARGEST_HEAD)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
+            biased;
             result = connection.as_mut() => result,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();

@@ -24,7 +24,11 @@ impl Replicas {
 
     /// Sends a request to the next replica that is there.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, UpstreamError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // One alone needs no turn, which the cores would have to share.
+        let turn = match self.members.len() {
+            0 | 1 => 0,
+            _ => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
         self.send_from(turn, request).await
     }
 
