@@ -255,7 +255,7 @@ fn costs(
             Figure::new("CPU per 1,000 requests, gateway", used, "s")
                 .at_most(limit)
                 .note(format!(
-                    "nginx's is the one to reach; {user:.3} s here, {system:.3} s in the kernel: the same calls, but more code for the caches to fetch (docs/guides/benchmarks.md)"
+                    "nginx's is the one to reach; {user:.3} s here, {system:.3} s in the kernel; docs/guides/benchmarks.md says what the profile shows"
                 )),
         )
         .with(
