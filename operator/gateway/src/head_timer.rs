@@ -24,8 +24,13 @@ impl Timer for HeadTimer {
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let deadline = deadline.into();
         let spare = lock(&self.spare).take();
-        let mut sleep = spare.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline)));
-        sleep.as_mut().reset(deadline);
+        let sleep = match spare {
+            Some(mut sleep) => {
+                sleep.as_mut().reset(deadline);
+                sleep
+            }
+            None => Box::pin(tokio::time::sleep_until(deadline)),
+        };
         Box::pin(Lent {
             sleep: Some(sleep),
             owner: Arc::clone(&self.spare),

@@ -35,9 +35,7 @@ impl Service {
         }
         let foreign = browser::is_foreign(&parts.headers);
         let mut response = self.answer_parts(parts, body).await;
-        if foreign {
-            browser::open(&mut response);
-        }
+        browser::open(foreign, &mut response);
         response
     }
 
