@@ -17,6 +17,8 @@ pub const NAMESPACE: &str = "aviary-system";
 pub const RELEASE: &str = "aviary";
 /// Where the sample engine runs.
 pub const ENGINE_NAMESPACE: &str = "clickhouse";
+/// The Secret of its administrator.
+pub const ENGINE_ADMIN: &str = "engine-admin";
 
 const IMAGE: &str = "aviary.dev/aviary";
 const ENGINE_IMAGE: &str = "aviary.dev/aviary-engine";
@@ -198,7 +200,7 @@ async fn start_engine(target: &Target, tag: &str) -> Result<()> {
 async fn make_engine_secret(target: &Target) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(target.client().await?, ENGINE_NAMESPACE);
     if secrets
-        .get_opt("engine-admin")
+        .get_opt(ENGINE_ADMIN)
         .await
         .context("look for the engine's Secret")?
         .is_some()
@@ -206,7 +208,7 @@ async fn make_engine_secret(target: &Target) -> Result<()> {
         return Ok(());
     }
     let mut secret = Secret::default();
-    secret.metadata.name = Some("engine-admin".to_owned());
+    secret.metadata.name = Some(ENGINE_ADMIN.to_owned());
     let password = hex::encode(rand::random::<[u8; 24]>());
     secret.string_data = Some(
         [
@@ -219,7 +221,7 @@ async fn make_engine_secret(target: &Target) -> Result<()> {
         .create(&PostParams::default(), &secret)
         .await
         .context("make the engine's Secret")?;
-    let there = await_condition(secrets, "engine-admin", |found: Option<&Secret>| {
+    let there = await_condition(secrets, ENGINE_ADMIN, |found: Option<&Secret>| {
         found.is_some()
     });
     tokio::time::timeout(Duration::from_secs(10), there)

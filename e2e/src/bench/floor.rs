@@ -83,8 +83,12 @@ async fn time_apply(stage: &Stage, tenants: &Tenants) -> Result<f64> {
 
 async fn send(stage: &Stage, statements: &[String]) -> Result<f64> {
     let namespace = product::ENGINE_NAMESPACE;
-    let user = stage.secret(namespace, "engine-admin", "username").await?;
-    let password = stage.secret(namespace, "engine-admin", "password").await?;
+    let user = stage
+        .secret(namespace, product::ENGINE_ADMIN, "username")
+        .await?;
+    let password = stage
+        .secret(namespace, product::ENGINE_ADMIN, "password")
+        .await?;
     let engine = format!("http://{}/", stage.engine);
     // One client with one connection, which is kept.
     let client = reqwest::Client::new();

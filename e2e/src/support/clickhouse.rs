@@ -2,6 +2,7 @@
 //! made, and to break it by hand.
 
 use super::{eventually, reach};
+use crate::product;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -21,7 +22,13 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// The engine of `config/samples/engine`.
     pub async fn shared(client: &Client) -> Result<Self> {
-        Self::of(client, "clickhouse", "engine-0", "engine-admin").await
+        Self::of(
+            client,
+            product::ENGINE_NAMESPACE,
+            "engine-0",
+            product::ENGINE_ADMIN,
+        )
+        .await
     }
 
     /// The engine in this pod, with the administrator in this Secret.

@@ -2,14 +2,12 @@
 //! credentials of the shared one for clusters that are it by another name.
 
 use super::{ClickHouse, Scene};
+use crate::product::{ENGINE_ADMIN, ENGINE_NAMESPACE};
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use serde_json::{Value, json};
-
-/// The Secret of the engines' administrator.
-pub const ENGINE_ADMIN: &str = "engine-admin";
 
 /// The engines that a test starts.
 pub struct Engines<'a> {
@@ -24,7 +22,7 @@ pub struct Engines<'a> {
 impl Scene {
     /// Copies the shared engine's credentials into the namespace.
     pub async fn engine_credentials(&self) -> Result<()> {
-        let shared: Api<Secret> = Api::namespaced(self.client.clone(), "clickhouse");
+        let shared: Api<Secret> = Api::namespaced(self.client.clone(), ENGINE_NAMESPACE);
         let data = shared.get(ENGINE_ADMIN).await?.data.unwrap_or_default();
         let text = |key: &str| {
             data.get(key)
@@ -55,7 +53,7 @@ impl Scene {
     }
 
     async fn engine_set(&self, engines: &Engines<'_>) -> Result<Value> {
-        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), "clickhouse");
+        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), ENGINE_NAMESPACE);
         let shared = serde_json::to_value(sets.get("engine").await?.spec)?;
         let mut template = shared["template"].clone();
         template["metadata"] = json!({"labels": {"app": "engine"}});

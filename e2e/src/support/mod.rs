@@ -16,9 +16,10 @@ mod scene;
 mod shop;
 mod wait;
 
+pub use crate::product::ENGINE_ADMIN;
 pub use audit::{AuditMark, Request};
 pub use clickhouse::ClickHouse;
-pub use engine::{ENGINE_ADMIN, Engines};
+pub use engine::Engines;
 pub use gateway::{Answer, Gateway};
 pub use scene::{Scene, namespaces_gone, run, run_alone};
 pub use shop::{ORDERS, SALES, pipe};
