@@ -73,6 +73,11 @@ const EXPECTED: &[Expected] = &[
     // Only several operators have a lease, and one of them is made to hang.
     expected("lost the lease", &[]),
     expected("the lease was lost to another replica", &[]),
+    // When it goes on, it finds that the apiserver has closed its connections.
+    expected(
+        "cannot watch yet, trying again",
+        &["connection closed before message completed"],
+    ),
     // Limits end queries in the middle, and so does a killed engine.
     expected("an answer is cut in the middle", &[]),
     // A namespace on its way out takes nothing new.
