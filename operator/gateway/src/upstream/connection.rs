@@ -110,10 +110,11 @@ impl Connection {
     /// Sends a request and waits for the head of the answer, for as long as the request has patience.
     pub(super) async fn exchange(
         &mut self,
+        now: Instant,
         address: &Address,
         request: &Request<'_>,
     ) -> Result<Head, UpstreamError> {
-        let end = tokio::time::Instant::now() + request.patience;
+        let end = (now + request.patience).into();
         let timer = self.timer.take();
         let mut timer = timer.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(end)));
         timer.as_mut().reset(end);
@@ -420,8 +421,9 @@ impl Answer {
         if self.head.keep_alive && connection.received.is_empty() {
             // The next answer is received where this one was, in memory that caches still have.
             let _ = connection.received.try_reclaim(READ_SIZE);
-            connection.idle_until = Instant::now() + self.head.idle;
-            self.replica.give_back(connection);
+            let now = Instant::now();
+            connection.idle_until = now + self.head.idle;
+            self.replica.give_back(now, connection);
         }
     }
 }

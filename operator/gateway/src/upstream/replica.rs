@@ -69,14 +69,15 @@ impl Replica {
         self: &Arc<Self>,
         request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
-        if let Some(connection) = self.take_idle() {
-            match self.exchange(connection, request).await {
+        let now = Instant::now();
+        if let Some(connection) = self.take_idle(now) {
+            match self.exchange(now, connection, request).await {
                 Err(UpstreamError::Interrupted(_)) if request.repeatable => {}
                 result => return result.map_err(|error| self.note(error)),
             }
         }
         let result = match self.connect().await {
-            Ok(connection) => self.exchange(connection, request).await,
+            Ok(connection) => self.exchange(Instant::now(), connection, request).await,
             Err(error) => Err(error),
         };
         result.map_err(|error| self.note(error))
@@ -84,16 +85,16 @@ impl Replica {
 
     async fn exchange(
         self: &Arc<Self>,
+        now: Instant,
         mut connection: Box<Connection>,
         request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
-        let head = connection.exchange(&self.address, request).await?;
+        let head = connection.exchange(now, &self.address, request).await?;
         Ok(Answer::new(head, connection, Arc::clone(self)))
     }
 
-    pub(super) fn give_back(&self, connection: Box<Connection>) {
+    pub(super) fn give_back(&self, now: Instant, connection: Box<Connection>) {
         let mut idle = self.idle();
-        let now = Instant::now();
         // The oldest stand first and are used last: those are the ones that expire.
         while idle.first().is_some_and(|oldest| oldest.idle_until <= now) {
             idle.remove(0);
@@ -103,9 +104,8 @@ impl Replica {
         }
     }
 
-    fn take_idle(&self) -> Option<Box<Connection>> {
+    fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle();
-        let now = Instant::now();
         std::iter::from_fn(|| idle.pop()).find(|connection| connection.is_alive(now))
     }
 
