@@ -12,6 +12,7 @@ use crate::service::{Service, plain};
 use crate::upstream::ReplicaSettings;
 use crate::workers::Workers;
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -129,8 +130,7 @@ impl Gateway {
             tracing::debug!(%error, "set TCP_NODELAY");
         }
         let stream = ClientStream::new(socket, self.args.write_timeout.get());
-        let service =
-            service_fn(|request| async { Ok::<_, Infallible>(self.service.answer(request).await) });
+        let service = service_fn(|request| self.service.answer(request).map(Ok::<_, Infallible>));
         let connection = http1::Builder::new()
             .timer(HeadTimer::default())
             .header_read_timeout(self.args.header_timeout.get())

@@ -5,17 +5,18 @@ use crate::auth;
 use crate::body::Body;
 use crate::browser;
 use crate::context::Context;
-use crate::endpoint;
+use crate::endpoint::{self, Format, Question};
 use crate::error::{ApiError, ErrorCode};
-use crate::index::Index;
+use crate::index::{Index, ServedPipe};
 use crate::ingest;
 use crate::metrics::{Measured, Metrics, RouteKind};
 use crate::received::Received;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,37 +28,41 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Answers a request, whatever happens.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a request, whatever happens. Its head is read here and now, and not when the answer is
+    /// first waited for: by then hyper looks for a client that leaves, and makes room for what may come
+    /// from it. Where the head is not in use any more, that is the room it came in.
+    pub(crate) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> {
         let (parts, body) = request.into_parts();
-        if let Some(response) = browser::preflight(&parts.method, &parts.headers) {
-            return response;
-        }
-        let foreign = browser::is_foreign(&parts.headers);
-        let mut response = self.answer_parts(parts, body).await;
-        browser::open(foreign, &mut response);
-        response
-    }
-
-    async fn answer_parts(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let request_id = RequestId::new();
+        let foreign = browser::is_foreign(&parts.headers);
         let mut measured = None;
-        let result = self
-            .handle(&request_id, parts, Received::new(body), &mut measured)
-            .await;
-        let response = result.unwrap_or_else(|error| {
-            tracing::debug!(
-                request_id = request_id.as_str(),
-                code = error.code().as_str(),
-                "refused"
-            );
-            error.into_response(&request_id)
-        });
-        // A streamed answer has taken it along, to count when its last byte is sent.
-        if let Some(measured) = &mut measured {
-            measured.status(response.status().as_u16());
+        let begun = match browser::preflight(&parts.method, &parts.headers) {
+            Some(response) => Ok(Begun::Answered(response)),
+            None => self.begin(&request_id, parts, Received::new(body), &mut measured),
+        };
+        async move {
+            let result = match begun {
+                Ok(begun) => begun.end(&mut measured).await,
+                Err(error) => Err(error),
+            };
+            let mut response = result.unwrap_or_else(|error| {
+                tracing::debug!(
+                    request_id = request_id.as_str(),
+                    code = error.code().as_str(),
+                    "refused"
+                );
+                error.into_response(&request_id)
+            });
+            // A streamed answer has taken it along, to count when its last byte is sent.
+            if let Some(measured) = &mut measured {
+                measured.status(response.status().as_u16());
+            }
+            browser::open(foreign, &mut response);
+            response
         }
-        response
     }
 
     pub(crate) fn readiness(&self) -> Response<Body> {
@@ -68,16 +73,17 @@ impl Service {
         }
     }
 
-    async fn handle(
+    /// Does what can be done before the body is read and ClickHouse is asked.
+    fn begin(
         &self,
         request_id: &RequestId,
         parts: Parts,
         body: Received,
         measured: &mut Option<Measured>,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<Begun<'_>, ApiError> {
         let route = match route(&parts.method, parts.uri.path()) {
-            Ok(Route::Health) => return Ok(plain(StatusCode::OK, "ok\n")),
-            Ok(Route::Ready) => return Ok(self.readiness()),
+            Ok(Route::Health) => return Ok(Begun::Answered(plain(StatusCode::OK, "ok\n"))),
+            Ok(Route::Ready) => return Ok(Begun::Answered(self.readiness())),
             route => route,
         };
         let kind = route
@@ -89,20 +95,33 @@ impl Service {
         if let Some(workspace) = &context.opened.served {
             workspace.rate.admit()?;
         }
-        match route {
+        Ok(match route {
             Route::Endpoint { pipe, format } => {
-                let question = endpoint::read(&context, pipe, format, &parts, body).await?;
-                // What has been read needs no memory while ClickHouse is asked.
-                drop(parts);
-                question.answer(&context, measured).await
+                let pipe = endpoint::find(&context, pipe)?;
+                if parts.method == Method::POST {
+                    let pipe = Arc::clone(pipe);
+                    Begun::Form(Box::new(Form {
+                        context,
+                        pipe,
+                        format,
+                        parts,
+                        body,
+                    }))
+                } else {
+                    let question = Question::of_query(&context, pipe, format, &parts)?;
+                    Begun::Asked(context, question)
+                }
             }
-            Route::Pipes => endpoint::handle_list(&context),
-            Route::OpenApi => endpoint::handle_openapi(&context),
-            // Boxed, or every request would be as large as an upload is.
-            Route::Events => Box::pin(ingest::handle_events(&context, &parts, body)).await,
-            Route::Append => Box::pin(ingest::handle_append(&context, &parts, body)).await,
-            Route::Health | Route::Ready => Ok(self.readiness()),
-        }
+            Route::Pipes => Begun::Answered(endpoint::handle_list(&context)?),
+            Route::OpenApi => Begun::Answered(endpoint::handle_openapi(&context)?),
+            Route::Events => Begun::Ingesting(Box::pin(async move {
+                ingest::handle_events(&context, &parts, body).await
+            })),
+            Route::Append => Begun::Ingesting(Box::pin(async move {
+                ingest::handle_append(&context, &parts, body).await
+            })),
+            Route::Health | Route::Ready => Begun::Answered(self.readiness()),
+        })
     }
 
     fn authenticate(&self, request_id: &RequestId, parts: &Parts) -> Result<Context<'_>, ApiError> {
@@ -122,6 +141,47 @@ impl Service {
             metrics: &self.metrics,
             opened,
         })
+    }
+}
+
+/// What is left to do once the head of a request is read. What is large stands in a box, or every
+/// request would be as large.
+enum Begun<'a> {
+    /// Nothing.
+    Answered(Response<Body>),
+    /// To ask ClickHouse.
+    Asked(Context<'a>, Question),
+    /// To read the parameters in the body, and ask ClickHouse.
+    Form(Box<Form<'a>>),
+    /// To take in the rows in the body.
+    Ingesting(Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send + 'a>>),
+}
+
+/// A request for an endpoint with parameters in its body.
+struct Form<'a> {
+    context: Context<'a>,
+    pipe: Arc<ServedPipe>,
+    format: Format,
+    parts: Parts,
+    body: Received,
+}
+
+impl Begun<'_> {
+    async fn end(self, measured: &mut Option<Measured>) -> Result<Response<Body>, ApiError> {
+        match self {
+            Self::Answered(response) => Ok(response),
+            Self::Asked(context, question) => question.answer(&context, measured).await,
+            Self::Form(form) => Box::pin(form.answer(measured)).await,
+            Self::Ingesting(ingesting) => ingesting.await,
+        }
+    }
+}
+
+impl Form<'_> {
+    async fn answer(self, measured: &mut Option<Measured>) -> Result<Response<Body>, ApiError> {
+        let (context, pipe, parts) = (self.context, self.pipe, self.parts);
+        let question = Question::of_body(&context, &pipe, self.format, &parts, self.body).await?;
+        question.answer(&context, measured).await
     }
 }
 

@@ -10,7 +10,7 @@ fn template(source: &str) -> Template {
     Template::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"))
 }
 
-fn values(pairs: &[(&str, &str)]) -> ParameterValues {
+fn values<'v>(pairs: &[(&'v str, &'v str)]) -> ParameterValues<'v> {
     pairs.iter().copied().collect()
 }
 

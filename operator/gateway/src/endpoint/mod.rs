@@ -20,46 +20,78 @@ use crate::metrics::Measured;
 use crate::received::Received;
 use crate::upstream::{Answer, Request};
 use aviary_crds::ScopeType;
-use aviary_sql::{RenderError, Rendered};
+use aviary_sql::{ParameterValues, RenderError};
 use http::Response;
 use http::request::Parts;
+use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
 
 /// ClickHouse ends a query at the workspace's limit; this much later the gateway does.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a request to `GET|POST /v0/pipes/<name>.<format>` asks.
+/// What ClickHouse is asked for a request to `GET|POST /v0/pipes/<name>.<format>`.
 pub(crate) struct Question {
-    rendered: Rendered,
     format: Format,
+    /// The query string of the URL.
+    query: String,
+    sql: String,
 }
 
-/// Reads a request.
-pub(crate) async fn read(
-    context: &Context<'_>,
+/// The pipe of this name, which the token may read.
+pub(crate) fn find<'a>(
+    context: &'a Context<'_>,
     name: &str,
-    format: Format,
-    parts: &Parts,
-    body: Received,
-) -> Result<Question, ApiError> {
+) -> Result<&'a Arc<ServedPipe>, ApiError> {
     context.require(ScopeType::PipesRead, name)?;
     let pipe = context.workspace()?.pipes.get(name);
-    let pipe = pipe.ok_or_else(|| {
+    pipe.ok_or_else(|| {
         ApiError::new(
             ErrorCode::PipeUnknown,
             format!("there is no pipe `{name}` with an endpoint"),
         )
-    })?;
-    let values = parameters::read(parts, body).await?;
-    let rendered = pipe
-        .template
-        .render(&values)
-        .map_err(|error| explain(&error))?;
-    Ok(Question { rendered, format })
+    })
 }
 
 impl Question {
+    /// What a request without a body asks.
+    pub(crate) fn of_query(
+        context: &Context<'_>,
+        pipe: &ServedPipe,
+        format: Format,
+        parts: &Parts,
+    ) -> Result<Self, ApiError> {
+        Self::new(context, pipe, format, &parameters::of_query(parts))
+    }
+
+    /// What a request with a body asks.
+    pub(crate) async fn of_body(
+        context: &Context<'_>,
+        pipe: &ServedPipe,
+        format: Format,
+        parts: &Parts,
+        body: Received,
+    ) -> Result<Self, ApiError> {
+        let body = parameters::collect(body).await?;
+        Self::new(context, pipe, format, &parameters::of_body(parts, &body)?)
+    }
+
+    fn new(
+        context: &Context<'_>,
+        pipe: &ServedPipe,
+        format: Format,
+        values: &ParameterValues<'_>,
+    ) -> Result<Self, ApiError> {
+        let rendered = pipe.template.render(values);
+        let rendered = rendered.map_err(|error| explain(&error))?;
+        let start = context.workspace()?.query_start(format);
+        Ok(Self {
+            format,
+            query: query_string(start, context.request_id.as_str(), &rendered.parameters),
+            sql: rendered.sql,
+        })
+    }
+
     /// Asks ClickHouse, and answers.
     pub(crate) async fn answer(
         self,
@@ -68,25 +100,16 @@ impl Question {
     ) -> Result<Response<Body>, ApiError> {
         let workspace = context.workspace()?;
         let slot = workspace.queries.admit().await?;
-        let answer = self.ask(context, workspace).await?;
+        let answer = self.ask(workspace).await?;
         answer::respond(context, answer, self.format, slot, measured).await
     }
 
-    async fn ask(
-        &self,
-        context: &Context<'_>,
-        workspace: &ServedWorkspace,
-    ) -> Result<Answer, ApiError> {
-        let query = query_string(
-            workspace.query_start(self.format),
-            context.request_id.as_str(),
-            &self.rendered.parameters,
-        );
+    async fn ask(&self, workspace: &ServedWorkspace) -> Result<Answer, ApiError> {
         let timeout = workspace.query_timeout();
         let request = Request {
-            query: &query,
+            query: &self.query,
             authorization: &workspace.reader,
-            body: &[self.rendered.sql.as_bytes()],
+            body: &[self.sql.as_bytes()],
             patience: timeout + GRACE,
             repeatable: true,
         };

@@ -5,11 +5,11 @@ use crate::error::{ApiError, ErrorCode};
 use crate::received::Received;
 use aviary_sql::ParameterValues;
 use bytes::Bytes;
+use http::header;
 use http::request::Parts;
-use http::{Method, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use url::form_urlencoded;
 
@@ -17,28 +17,30 @@ use url::form_urlencoded;
 const LARGEST_BODY: usize = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Reads all of them. Names that the pipe does not know do no harm.
-pub(super) async fn read(parts: &Parts, body: Received) -> Result<ParameterValues, ApiError> {
+/// Those in the URL. Names that the pipe does not know do no harm.
+pub(super) fn of_query(parts: &Parts) -> ParameterValues<'_> {
+    let query = parts.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).collect()
+}
+
+/// Those in a body and, for names that it does not have, in the URL.
+pub(super) fn of_body<'p>(
+    parts: &'p Parts,
+    body: &'p [u8],
+) -> Result<ParameterValues<'p>, ApiError> {
     let mut values = ParameterValues::new();
-    if parts.method == Method::POST {
-        let body = collect(body).await?;
-        if !body.trim_ascii().is_empty() {
-            from_body(parts, &body, &mut values)?;
-        }
+    if !body.trim_ascii().is_empty() {
+        from_body(parts, body, &mut values)?;
     }
-    let Some(query) = parts.uri.query() else {
-        return Ok(values);
-    };
-    let in_body: Vec<String> = values.names().map(str::to_owned).collect();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if !in_body.iter().any(|known| *known == name) {
-            values.push(name, value);
-        }
-    }
+    let in_body: BTreeSet<String> = values.names().map(str::to_owned).collect();
+    let query = parts.uri.query().unwrap_or_default();
+    let in_query = form_urlencoded::parse(query.as_bytes());
+    values.extend(in_query.filter(|(name, _)| !in_body.contains(&**name)));
     Ok(values)
 }
 
-async fn collect(body: Received) -> Result<Bytes, ApiError> {
+/// The body, which is short.
+pub(super) async fn collect(body: Received) -> Result<Bytes, ApiError> {
     let collecting = tokio::time::timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
     match collecting.await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -54,7 +56,11 @@ async fn collect(body: Received) -> Result<Bytes, ApiError> {
     }
 }
 
-fn from_body(parts: &Parts, body: &[u8], values: &mut ParameterValues) -> Result<(), ApiError> {
+fn from_body<'b>(
+    parts: &Parts,
+    body: &'b [u8],
+    values: &mut ParameterValues<'b>,
+) -> Result<(), ApiError> {
     let media_type = parts
         .headers
         .get(header::CONTENT_TYPE)
@@ -79,14 +85,14 @@ fn from_body(parts: &Parts, body: &[u8], values: &mut ParameterValues) -> Result
     }
 }
 
-fn from_json(body: &[u8], values: &mut ParameterValues) -> Result<(), ApiError> {
+fn from_json<'b>(body: &'b [u8], values: &mut ParameterValues<'b>) -> Result<(), ApiError> {
     let not_an_object = |_| {
         ApiError::new(
             ErrorCode::RequestInvalid,
             "the body is not a JSON object of parameters",
         )
     };
-    let members: BTreeMap<String, &RawValue> =
+    let members: BTreeMap<String, &'b RawValue> =
         serde_json::from_slice(body).map_err(not_an_object)?;
     for (name, raw) in members {
         push_json(&name, raw.get(), values).ok_or_else(|| {
@@ -98,15 +104,15 @@ fn from_json(body: &[u8], values: &mut ParameterValues) -> Result<(), ApiError> 
 }
 
 /// Adds a value; numbers as they are written, so that wide ones keep their digits.
-fn push_json(name: &str, raw: &str, values: &mut ParameterValues) -> Option<()> {
+fn push_json<'b>(name: &str, raw: &'b str, values: &mut ParameterValues<'b>) -> Option<()> {
     match raw.as_bytes().first()? {
         b'n' => {}
         b'{' => return None,
         b'[' => {
-            let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            let elements: Vec<&'b RawValue> = serde_json::from_str(raw).ok()?;
             if elements.is_empty() {
                 // The template language's empty list.
-                values.push(name, "");
+                values.push(name.to_owned(), "");
             }
             for element in elements {
                 if element.get().starts_with(['[', '{', 'n']) {
@@ -115,8 +121,8 @@ fn push_json(name: &str, raw: &str, values: &mut ParameterValues) -> Option<()> 
                 push_json(name, element.get(), values)?;
             }
         }
-        b'"' => values.push(name, serde_json::from_str::<String>(raw).ok()?),
-        _ => values.push(name, raw),
+        b'"' => values.push(name.to_owned(), serde_json::from_str::<String>(raw).ok()?),
+        _ => values.push(name.to_owned(), raw),
     }
     Some(())
 }
@@ -125,7 +131,7 @@ fn push_json(name: &str, raw: &str, values: &mut ParameterValues) -> Option<()> 
 mod tests {
     use super::*;
 
-    fn json(text: &str) -> Result<ParameterValues, ApiError> {
+    fn json(text: &str) -> Result<ParameterValues<'_>, ApiError> {
         let mut values = ParameterValues::new();
         from_json(text.as_bytes(), &mut values).map(|()| values)
     }

@@ -22,7 +22,7 @@ pub(super) enum Absent {
 /// Renders a program and tells which arms it took.
 pub(super) fn render(
     program: &Program,
-    values: &ParameterValues,
+    values: &ParameterValues<'_>,
     absent: Absent,
 ) -> Result<(Rendered, Vec<usize>), RenderError> {
     let mut renderer = Renderer {
@@ -50,7 +50,7 @@ pub(super) fn render(
 
 struct Renderer<'a> {
     slots: &'a [Slot],
-    values: &'a ParameterValues,
+    values: &'a ParameterValues<'a>,
     absent: Absent,
     sql: String,
     parameters: Vec<(String, String)>,

@@ -1,38 +1,42 @@
 //! What goes into a rendering and what comes out of it.
 
+use std::borrow::Cow;
+
 /// The parameters of a request, as text. A name may come several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ParameterValues {
+pub struct ParameterValues<'v> {
     /// Requests have few parameters, so a list is searched faster than a map.
-    pairs: Vec<(String, String)>,
+    pairs: Vec<(Cow<'v, str>, Cow<'v, str>)>,
 }
 
-impl ParameterValues {
+impl<'v> ParameterValues<'v> {
     /// No values.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a value; earlier ones of the same name stay.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    pub fn push(&mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, str>>) {
         self.pairs.push((name.into(), value.into()));
     }
 
     /// The values of a name, in the order in which they came.
-    pub fn get_all<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v str> + Clone {
+    pub fn get_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> + Clone {
         self.pairs
             .iter()
             .filter(move |(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+            .map(|(_, value)| &**value)
     }
 
     /// The names, once for every value.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
+        self.pairs.iter().map(|(name, _)| &**name)
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for ParameterValues {
+impl<'v, N: Into<Cow<'v, str>>, V: Into<Cow<'v, str>>> FromIterator<(N, V)>
+    for ParameterValues<'v>
+{
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut values = Self::new();
         values.extend(pairs);
@@ -40,7 +44,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for ParameterValues 
     }
 }
 
-impl<N: Into<String>, V: Into<String>> Extend<(N, V)> for ParameterValues {
+impl<'v, N: Into<Cow<'v, str>>, V: Into<Cow<'v, str>>> Extend<(N, V)> for ParameterValues<'v> {
     fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, pairs: I) {
         for (name, value) in pairs {
             self.push(name, value);
