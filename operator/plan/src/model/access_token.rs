@@ -1,6 +1,6 @@
 //! A token, checked: which Secret it writes, and which of its scopes mean something.
 
-use super::{Claims, ObjectKey, Rejection, WorkspaceModel, object_name, uid};
+use super::{Claims, ObjectKey, Rejection, WorkspaceModel, object_name, precedence, uid};
 use aviary_crds::conditions::Reason;
 use aviary_crds::{AccessToken, Scope, ScopeType};
 use std::collections::BTreeMap;
@@ -22,15 +22,20 @@ pub struct ValidAccessToken {
 }
 
 pub(super) fn add(model: &mut WorkspaceModel, tokens: &[Arc<AccessToken>], claims: &Claims) {
+    let secret_name = |token: &AccessToken| {
+        let given = token.spec.secret_name.clone();
+        given.unwrap_or_else(|| object_name(&token.metadata))
+    };
     let mut by_age: Vec<&Arc<AccessToken>> = tokens.iter().collect();
-    by_age.sort_by_key(|token| {
-        let created = token.metadata.creation_timestamp.as_ref();
-        (created.map(|time| time.0), uid(&token.metadata))
+    by_age.sort_by_cached_key(|token| {
+        let status = token.status.as_ref();
+        let has_it = status.and_then(|it| it.secret_name.as_ref()) == Some(&secret_name(token));
+        precedence(&token.metadata, has_it)
     });
     let mut secrets: BTreeMap<String, String> = BTreeMap::new();
     for token in by_age {
         let object = object_name(&token.metadata);
-        let secret_name = token.spec.secret_name.clone().unwrap_or(object.clone());
+        let secret_name = secret_name(token);
         if let Some(holder) = secrets.get(&secret_name) {
             model.rejections.push(Rejection {
                 object: ObjectKey::AccessToken(object),

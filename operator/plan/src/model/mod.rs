@@ -173,6 +173,13 @@ fn uid(metadata: &ObjectMeta) -> String {
     metadata.uid.clone().unwrap_or_default()
 }
 
+/// Who comes first of several that want the same: the oldest. Kubernetes tells ages in whole seconds;
+/// of those from one second it is who has it already.
+fn precedence(metadata: &ObjectMeta, has_it: bool) -> impl Ord + use<> {
+    let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (created, !has_it, uid(metadata))
+}
+
 /// Who has which name in SQL. Data sources and pipes share one name space; of two
 /// objects that want a name the older has it.
 struct Claims {
@@ -188,18 +195,19 @@ impl Claims {
         let sources = data_sources.iter().map(|source| {
             let object = ObjectKey::DataSource(object_name(&source.metadata));
             let name = names::sql_name(source.spec.name.as_deref(), &source.metadata);
-            (name, &source.metadata, object)
+            let published = source.status.as_ref().and_then(|it| it.published.as_ref());
+            let has_it = published.is_some_and(|published| published.name == name);
+            (name, precedence(&source.metadata, has_it), object)
         });
         let pipes = pipes.iter().map(|pipe| {
             let object = ObjectKey::Pipe(object_name(&pipe.metadata));
             let name = names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
-            (name, &pipe.metadata, object)
+            let published = pipe.status.as_ref().and_then(|it| it.published.as_ref());
+            let has_it = published.is_some_and(|published| published.name == name);
+            (name, precedence(&pipe.metadata, has_it), object)
         });
         let mut wanted: Vec<_> = sources.chain(pipes).collect();
-        wanted.sort_by_key(|(_, metadata, _)| {
-            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (created, uid(metadata))
-        });
+        wanted.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
         let mut holders: BTreeMap<String, ObjectKey> = BTreeMap::new();
         for (name, _, object) in wanted {
             if let Some(holder) = holders.get(&name) {
@@ -238,5 +246,55 @@ impl std::fmt::Display for ObjectKey {
             Self::Pipe(name) => write!(formatter, "Pipe {name}"),
             Self::AccessToken(name) => write!(formatter, "AccessToken {name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::objects;
+
+    /// Which objects are refused because another has the name.
+    fn refused(manifests: &str) -> Vec<String> {
+        let model = model(&objects("acme", manifests));
+        let taken = model.rejections.iter();
+        let taken = taken.filter(|rejection| rejection.reason == Reason::NameConflict);
+        taken
+            .map(|rejection| rejection.object.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn of_two_from_one_second_who_has_the_name_keeps_it() {
+        let both = |source: &str, pipe: &str| {
+            format!(
+                "
+kind: DataSource
+metadata: {{name: sales, uid: z, creationTimestamp: '{source}'}}
+spec: {{workspace: shop, columns: [{{name: id, type: Int32}}]}}
+status: {{published: {{name: sales, columns: [], csv: {{}}}}}}
+---
+kind: Pipe
+metadata: {{name: sales, uid: a, creationTimestamp: '{pipe}'}}
+spec: {{workspace: shop, nodes: [{{name: one, sql: SELECT 1}}], endpoint: {{node: one}}}}
+"
+            )
+        };
+        let (earlier, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        assert_eq!(refused(&both(earlier, earlier)), ["Pipe sales"]);
+        assert_eq!(refused(&both(later, earlier)), ["DataSource sales"]);
+        let unpublished = both(earlier, earlier).replace("status:", "ignored:");
+        assert_eq!(refused(&unpublished), ["DataSource sales"]);
+        let tokens = "
+kind: AccessToken
+metadata: {name: first, uid: z, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, secretName: shared, scopes: []}
+status: {secretName: shared}
+---
+kind: AccessToken
+metadata: {name: second, uid: a, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, secretName: shared, scopes: []}
+";
+        assert_eq!(refused(tokens), ["AccessToken second"]);
     }
 }
