@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench up down generate prepare build
+.PHONY: help demo test bench profile up down generate prepare build
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BOX := $(TARGET)/debug/aviary-e2e
@@ -19,6 +19,9 @@ test: prepare ## Run every test: unit, property, engine, and end to end in the b
 
 bench: build ## Measure, and print each figure as a ratio beside the figure to reach
 	@$(BOX) bench
+
+profile: build ## Record which code of the gateway runs most, for the release build (half an hour)
+	@./.ci/profile
 
 up: build ## Start the Kubernetes in a box with Aviary installed, and leave it running
 	@$(BOX) prepare

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod product;
+pub mod program;
 pub mod support;

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use aviary_e2e::cluster::{Cluster, Data, Layout, Progress, Target, provisioner};
-use aviary_e2e::{bench, demo, product};
+use aviary_e2e::{bench, demo, product, program};
 use clap::{Parser, Subcommand};
 
 mod build_image;
@@ -53,6 +53,8 @@ enum Subcommands {
         /// The archive
         archive: PathBuf,
     },
+    /// Build `aviary` as users get it, and print its path
+    Program,
     /// Build an image from programs of this machine, without Docker, and load it
     BuildImage(build_image::Arguments),
     /// Bring the cluster up, and install Aviary from this checkout with the sample engine
@@ -129,6 +131,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
             target.ensure_up(&progress).await?;
             product::install(&target, &progress).await?;
         }
+        Subcommands::Program => println!("{}", program::build(&progress).await?.display()),
         Subcommands::Demo => demo::run(&progress).await?,
         Subcommands::Bench(options) => Box::pin(bench::run(&progress, options)).await?,
         Subcommands::Kubeconfig => {

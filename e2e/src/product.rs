@@ -3,6 +3,7 @@
 
 use crate::cluster::image::{ImageSpec, Layer};
 use crate::cluster::{Progress, Target, shell};
+use crate::program;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
@@ -38,8 +39,7 @@ pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
     for tool in ["kubectl", "helm"] {
         target.tool(tool, progress).await?;
     }
-    let what = "Building the aviary binary (several minutes the first time)";
-    let binary = progress.step(what, build()).await?;
+    let binary = program::build(progress).await?;
     let library = progress
         .step(
             "Fetching libchdb (a download the first time)",
@@ -57,29 +57,6 @@ pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
         .await
 }
 
-/// The release build, or with `AVIARY_PROFILE=dev` the one that is there anyway after the tests were built.
-async fn build() -> Result<PathBuf> {
-    let (profile, folder) = match std::env::var("AVIARY_PROFILE").as_deref() {
-        Ok("dev") => ("dev", "debug"),
-        _ => ("release", "release"),
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--quiet", "--profile", profile])
-        .current_dir(repository());
-    // One selection of packages a profile, so that no dependency is built twice.
-    command.args(if profile == "dev" {
-        ["--workspace", "--bins"].as_slice()
-    } else {
-        ["--package", "aviary"].as_slice()
-    });
-    shell::output(command).await?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository().join("target"), PathBuf::from);
-    Ok(target.join(folder).join("aviary"))
-}
-
 /// The library, fetched by the binary itself when the cache lacks it.
 async fn libchdb(binary: &Path) -> Result<PathBuf> {
     let mut command = Command::new(binary);
@@ -91,7 +68,7 @@ async fn libchdb(binary: &Path) -> Result<PathBuf> {
 async fn load_images(target: &Target, binary: &Path, library: &Path) -> Result<String> {
     let libraries = Layer::base().libraries_of(binary)?;
     let program = Layer::new().file("usr/bin/aviary", 0o755, binary);
-    let tag = format!("dev-{}", digest(binary)?);
+    let tag = format!("dev-{}", program::digest(binary)?);
     let plain = ImageSpec::new(&format!("{IMAGE}:{tag}"))
         .layer(libraries.clone())
         .layer(program.clone())
@@ -108,12 +85,6 @@ async fn load_images(target: &Target, binary: &Path, library: &Path) -> Result<S
     ));
     target.load_image(engine).await?;
     Ok(tag)
-}
-
-fn digest(file: &Path) -> Result<String> {
-    use sha2::Digest as _;
-    let content = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    Ok(hex::encode(&sha2::Sha256::digest(content)[..6]))
 }
 
 async fn install_chart(target: &Target, tag: &str) -> Result<()> {
