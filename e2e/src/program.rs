@@ -109,13 +109,19 @@ async fn host() -> Result<String> {
     Ok(host.to_owned())
 }
 
-/// A copy of the recorded profile whose name changes with its content, which cargo does not look at.
+/// A copy of the recorded profile whose name changes with its content. One that is there is left alone:
+/// cargo builds every crate anew when the file is younger than what it built.
 fn recorded(target: &Path) -> Result<PathBuf> {
     let recorded = repository().join(RECORDED);
     let folder = target.join("profiles");
     let copy = folder.join(format!("{}.profdata", digest(&recorded)?));
-    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    std::fs::copy(&recorded, &copy).with_context(|| format!("write {}", copy.display()))?;
+    if !copy.exists() {
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let unfinished = copy.with_extension("unfinished");
+        std::fs::copy(&recorded, &unfinished)
+            .and_then(|_| std::fs::rename(&unfinished, &copy))
+            .with_context(|| format!("write {}", copy.display()))?;
+    }
     std::path::absolute(&copy).with_context(|| format!("find {}", copy.display()))
 }
 
@@ -133,6 +139,10 @@ mod tests {
     fn the_recorded_profile_is_one_and_goes_by_its_content() {
         let target = tempfile::tempdir().unwrap();
         let copy = recorded(target.path()).unwrap();
+        let age = |copy: &Path| std::fs::metadata(copy).unwrap().modified().unwrap();
+        let first = age(&copy);
+        assert_eq!(recorded(target.path()).unwrap(), copy);
+        assert_eq!(age(&copy), first, "what was built with it is still good");
         assert!(copy.is_absolute());
         let content = std::fs::read(&copy).unwrap();
         // What LLVM's indexed profiles begin with.
