@@ -4,7 +4,6 @@ use super::scale;
 use super::stage::Stage;
 use super::tenants::Tenants;
 use crate::cluster::Progress;
-use crate::product;
 use anyhow::{Context as _, Result, ensure};
 use std::time::Instant;
 
@@ -82,19 +81,13 @@ async fn time_apply(stage: &Stage, tenants: &Tenants) -> Result<f64> {
 }
 
 async fn send(stage: &Stage, statements: &[String]) -> Result<f64> {
-    let namespace = product::ENGINE_NAMESPACE;
-    let user = stage
-        .secret(namespace, product::ENGINE_ADMIN, "username")
-        .await?;
-    let password = stage
-        .secret(namespace, product::ENGINE_ADMIN, "password")
-        .await?;
+    let (user, password) = stage.clickhouse.administrator();
     let engine = format!("http://{}/", stage.engine);
     // One client with one connection, which is kept.
     let client = reqwest::Client::new();
     let started = Instant::now();
     for statement in statements {
-        let request = client.post(&engine).basic_auth(&user, Some(&password));
+        let request = client.post(&engine).basic_auth(user, Some(password));
         let answer = request.body(statement.clone()).send().await;
         let answer = answer.context("ask the engine")?;
         let accepted = answer.status().is_success();

@@ -126,13 +126,7 @@ async fn ways(stage: &Stage, scene: &Scene) -> Result<Ways> {
         ],
     )
     .context("the engine's address")?;
-    let namespace = product::ENGINE_NAMESPACE;
-    let user = stage
-        .secret(namespace, product::ENGINE_ADMIN, "username")
-        .await?;
-    let password = stage
-        .secret(namespace, product::ENGINE_ADMIN, "password")
-        .await?;
+    let (user, password) = stage.clickhouse.administrator();
     let published = |name: &str| Upload {
         url: format!(
             "{}/v0/datasources?name={name}&mode=append&format=csv",

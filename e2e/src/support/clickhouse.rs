@@ -56,6 +56,11 @@ impl ClickHouse {
         })
     }
 
+    /// The name and the password of its administrator.
+    pub(crate) fn administrator(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+
     /// Waits until it answers.
     pub async fn answers(&self) -> Result<()> {
         eventually(&format!("{} answers", self.pod), async || {
