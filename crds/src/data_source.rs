@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "DataSource",
     plural = "datasources",
-    shortname = "ds",
+    shortname = "dsrc",
     category = "aviary",
     namespaced,
     status = "DataSourceStatus",

@@ -9,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::api::{Api, ListParams};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A manifest that is refused, and with what.
@@ -119,9 +120,27 @@ async fn every_kind_is_easy_to_list() -> Result<()> {
         ensure!(columns.contains(&"Ready") && columns.contains(&"Age"));
         short_names.extend(names.short_names.unwrap_or_default());
     }
+    let kubernetes = short_names_of_kubernetes().await?;
     short_names.sort();
-    ensure!(short_names == ["atok", "chc", "ds", "pipe", "ws"]);
+    for name in &short_names {
+        ensure!(!kubernetes.contains(name), "{name} is Kubernetes' own");
+    }
+    ensure!(short_names == ["atok", "chc", "dsrc", "pipe", "ws"]);
     Ok(())
+}
+
+/// The short names that Kubernetes' own kinds have; kubectl prefers those.
+async fn short_names_of_kubernetes() -> Result<BTreeSet<String>> {
+    let client = Target::from_environment().client().await?;
+    let core = client.list_core_api_resources("v1").await?;
+    let apps = client.list_api_group_resources("apps/v1").await?;
+    let batch = client.list_api_group_resources("batch/v1").await?;
+    let resources = [core, apps, batch]
+        .into_iter()
+        .flat_map(|list| list.resources);
+    Ok(resources
+        .flat_map(|kind| kind.short_names.unwrap_or_default())
+        .collect())
 }
 
 async fn definitions() -> Result<Vec<CustomResourceDefinition>> {

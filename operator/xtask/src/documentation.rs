@@ -1,8 +1,9 @@
 //! What pages and alerts name exists: paths of the repository in Markdown, and
-//! metrics in the alerting rules.
+//! metrics in the alerting rules. Decisions can be cited by their number.
 
 use crate::tidy::tracked;
 use anyhow::Context as _;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where the code registers every metric it exports, and the prefix of those there.
@@ -67,6 +68,35 @@ pub(crate) fn metrics(root: &Path, complaints: &mut Vec<String>) -> anyhow::Resu
     Ok(())
 }
 
+/// Complains about decisions without a number of their own.
+pub(crate) fn decisions(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
+    let mut numbers = BTreeSet::new();
+    for page in tracked(root, "docs/decisions/*")? {
+        let name = page.rsplit('/').next().unwrap_or_default();
+        if name == "README.md" {
+            continue;
+        }
+        match decision_number(name) {
+            None => complaints.push(format!("{page}: call it `NNNN-what-is-decided.md`")),
+            Some(number) if !numbers.insert(number.to_owned()) => {
+                complaints.push(format!("{page}: another decision is number {number}"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// `0010` of `0010-a-thread-a-core.md`.
+fn decision_number(name: &str) -> Option<&str> {
+    let (number, title) = name.strip_suffix(".md")?.split_once('-')?;
+    let numbered = number.len() == 4 && number.chars().all(|c| c.is_ascii_digit());
+    let plain = title
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    (numbered && plain).then_some(number)
+}
+
 /// The name itself, and what is left of it without each of its suffixes.
 fn registered_names(name: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(name);
@@ -114,6 +144,14 @@ mod tests {
                 "request_duration"
             ]
         );
+    }
+
+    #[test]
+    fn a_decision_has_a_number_and_a_title() {
+        assert_eq!(decision_number("0010-a-thread-a-core.md"), Some("0010"));
+        for name in ["10-*.md", "10-a-thread.md", "0010.md", "0010-a thread.md"] {
+            assert_eq!(decision_number(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     source_files(root, &mut complaints)?;
     documentation::paths(root, &mut complaints)?;
     documentation::metrics(root, &mut complaints)?;
+    documentation::decisions(root, &mut complaints)?;
     Ok(complaints)
 }
 
