@@ -81,7 +81,12 @@ impl QueryStarts {
 }
 
 fn query_start(database: &str, format: Format) -> String {
-    form_urlencoded::Serializer::new(String::new())
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if format == Format::NdJson {
+        // Bytes that are no UTF-8 would be no JSON. In the format JSON servers see to it anyway.
+        query.append_pair("output_format_json_validate_utf8", "1");
+    }
+    query
         .append_pair("database", database)
         .append_pair("default_format", format.clickhouse_name())
         .append_pair("output_format_json_quote_64bit_integers", "0")

@@ -96,6 +96,54 @@ async fn parameters_come_from_query_form_and_json() {
 }
 
 #[tokio::test]
+async fn times_are_taken_as_javascript_writes_them() {
+    let caller = stage().shop();
+    let time = "2024-08-12T21:31:12.269Z";
+    let path = format!("/v0/pipes/given.json?second={time}&moment={time}");
+    let row = &caller.get(&path).await.json()["data"][0];
+    assert_eq!(row["second"], "2024-08-12 21:31:12");
+    assert_eq!(row["moment"], "2024-08-12 21:31:12.269000");
+    assert_eq!(row["unix"], 1_723_498_272);
+    let request = caller
+        .request(Method::POST, "/v0/pipes/given.json")
+        .json(&json!({ "second": "2024-08-12T23:31:12+02:00", "moment": 1_723_498_272_269_i64 }));
+    let row = &Answer::of(request).await.json()["data"][0];
+    assert_eq!(row["second"], "2024-08-12 21:31:12");
+    assert_eq!(row["moment"], "2024-08-12 21:31:12.269000");
+}
+
+#[tokio::test]
+async fn commas_in_the_elements_of_a_json_list_are_theirs() {
+    let caller = stage().shop();
+    for (given, words) in [
+        (json!(["a,b"]), json!(["a,b"])),
+        (json!([""]), json!([""])),
+        (json!(["a,b", "c"]), json!(["a,b", "c"])),
+        (json!([]), json!([])),
+        (json!("a,b"), json!(["a", "b"])),
+    ] {
+        let request = caller
+            .request(Method::POST, "/v0/pipes/given.json")
+            .json(&json!({ "words": given }));
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.json()["data"][0]["words"], words, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_leave_valid_json() {
+    let caller = stage().shop();
+    let expected =
+        json!({ "text": "a\u{fffd}b", "list": ["\u{fffd}"], "map": { "\u{fffd}": "\u{fffd}" } });
+    let whole = caller.get("/v0/pipes/binary.json").await.body;
+    let whole: Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(whole["data"][0], expected);
+    let line = caller.get("/v0/pipes/binary.ndjson").await.body;
+    let line: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(line, expected);
+}
+
+#[tokio::test]
 async fn errors_of_parameters_name_them() {
     let caller = stage().shop();
     for (query, code, parameter) in [

@@ -109,6 +109,25 @@ spec:
   endpoint: {node: answer}
 ---
 kind: Pipe
+metadata: {name: given}
+spec:
+  workspace: shop
+  nodes:
+    - name: answer
+      sql: >
+        SELECT {{ DateTime(second, '1970-01-01') }} AS second, {{ DateTime64(moment, '1970-01-01') }} AS moment,
+        toUnixTimestamp(second) AS unix, {{ Array(words, 'String', '') }} AS words
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: binary}
+spec:
+  workspace: shop
+  nodes:
+    - {name: answer, sql: \"SELECT unhex('61FF62') AS text, [unhex('FE')] AS list, map(unhex('C3'), unhex('FC')) AS map\"}
+  endpoint: {node: answer}
+---
+kind: Pipe
 metadata: {name: wide}
 spec:
   workspace: shop

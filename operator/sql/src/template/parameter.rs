@@ -175,7 +175,9 @@ impl ScalarType {
     pub fn clickhouse_name(self) -> &'static str {
         match self {
             Self::Boolean => "UInt8",
-            Self::DateTime64 => "DateTime64(6)",
+            // A time without an offset is one in UTC, as in rows, whatever the server's zone.
+            Self::DateTime => "DateTime('UTC')",
+            Self::DateTime64 => "DateTime64(6, 'UTC')",
             other => other.name(),
         }
     }

@@ -109,7 +109,8 @@ impl<'a> Renderer<'a> {
             })),
             (ParameterType::Array(kind), Some(_), _) => {
                 let mut text = String::new();
-                for (index, raw) in value::elements(given).enumerate() {
+                let elements = self.values.elements(&slot.parameter.name);
+                for (index, raw) in elements.into_iter().enumerate() {
                     let canonical = validate(slot, raw, Some(index + 1))?;
                     value::write_element(kind, &canonical, &mut text);
                 }

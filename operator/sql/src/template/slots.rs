@@ -381,7 +381,7 @@ fn default_value(kind: ParameterType, default: &Value, at: usize) -> Result<Defa
         (ParameterType::Array(element), Value::List(values)) => (element, values.clone()),
         (ParameterType::Array(element), single) => {
             let text = single.to_string();
-            let items = value::elements(std::iter::once(text.as_str()))
+            let items = value::split_list(&text)
                 .map(|item| Value::Text(item.to_owned()))
                 .collect();
             (element, items)

@@ -1,6 +1,8 @@
 //! Values of parameters: is the text of a request a value of the type, what is
 //! its canonical form, and how does ClickHouse want it as a bound parameter.
 
+mod time;
+
 use std::{borrow::Cow, cmp::Ordering};
 
 use super::parameter::ScalarType;
@@ -15,9 +17,9 @@ pub(super) fn canonical(kind: ScalarType, raw: &str) -> Option<Cow<'_, str>> {
         ScalarType::Float64 => float(raw.trim(), f64::is_finite),
         ScalarType::Boolean => boolean(raw.trim()),
         ScalarType::Uuid => uuid(raw.trim()),
-        ScalarType::Date => date(raw.trim()),
-        ScalarType::DateTime => date_time(raw.trim(), 0, MAX_DATE_TIME),
-        ScalarType::DateTime64 => date_time(raw.trim(), 6, MAX_DATE_TIME64),
+        ScalarType::Date => time::day(raw.trim()).map(Cow::Owned),
+        ScalarType::DateTime => time::second(raw.trim()).map(Cow::Owned),
+        ScalarType::DateTime64 => time::microsecond(raw.trim()).map(Cow::Owned),
     }
 }
 
@@ -36,10 +38,12 @@ pub(super) fn expectation(kind: ScalarType) -> String {
         ScalarType::String => "text without the NUL character".to_owned(),
         ScalarType::Date => "a date as YYYY-MM-DD, from 1970-01-01 to 2149-06-06".to_owned(),
         ScalarType::DateTime => {
-            "a time as YYYY-MM-DD hh:mm:ss, from 1970-01-01 to 2106-02-07".to_owned()
+            "a time as YYYY-MM-DD hh:mm:ss, in UTC or with an offset, from 1970-01-01 to 2106-02-07"
+                .to_owned()
         }
         ScalarType::DateTime64 => {
-            "a time as YYYY-MM-DD hh:mm:ss.ffffff, from 1900-01-01 to 2299-12-31".to_owned()
+            "a time as YYYY-MM-DD hh:mm:ss.ffffff, in UTC or with an offset, from 1900-01-01 to 2299-12-31"
+                .to_owned()
         }
         ScalarType::Boolean => "true or false".to_owned(),
         ScalarType::Uuid => "a UUID such as 61f0c404-5cb3-11e7-907b-a6006ad3dba0".to_owned(),
@@ -59,19 +63,10 @@ pub(super) fn sample(kind: ScalarType) -> &'static str {
     }
 }
 
-/// The elements of an array parameter: repeated values as they are, a single one
-/// cut at its commas. An empty single value is an empty array.
-pub(super) fn elements<'v>(
-    mut values: impl Iterator<Item = &'v str> + Clone,
-) -> impl Iterator<Item = &'v str> {
-    let mut count = values.clone();
-    let first = values.next();
-    let single = count.next().is_some() && count.next().is_none();
-    let split = first
-        .filter(|text| single && !text.is_empty())
-        .map(|text| text.split(','));
-    let repeated = first.filter(|_| !single);
-    split.into_iter().flatten().chain(repeated).chain(values)
+/// The elements of a list that is written as one text, with commas between them.
+/// An empty text is an empty list.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(move |_| !text.is_empty())
 }
 
 /// Writes a canonical value as ClickHouse reads the text of a bound parameter.
@@ -146,7 +141,15 @@ fn compare_integers(left: &str, right: &str) -> Ordering {
     }
 }
 
+/// Digits, and after a point only zeros: `3.0` is how programs write a whole number
+/// that they hold as a float.
 fn integer(raw: &str, signed: bool, bits: u16) -> Option<Cow<'_, str>> {
+    let raw = match raw.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() => {
+            zeros.bytes().all(|byte| byte == b'0').then_some(whole)?
+        }
+        _ => raw,
+    };
     let (negative, digits) = match raw.as_bytes().first()? {
         b'-' => (true, &raw[1..]),
         b'+' => (false, &raw[1..]),
@@ -243,92 +246,5 @@ fn uuid(raw: &str) -> Option<Cow<'_, str>> {
         Cow::Owned(raw.to_ascii_lowercase())
     } else {
         Cow::Borrowed(raw)
-    })
-}
-
-/// The last day of ClickHouse's `Date`, and the last second of its `DateTime`.
-const MAX_DATE: &str = "2149-06-06";
-const MAX_DATE_TIME: (&str, &str) = ("1970-01-01 00:00:00", "2106-02-07 06:28:15");
-const MAX_DATE_TIME64: (&str, &str) = ("1900-01-01 00:00:00", "2299-12-31 23:59:59.999999");
-
-fn date(raw: &str) -> Option<Cow<'_, str>> {
-    let in_range = is_calendar_day(raw) && ("1970-01-01"..=MAX_DATE).contains(&raw);
-    in_range.then_some(Cow::Borrowed(raw))
-}
-
-/// `YYYY-MM-DD hh:mm:ss`, or with `T` between, with up to `precision` digits of
-/// a fraction.
-fn date_time<'v>(
-    raw: &'v str,
-    precision: usize,
-    (first, last): (&str, &str),
-) -> Option<Cow<'v, str>> {
-    let (day, rest) = raw.split_at_checked(10)?;
-    let (time, fraction) = rest.split_at_checked(9)?;
-    let digits = match fraction.strip_prefix('.') {
-        Some(digits) => digits,
-        None if fraction.is_empty() => "",
-        None => return None,
-    };
-    let fraction_fits = digits.len() <= precision
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && (fraction.is_empty() || !digits.is_empty());
-    if !is_calendar_day(day) || !is_time(time) || !fraction_fits {
-        return None;
-    }
-    let is_canonical = time.starts_with(' ') && digits.len() == precision;
-    let canonical = if is_canonical {
-        Cow::Borrowed(raw)
-    } else {
-        let dot = if precision == 0 { "" } else { "." };
-        Cow::Owned(format!("{day} {}{dot}{digits:0<precision$}", &time[1..]))
-    };
-    (first..=last).contains(&&*canonical).then_some(canonical)
-}
-
-/// ` hh:mm:ss` with a blank or `T` before it.
-fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() == 9
-        && matches!(bytes[0], b' ' | b'T')
-        && bytes[3] == b':'
-        && bytes[6] == b':'
-        && digits(&bytes[1..3]).is_some_and(|hour| hour < 24)
-        && digits(&bytes[4..6]).is_some_and(|minute| minute < 60)
-        && digits(&bytes[7..9]).is_some_and(|second| second < 60)
-}
-
-/// `YYYY-MM-DD` and a day that the calendar has.
-fn is_calendar_day(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
-        return false;
-    }
-    let parts = (
-        digits(&bytes[..4]),
-        digits(&bytes[5..7]),
-        digits(&bytes[8..]),
-    );
-    let (Some(year), Some(month), Some(day)) = parts else {
-        return false;
-    };
-    (1..=days_of_month(year, month)).contains(&day)
-}
-
-fn days_of_month(year: u32, month: u32) -> u32 {
-    let is_leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    match month {
-        2 if is_leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    }
-}
-
-fn digits(bytes: &[u8]) -> Option<u32> {
-    bytes.iter().try_fold(0, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
-        Some(number * 10 + digit)
     })
 }

@@ -1,12 +1,22 @@
 //! What goes into a rendering and what comes out of it.
 
+use super::value::split_list;
 use std::borrow::Cow;
 
 /// The parameters of a request, as text. A name may come several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParameterValues<'v> {
     /// Requests have few parameters, so a list is searched faster than a map.
-    pairs: Vec<(Cow<'v, str>, Cow<'v, str>)>,
+    given: Vec<Given<'v>>,
+}
+
+/// A value and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Given<'v> {
+    name: Cow<'v, str>,
+    value: Cow<'v, str>,
+    /// Whether it came as an element of a list, and so is no list itself.
+    is_element: bool,
 }
 
 impl<'v> ParameterValues<'v> {
@@ -17,20 +27,44 @@ impl<'v> ParameterValues<'v> {
 
     /// Adds a value; earlier ones of the same name stay.
     pub fn push(&mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, str>>) {
-        self.pairs.push((name.into(), value.into()));
+        self.add(name.into(), value.into(), false);
+    }
+
+    /// Adds an element of a list, whose commas are its own.
+    pub fn push_element(&mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, str>>) {
+        self.add(name.into(), value.into(), true);
+    }
+
+    fn add(&mut self, name: Cow<'v, str>, value: Cow<'v, str>, is_element: bool) {
+        self.given.push(Given {
+            name,
+            value,
+            is_element,
+        });
     }
 
     /// The values of a name, in the order in which they came.
     pub fn get_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> + Clone {
-        self.pairs
-            .iter()
-            .filter(move |(known, _)| known == name)
-            .map(|(_, value)| &**value)
+        self.given_as(name).map(|given| &*given.value)
+    }
+
+    /// The elements of an array parameter: values that came several times or as a
+    /// list are taken as they are, a single one is cut at its commas.
+    pub(super) fn elements<'s>(&'s self, name: &'s str) -> Vec<&'s str> {
+        let mut given = self.given_as(name);
+        match (given.next(), given.next()) {
+            (Some(only), None) if !only.is_element => split_list(&only.value).collect(),
+            _ => self.get_all(name).collect(),
+        }
+    }
+
+    fn given_as<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Given<'v>> + Clone {
+        self.given.iter().filter(move |given| given.name == name)
     }
 
     /// The names, once for every value.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| &**name)
+        self.given.iter().map(|given| &*given.name)
     }
 }
 
