@@ -9,12 +9,31 @@ pub(crate) const RAW_COLUMN: &str = "c__row";
 pub(crate) const ERROR_COLUMN: &str = "c__error";
 pub(crate) const IMPORT_COLUMN: &str = "c__import_id";
 
+/// The type of every other column there.
+const TEXT_TYPE: &str = "Nullable(String)";
+
+/// Bytes of the largest length.
+const LONGEST_NUMBER: usize = 10;
+/// Bytes of two counts, and of the names and types of the columns above.
+const OWN_HEAD: usize = 128;
+
 /// Pieces of an encoded block are at least this long, where they can be.
 const PIECE: usize = 256 * 1024;
+
+/// What the blocks of a data source have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    columns: usize,
+    /// Bytes of names and types, once for each encoded block.
+    head: usize,
+    /// Bytes that a row takes beside its texts while it becomes a typed one, at most.
+    typed_row: usize,
+}
 
 /// Rows of one or more requests.
 #[derive(Debug)]
 pub(crate) struct Block {
+    layout: Layout,
     pub(super) columns: Vec<Column>,
     raw: Texts,
     errors: Texts,
@@ -35,11 +54,38 @@ pub(super) struct Column {
 #[derive(Debug, Default)]
 pub(super) struct Texts(pub(super) Vec<u8>);
 
+impl Layout {
+    /// Of a data source whose rows take up to `typed_row` bytes when they are typed.
+    pub(crate) fn new(columns: &[PublishedColumn], typed_row: usize) -> Self {
+        let names = columns.iter().map(|column| {
+            let sent_type = column.column_type.len().max(TEXT_TYPE.len());
+            column.name.len() + sent_type + 2 * LONGEST_NUMBER
+        });
+        Self {
+            columns: columns.len(),
+            head: OWN_HEAD + names.sum::<usize>(),
+            typed_row,
+        }
+    }
+
+    /// Bytes that the smallest row takes.
+    pub(crate) fn smallest_row(&self, import_id: &str) -> usize {
+        // A null and an empty text for each column, and two empty texts.
+        2 * self.columns + 2 + self.row_overhead(import_id)
+    }
+
+    /// Bytes that a row takes beside its texts: an import's id in the landing, or typed values.
+    fn row_overhead(&self, import_id: &str) -> usize {
+        self.typed_row.max(import_id.len() + LONGEST_NUMBER)
+    }
+}
+
 impl Block {
     /// An empty block for the rows of one import.
-    pub(crate) fn new(columns: usize, import_id: &str) -> Self {
+    pub(crate) fn new(layout: Layout, import_id: &str) -> Self {
         Self {
-            columns: (0..columns).map(|_| Column::default()).collect(),
+            columns: (0..layout.columns).map(|_| Column::default()).collect(),
+            layout,
             raw: Texts::default(),
             errors: Texts::default(),
             imports: vec![(import_id.to_owned(), 0)],
@@ -51,14 +97,17 @@ impl Block {
         self.rows
     }
 
-    /// Bytes it takes, about.
+    /// Bytes it takes at most, until it is stored: as it is, and as it will be encoded.
     pub(crate) fn size(&self) -> usize {
-        let columns: usize = self
-            .columns
-            .iter()
+        let columns = self.columns.iter();
+        let texts: usize = columns
             .map(|column| column.nulls.len() + column.texts.0.len())
             .sum();
-        columns + self.raw.0.len() + self.errors.0.len()
+        let imports = self.imports.iter();
+        let overhead: usize = imports
+            .map(|(import_id, rows)| rows * self.layout.row_overhead(import_id))
+            .sum();
+        self.layout.head + texts + self.raw.0.len() + self.errors.0.len() + overhead
     }
 
     /// The imports whose rows it holds.
@@ -126,6 +175,7 @@ impl Block {
             (kept > 0).then(|| (import_id.clone(), kept))
         });
         Self {
+            layout: self.layout,
             imports: imports.collect(),
             columns: self
                 .columns
@@ -145,7 +195,7 @@ impl Block {
         pieces.number(self.rows);
         for (name, column) in columns.iter().zip(self.columns) {
             pieces.text(&name.name);
-            pieces.text("Nullable(String)");
+            pieces.text(TEXT_TYPE);
             pieces.bytes(column.nulls);
             pieces.bytes(column.texts.0);
         }
@@ -270,7 +320,16 @@ impl Pieces {
 pub(crate) mod testing {
     //! Reads a block back.
 
-    use super::{Block, Texts};
+    use super::{Block, Layout, Texts};
+
+    /// Of columns of which nothing is known but how many they are.
+    pub(crate) fn layout(columns: usize) -> Layout {
+        Layout {
+            columns,
+            head: 0,
+            typed_row: 0,
+        }
+    }
 
     /// A row as it was added.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,8 +392,10 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Row, rows};
+    use super::testing::{Row, layout, rows};
     use super::*;
+    use proptest::collection::vec;
+    use proptest::{option, prelude::*};
 
     fn column(name: &str) -> PublishedColumn {
         PublishedColumn {
@@ -348,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_block_is_encoded_as_native() {
-        let mut block = Block::new(1, "i");
+        let mut block = Block::new(layout(1), "i");
         block.value(0, Some(b"ab"));
         block.end_row();
         block.reject(b"x,y", "why");
@@ -366,11 +427,11 @@ mod tests {
     #[test]
     fn blocks_are_joined_in_order() {
         let long = vec![b'z'; 300];
-        let mut first = Block::new(2, "a");
+        let mut first = Block::new(layout(2), "a");
         first.value(1, None);
         first.value(0, Some(&long));
         first.end_row();
-        let mut second = Block::new(2, "b");
+        let mut second = Block::new(layout(2), "b");
         second.reject(b"?", "no");
         first.append(second);
         assert_eq!(first.rows(), 2);
@@ -381,6 +442,55 @@ mod tests {
                 Row::Values(vec![Some(long), None]),
                 Row::rejected("?", "no")
             ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_takes_no_more_than_it_says(
+            rows in vec(vec(option::of(".{0,200}"), 3), 0..40),
+            rejected in vec(".{1,300}", 0..40),
+            import_ids in vec("[a-z0-9-]{0,200}", 1..4),
+        ) {
+            let columns = ["n", "a rather long name", "\u{e9}"].map(column);
+            let mut block = Block::new(Layout::new(&columns, 0), "first");
+            for import_id in &import_ids {
+                let mut more = Block::new(Layout::new(&columns, 0), import_id);
+                for row in &rows {
+                    for (column, value) in row.iter().enumerate() {
+                        more.value(column, value.as_ref().map(String::as_bytes));
+                    }
+                    more.end_row();
+                }
+                for raw in &rejected {
+                    more.reject(raw.as_bytes(), "why");
+                }
+                block.append(more);
+            }
+            let size = block.size();
+            let encoded = block.encode(&columns).concat().len();
+            prop_assert!(encoded <= size, "{encoded} > {size}");
+        }
+    }
+
+    #[test]
+    fn an_empty_row_is_counted_as_it_will_be_sent() {
+        let columns = ["a", "b", "c"].map(column);
+        let layout = Layout::new(&columns, 0);
+        let import_id = "0198c0de-0000-7000-8000-000000000000";
+        let mut block = Block::new(layout, import_id);
+        let empty = block.size();
+        for _ in 0..1000 {
+            (0..3).for_each(|column| block.value(column, None));
+            block.end_row();
+        }
+        assert_eq!(block.size() - empty, 1000 * layout.smallest_row(import_id));
+        let size = block.size();
+        let encoded = block.encode(&columns).concat().len();
+        // Near enough that blocks are about as large as they should be.
+        assert!(
+            (encoded..encoded * 5 / 4).contains(&size),
+            "{size} for {encoded}"
         );
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn skip_byte_order_mark(bytes: &[u8], at_end: bool) -> Option<usize> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::testing::{Row, rows};
+    use super::super::block::testing::{Row, layout, rows};
     use super::*;
 
     /// Every line is a row.
@@ -158,7 +158,7 @@ mod tests {
         let mut text = vec![b'x'; LONGEST_LINE + 5];
         text.extend_from_slice(b"\nshort\nlast");
         for chunk in [1 << 20, 3 << 20, text.len()] {
-            let mut block = Block::new(1, "i");
+            let mut block = Block::new(layout(1), "i");
             let mut feeder = Feeder::new(Lines);
             text.chunks(chunk)
                 .for_each(|bytes| feeder.feed(bytes, &mut block));
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_whole_is_counted() {
-        let mut block = Block::new(1, "i");
+        let mut block = Block::new(layout(1), "i");
         let mut feeder = Feeder::new(Lines);
         let long = "x".repeat(100_000);
         for part in ["whole\nbegun", &long, &long] {

@@ -186,7 +186,7 @@ impl Splitter for NdJsonSplitter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::testing::{Row, rows};
+    use super::super::block::testing::{Row, layout, rows};
     use super::super::lines::Feeder;
     use super::*;
     use proptest::prelude::*;
@@ -194,7 +194,7 @@ mod tests {
     fn read(paths: &[&str], chunks: &[&[u8]]) -> Vec<Row> {
         let tree = Arc::new(Paths::new(paths.iter().copied()).unwrap());
         let mut feeder = Feeder::new(NdJsonSplitter::new(tree, paths.len()));
-        let mut block = Block::new(paths.len(), "i");
+        let mut block = Block::new(layout(paths.len()), "i");
         for chunk in chunks {
             feeder.feed(chunk, &mut block);
         }

@@ -2,7 +2,7 @@
 //! asks the quarantine what became of that.
 
 use super::IntakeParts;
-use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, RAW_COLUMN};
+use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, Layout, RAW_COLUMN};
 use super::typed::{Sorted, TypedTable};
 use crate::error::{ApiError, ErrorCode};
 use crate::upstream::{Authorization, Exception, Replica, Replicas, Request, UpstreamError};
@@ -25,6 +25,7 @@ const LARGE_BLOCK: usize = 256 * 1024;
 /// The landing table of a data source, and its quarantine.
 pub(super) struct Store {
     columns: Vec<PublishedColumn>,
+    layout: Layout,
     replicas: Arc<Replicas>,
     writer: Authorization,
     /// The replica that is asked first. It is always the same, because a replica may
@@ -90,9 +91,12 @@ impl Store {
         let insert = |table: &str, names: &str| {
             insert_query(&format!("INSERT INTO {table} ({names}) FORMAT Native"))
         };
+        let types = TypedTable::of(columns);
+        let typed_row = types.as_ref().map_or(0, TypedTable::row_bytes);
         Self {
+            layout: Layout::new(columns, typed_row),
             insert_landing: insert(&table("__landing"), &landing_names),
-            fast: TypedTable::of(columns).map(|types| FastPath {
+            fast: types.map(|types| FastPath {
                 types: Arc::new(types),
                 insert: insert(&table(""), &list(names)),
             }),
@@ -106,8 +110,9 @@ impl Store {
         }
     }
 
-    pub(super) fn columns(&self) -> &[PublishedColumn] {
-        &self.columns
+    /// How the blocks are made that it takes.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(super) fn table(&self) -> &str {

@@ -61,6 +61,11 @@ impl TypedTable {
             .map(Self)
     }
 
+    /// Bytes that a row takes beside its texts while it is made a typed one, at most.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.0.iter().map(|column| column.kind.width()).sum()
+    }
+
     /// Takes the rows that are certain out of a block.
     pub(super) fn sort(&self, mut block: Block) -> Sorted {
         let mut doubtful: Vec<bool> = block.rejected().collect();
@@ -249,6 +254,18 @@ impl TypedColumn {
 }
 
 impl Kind {
+    /// Bytes of a value; texts stay where they are.
+    fn width(self) -> usize {
+        match self {
+            Self::Text => 0,
+            Self::Signed { bytes } | Self::Unsigned { bytes } => bytes,
+            Self::Bool => 1,
+            Self::Date => 2,
+            Self::Single | Self::DateTime => 4,
+            Self::Double | Self::DateTime64 { .. } => 8,
+        }
+    }
+
     fn of(type_name: &str) -> Option<Self> {
         Some(match type_name {
             "String" => Self::Text,
@@ -379,7 +396,8 @@ fn ticks(seconds: i64, fraction: &[u8], precision: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::testing::{Row, rows};
+    use super::super::block::Layout;
+    use super::super::block::testing::{Row, layout, rows};
     use super::*;
     use jiff::civil::date;
 
@@ -397,7 +415,7 @@ mod tests {
     }
 
     fn block(rows: &[&[Option<&str>]]) -> Block {
-        let mut block = Block::new(rows[0].len(), "i");
+        let mut block = Block::new(layout(rows[0].len()), "i");
         for row in rows {
             for (column, value) in row.iter().enumerate() {
                 block.value(column, value.map(str::as_bytes));
@@ -522,10 +540,10 @@ mod tests {
     #[test]
     fn imports_without_doubtful_rows_are_not_asked_about() {
         let table = TypedTable::of(&columns(&["UInt8"])).unwrap();
-        let mut first = Block::new(1, "clean");
+        let mut first = Block::new(layout(1), "clean");
         first.value(0, Some(b"1"));
         first.end_row();
-        let mut second = Block::new(1, "dirty");
+        let mut second = Block::new(layout(1), "dirty");
         second.value(0, Some(b"?"));
         second.end_row();
         first.append(second);
@@ -533,6 +551,20 @@ mod tests {
         assert_eq!(rest.imports().collect::<Vec<_>>(), ["dirty"]);
         let clean = table.sort(block(&[&[Some("7")]]));
         assert!(clean.typed.is_some() && clean.rest.is_none());
-        assert!(table.sort(Block::new(1, "empty")).typed.is_none());
+        assert!(table.sort(Block::new(layout(1), "empty")).typed.is_none());
+    }
+
+    #[test]
+    fn typed_rows_are_no_larger_than_their_block_says() {
+        let columns = columns(&["Nullable(Int64)"; 20]);
+        let table = TypedTable::of(&columns).unwrap();
+        let mut block = Block::new(Layout::new(&columns, table.row_bytes()), "i");
+        for _ in 0..1000 {
+            (0..20).for_each(|column| block.value(column, None));
+            block.end_row();
+        }
+        let size = block.size();
+        let typed = table.sort(block).typed.unwrap().concat().len();
+        assert!(typed <= size, "{typed} > {size}");
     }
 }

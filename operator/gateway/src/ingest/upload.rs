@@ -17,9 +17,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
-/// How much is split before the size of the block is looked at: in a wide table, a
-/// record of two bytes takes some for every column.
-const STRIDE: usize = 32 * 1024;
+/// How much is split before the size of the block is looked at, at most.
+const LONGEST_STRIDE: usize = 32 * 1024;
+/// In a wide table a record of two bytes takes some for every column; a block grows by
+/// about this much between two looks, where a stride can be as short as that.
+const STRIDE_GROWTH: usize = 1024 * 1024;
+const SHORTEST_STRIDE: usize = 1024;
 /// When a client sends nothing for so long, what it has sent goes on without more.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Memory that is held for so long is given back, and waited for again.
@@ -88,6 +91,8 @@ impl Intake {
 pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import_id: String,
+    /// How much is split before the size of the block is looked at.
+    stride: usize,
     block: Block,
     /// Reserved for the block, and for the record that is not whole yet.
     memory: Option<OwnedSemaphorePermit>,
@@ -103,8 +108,10 @@ pub(super) struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     pub(super) fn new(intake: &'a Intake, import_id: String) -> Self {
+        let layout = intake.store.layout();
         Self {
-            block: Block::new(intake.store.columns().len(), &import_id),
+            stride: stride(layout.smallest_row(&import_id)),
+            block: Block::new(layout, &import_id),
             memory: None,
             since: Instant::now(),
             intake,
@@ -122,7 +129,7 @@ impl<'a> Upload<'a> {
         feeder: &mut Feeder<S>,
     ) -> Result<(), ApiError> {
         while let Some(piece) = self.next(&mut body, feeder.carried()).await? {
-            for part in piece.chunks(STRIDE) {
+            for part in piece.chunks(self.stride) {
                 self.hold(feeder.carried()).await?;
                 feeder.feed(part, &mut self.block);
                 if self.is_full(feeder.carried()) {
@@ -175,7 +182,7 @@ impl<'a> Upload<'a> {
     }
 
     async fn submit(&mut self) -> Result<(), ApiError> {
-        let empty = Block::new(self.intake.store.columns().len(), &self.import_id);
+        let empty = Block::new(self.intake.store.layout(), &self.import_id);
         let block = std::mem::replace(&mut self.block, empty);
         let memory = self.memory.take();
         self.store(block, memory).await
@@ -275,6 +282,12 @@ impl Memory {
             Err(_) => false,
         }
     }
+}
+
+/// For rows that take so many bytes at least; the shortest record has two, with its line end.
+fn stride(smallest_row: usize) -> usize {
+    let records = STRIDE_GROWTH / smallest_row;
+    (2 * records).clamp(SHORTEST_STRIDE, LONGEST_STRIDE)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tables of CSV as it comes, and the property that no byte of it is lost.
 
-use super::super::block::testing::{Row, rows};
+use super::super::block::testing::{Row, layout, rows};
 use super::super::lines::Feeder;
 use super::*;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn dialect(header: CsvHeader) -> CsvDialect {
 fn read_as(dialect: &CsvDialect, chunks: &[&[u8]]) -> (Vec<Row>, Vec<String>) {
     let names = ["a", "b", "c"].map(str::to_owned).to_vec();
     let mut feeder = Feeder::new(CsvSplitter::new(Dialect::new(dialect), names));
-    let mut block = Block::new(3, "i");
+    let mut block = Block::new(layout(3), "i");
     for chunk in chunks {
         feeder.feed(chunk, &mut block);
     }

@@ -5,7 +5,7 @@
 //! of rows, or hold a text once and mean it a billion times; so rows end where
 //! columns do, and what is written is counted.
 
-use super::super::block::Block;
+use super::super::block::{Block, Layout};
 use super::super::lines::LONGEST_LINE;
 use super::claims;
 use super::leaf::Leaf;
@@ -99,12 +99,17 @@ impl<'n> File<'n> {
     }
 
     /// Reads all rows.
-    pub(super) fn read(&self, import_id: &str, sink: &mut dyn Sink) -> Result<(), FileError> {
+    pub(super) fn read(
+        &self,
+        layout: Layout,
+        import_id: &str,
+        sink: &mut dyn Sink,
+    ) -> Result<(), FileError> {
         let mut filling = Filling {
             names: self.names,
+            layout,
             import_id,
-            block: Block::new(self.names.len(), import_id),
-            size: 0,
+            block: Block::new(layout, import_id),
             values: self.names.iter().map(|_| Value::default()).collect(),
             sink,
         };
@@ -177,10 +182,9 @@ struct Value {
 /// A block that is being filled.
 struct Filling<'f> {
     names: &'f [String],
+    layout: Layout,
     import_id: &'f str,
     block: Block,
-    /// Bytes of the block, about.
-    size: usize,
     values: Vec<Value>,
     sink: &'f mut dyn Sink,
 }
@@ -205,9 +209,8 @@ impl Filling<'_> {
             None => self.add(),
             Some(index) => self.reject(index, columns),
         }
-        // Each text has a length before it, and each value says whether it is there.
-        self.size += LONGEST_LINE - left + 2 * self.values.len() + 2;
-        if self.sink.is_full(self.size).map_err(FileError::Stopped)? {
+        let size = self.block.size();
+        if self.sink.is_full(size).map_err(FileError::Stopped)? {
             self.pass_on()?;
         }
         Ok(())
@@ -250,9 +253,8 @@ impl Filling<'_> {
         if self.block.rows() == 0 {
             return Ok(());
         }
-        let empty = Block::new(self.names.len(), self.import_id);
+        let empty = Block::new(self.layout, self.import_id);
         let block = std::mem::replace(&mut self.block, empty);
-        self.size = 0;
         self.sink.take(block).map_err(FileError::Stopped)
     }
 }

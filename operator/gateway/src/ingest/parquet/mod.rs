@@ -47,10 +47,10 @@ impl Intake {
             sender,
             runtime: Handle::current(),
         };
-        let id = import_id.clone();
+        let (id, layout) = (import_id.clone(), self.store.layout());
         let reading = tokio::task::spawn_blocking(move || {
             let file = File::open(file, &names)?;
-            file.read(&id, &mut outlet)?;
+            file.read(layout, &id, &mut outlet)?;
             Ok(file.ignored_columns())
         });
         let mut upload = Upload::new(self, import_id);

@@ -1,6 +1,6 @@
 //! Files of every kind of column, and files that are not what they say.
 
-use super::super::block::testing::{Row, rows};
+use super::super::block::testing::{Row, layout, rows};
 use super::*;
 use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{
@@ -90,7 +90,7 @@ impl Sink for Collected {
 fn read_into(file: Bytes, names: &[&str], sink: &mut Collected) -> Result<Vec<String>, FileError> {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let file = File::open(file, &names)?;
-    file.read("i", sink)?;
+    file.read(layout(names.len()), "i", sink)?;
     Ok(file.ignored_columns())
 }
 
