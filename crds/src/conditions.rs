@@ -23,6 +23,8 @@ pub enum ConditionType {
     DiskHeadroom,
     /// Every replica answers, is writable and keeps up (clusters).
     ReplicasHealthy,
+    /// Nothing is left in ClickHouse that ought to be gone (workspaces, clusters).
+    CleanedUp,
 }
 
 impl ConditionType {
@@ -37,6 +39,7 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::DiskHeadroom => "DiskHeadroom",
             Self::ReplicasHealthy => "ReplicasHealthy",
+            Self::CleanedUp => "CleanedUp",
         }
     }
 }
@@ -163,6 +166,22 @@ impl Finding {
             reason,
             message: message.into(),
         }
+    }
+
+    /// What a condition said last, where there is nothing new to say.
+    pub fn repeated(previous: &[Condition], condition: ConditionType) -> Option<Self> {
+        let known = find(previous, condition)?;
+        let reason = Reason::ALL.iter().find(|it| it.as_str() == known.reason)?;
+        Some(Self {
+            condition,
+            status: match known.status.as_str() {
+                "True" => Some(true),
+                "False" => Some(false),
+                _ => None,
+            },
+            reason: *reason,
+            message: known.message.clone(),
+        })
     }
 
     /// A finding that cannot be told.

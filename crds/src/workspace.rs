@@ -188,7 +188,7 @@ pub struct WorkspaceStatus {
     /// The generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Accepted`, `Applied`; `Reconciling` or `Stalled` while they hold.
+    /// `Ready`, `Accepted`, `Applied`, `CleanedUp`; `Reconciling` or `Stalled` while they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

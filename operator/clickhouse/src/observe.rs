@@ -114,6 +114,7 @@ impl Replica {
                     version: line.text(0).to_owned(),
                     sql_security: line.flag(2),
                     replication: line.flag(3),
+                    drop_limits: line.flag(4),
                 };
             }
             "database" => {

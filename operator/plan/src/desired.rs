@@ -25,7 +25,7 @@ impl CredentialHashes {
     }
 }
 
-/// What a server can do, as far as the desired catalog depends on it.
+/// What a server can do, as far as the desired catalog and the way there depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFeatures {
     /// Its version.
@@ -34,6 +34,8 @@ pub struct ServerFeatures {
     pub sql_security: bool,
     /// Whether it has Keeper and the macros `shard` and `replica`: then tables are replicated.
     pub replication: bool,
+    /// Whether a statement can lift the limits on what is dropped.
+    pub drop_limits: bool,
 }
 
 /// The catalog that the model asks for, with expressions as people wrote them.

@@ -21,5 +21,5 @@ pub use aviary_crds::conditions::Reason;
 pub use catalog::Catalog;
 pub use desired::{CredentialHashes, ServerFeatures, desired};
 pub use model::{ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model};
-pub use plan::{Plan, Step, Why, plan};
+pub use plan::{Plan, Scope, Step, Why, plan};
 pub use statement::Statement;

@@ -108,6 +108,7 @@ pub fn server() -> ServerFeatures {
         version: "26.7.2.1".to_owned(),
         sql_security: true,
         replication: false,
+        drop_limits: true,
     }
 }
 

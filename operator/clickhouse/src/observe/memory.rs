@@ -53,6 +53,13 @@ impl Memory {
         }
     }
 
+    /// Whether a statement can say by itself how much it may drop.
+    pub(crate) fn lifts_drop_limits(&self) -> bool {
+        let remembered = self.lock();
+        let server = remembered.server.as_ref();
+        server.is_some_and(|(_, features)| features.drop_limits)
+    }
+
     /// The database was made.
     pub(crate) fn made(&self, database: &Identifier) {
         self.lock().databases.insert(database.as_str().to_owned());

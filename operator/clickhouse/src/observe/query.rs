@@ -24,6 +24,7 @@ pub(super) fn server() -> String {
             "''",
             &has_setting("default_materialized_view_sql_security"),
             replication,
+            &has_setting("max_partition_size_to_drop"),
         ],
         "",
     )

@@ -78,14 +78,23 @@ pub(crate) fn url() -> String {
 
 /// The engine as the operator sees it.
 pub(crate) fn replica() -> Replica {
-    replica_at(&url(), Duration::from_secs(60))
+    replica_as("default")
+}
+
+/// The engine as an operator with this user sees it.
+pub(crate) fn replica_as(user: &str) -> Replica {
+    connect(&url(), user, Duration::from_secs(60))
 }
 
 pub(crate) fn replica_at(url: &str, deadline: Duration) -> Replica {
+    connect(url, "default", deadline)
+}
+
+fn connect(url: &str, user: &str, deadline: Duration) -> Replica {
     Replica::connect(&ReplicaConfig {
         name: "replica-0".to_owned(),
         url: url.to_owned(),
-        user: "default".to_owned(),
+        user: user.to_owned(),
         password: String::new().into(),
         connect_deadline: deadline,
         statement_deadline: deadline,

@@ -6,6 +6,7 @@
 
 mod convergence;
 mod conversion;
+mod deletion;
 mod drift;
 mod harness;
 mod network;

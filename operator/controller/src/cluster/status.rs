@@ -8,7 +8,7 @@ use crate::cluster::probe::{Answer, ReplicaAnswer};
 use crate::cluster::settled::{rounded_size, settled_delay, settled_percent, settled_queue};
 use aviary_clickhouse::{Disk, Replication};
 use aviary_crds::clickhouse_cluster::{DiskStatus, ReplicaStatus, ReplicationStatus};
-use aviary_crds::conditions::{ConditionType, Finding, Reason, find, merge};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
 use aviary_crds::{ClickHouseClusterSpec, ClickHouseClusterStatus};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -167,22 +167,15 @@ fn problem(
 
 /// Disks do not empty themselves while nobody can be asked.
 fn last_known_headroom(previous: &ClickHouseClusterStatus) -> Finding {
-    let known = find(&previous.conditions, ConditionType::DiskHeadroom);
-    let reason =
-        known.and_then(|known| Reason::ALL.iter().find(|one| one.as_str() == known.reason));
-    match (known, reason) {
-        (Some(known), Some(reason)) if known.status != "Unknown" => Finding {
-            condition: ConditionType::DiskHeadroom,
-            status: Some(known.status == "True"),
-            reason: *reason,
-            message: known.message.clone(),
-        },
-        _ => Finding::unknown(
-            ConditionType::DiskHeadroom,
-            Reason::Unknown,
-            "no replica told of its disks",
-        ),
-    }
+    Finding::repeated(&previous.conditions, ConditionType::DiskHeadroom)
+        .filter(|known| known.status.is_some())
+        .unwrap_or_else(|| {
+            Finding::unknown(
+                ConditionType::DiskHeadroom,
+                Reason::Unknown,
+                "no replica told of its disks",
+            )
+        })
 }
 
 fn disk_headroom(spec: &ClickHouseClusterSpec, replicas: &[ReplicaStatus]) -> Option<Finding> {
@@ -309,6 +302,7 @@ fn replication_status(
 mod tests {
     use super::*;
     use aviary_clickhouse::Health;
+    use aviary_crds::conditions::find;
     use rstest::rstest;
 
     const GIB: u64 = 1 << 30;

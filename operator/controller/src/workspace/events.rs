@@ -95,14 +95,15 @@ fn find<K: Resource<DynamicType = ()>>(objects: &[Arc<K>], name: &str) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aviary_plan::Why;
     use aviary_plan::catalog::Catalog;
+    use aviary_plan::{Scope, Why};
 
     fn step(object: ObjectKey, name: &str, why: Why) -> Step {
         let database = crate::testing::model().database;
         Step {
             database: Catalog::empty(database).name,
             object,
+            scope: Scope::Object,
             action: Action::DropView {
                 name: name.to_owned(),
             },

@@ -113,6 +113,30 @@ pub(crate) fn applied(
     }
 }
 
+/// Whether nothing is left that ought to be gone. It stands beside `Ready`: what is left over keeps
+/// nothing from working. Where ClickHouse was not asked, it is as it was.
+pub(crate) fn cleaned_up(
+    previous: &[Condition],
+    left_over: Option<&BTreeMap<String, Fault>>,
+) -> Option<Finding> {
+    let condition = ConditionType::CleanedUp;
+    let Some(left_over) = left_over else {
+        return Finding::repeated(previous, condition);
+    };
+    let Some((_, first)) = left_over.iter().next() else {
+        let message = "nothing is left over";
+        return Some(Finding::met(condition, Reason::Succeeded, message));
+    };
+    let messages = left_over
+        .iter()
+        .map(|(replica, fault)| format!("`{replica}`: {}", fault.message));
+    let message = format!(
+        "what nobody wants any more cannot be cleared away and is tried again; {}",
+        messages.collect::<Vec<_>>().join("; ")
+    );
+    Some(Finding::unmet(condition, first.reason, message))
+}
+
 /// A condition that does not hold for this fault.
 pub(crate) fn unmet(condition: ConditionType, fault: &Fault) -> Finding {
     Finding::unmet(condition, fault.reason, fault.message.clone())
@@ -308,6 +332,23 @@ mod tests {
         let never = conditions(&[], 1, Some(Reason::Invalid), &everywhere());
         let applied = find(&never, ConditionType::Applied).unwrap();
         assert!(applied.message.starts_with("not applied"), "{applied:?}");
+    }
+
+    #[test]
+    fn what_is_left_over_is_said_until_it_is_gone() {
+        let said = |previous: &[Condition], left_over: Option<&BTreeMap<String, Fault>>| {
+            let finding = cleaned_up(previous, left_over)?;
+            let now = Timestamp::UNIX_EPOCH;
+            Some(merge(previous, &[finding], Some(1), now))
+        };
+        let refused = BTreeMap::from([("a".to_owned(), fault(Reason::ClickHouseRefused))]);
+        let left = said(&[], Some(&refused)).unwrap();
+        assert_eq!(text(&left), ["CleanedUp=False ClickHouseRefused"]);
+        assert!(left[0].message.ends_with("`a`: why"), "{left:?}");
+        assert_eq!(said(&left, None), Some(left.clone()));
+        let gone = said(&left, Some(&BTreeMap::new())).unwrap();
+        assert_eq!(text(&gone), ["CleanedUp=True Succeeded"]);
+        assert_eq!(said(&[], None), None);
     }
 
     #[test]

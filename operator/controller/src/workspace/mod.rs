@@ -27,14 +27,14 @@ use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{Workspace, WorkspaceStatus};
 use aviary_plan::catalog::Sha256;
 use aviary_plan::{
-    CredentialHashes, ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model,
+    CredentialHashes, ObjectKey, Rejection, Scope, WorkspaceModel, WorkspaceObjects, model,
 };
 use endpoints::{Checks, Standing, stand};
 use findings::{Fault, InClickHouse, waits_for_a_person};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use placement::{Placement, place};
-use replicas::{OnReplica, Wish, converge, in_clickhouse, refusals};
+use replicas::{OnReplica, Wish, converge, in_clickhouse, left_over, refusals};
 use report::{Report, report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -240,6 +240,7 @@ impl Pass {
                 rejections: &self.rejections,
                 tokens_are_given_out: self.tokens_are_given_out,
                 in_clickhouse: &self.in_clickhouse,
+                left_over: left_over(&self.outcomes),
                 pipe_standings: &self.pipe_standings,
                 replica_urls: served_urls(&self.workspace, &self.outcomes),
                 now: Timestamp::now(),
@@ -277,7 +278,7 @@ impl Pass {
     fn trouble(&self) -> Option<Reason> {
         let works = self.outcomes.iter().map(|outcome| &outcome.work);
         let in_work = works.filter_map(|work| match work {
-            Ok(work) => work.failures.first().map(|(_, fault)| fault.reason),
+            Ok(work) => work.failures.first().map(|failed| failed.fault.reason),
             Err(fault) => Some(fault.reason),
         });
         let in_pipes = self.pipe_standings.values().filter_map(|one| match one {
@@ -324,7 +325,8 @@ fn served_urls(workspace: &Workspace, outcomes: &[OnReplica]) -> Vec<String> {
         Ok(work) => work
             .failures
             .iter()
-            .all(|(_, fault)| fault.reason == Reason::ClickHouseRefused),
+            .filter(|failed| failed.scope != Scope::Cleanup)
+            .all(|failed| failed.fault.reason == Reason::ClickHouseRefused),
         Err(_) => served.contains(&outcome.url) && !some_changed,
     };
     let right = outcomes.iter().filter(is_right);

@@ -115,7 +115,7 @@ async fn retire_everywhere(
 
 fn problem(outcome: &OnReplica) -> Option<String> {
     let fault = match &outcome.work {
-        Ok(work) => &work.failures.first()?.1,
+        Ok(work) => &work.failures.first()?.fault,
         Err(fault) => fault,
     };
     Some(format!("replica `{}`: {}", outcome.name, fault.message))

@@ -9,7 +9,7 @@ use aviary_clickhouse::{ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
 use aviary_plan::plan::{Circumstances, Plan, Step};
 use aviary_plan::{
-    CredentialHashes, ObjectKey, Rejection, ServerFeatures, WorkspaceModel, desired, plan,
+    CredentialHashes, ObjectKey, Rejection, Scope, ServerFeatures, WorkspaceModel, desired, plan,
 };
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -31,8 +31,15 @@ pub(crate) struct OnReplica {
 /// What was planned on a replica, and how it went.
 pub(crate) struct Work {
     pub(crate) done: Vec<Step>,
-    pub(crate) failures: Vec<(ObjectKey, Fault)>,
+    pub(crate) failures: Vec<Failed>,
     pub(crate) refusals: Vec<Rejection>,
+}
+
+/// A step that was not done.
+pub(crate) struct Failed {
+    pub(crate) object: ObjectKey,
+    pub(crate) scope: Scope,
+    pub(crate) fault: Fault,
 }
 
 /// What a replica ought to have, and what the planner must know besides.
@@ -136,7 +143,11 @@ async fn run(
             let step = &plan.steps[outcome.step];
             match outcome.result {
                 Ok(()) => done.push(step.clone()),
-                Err(failure) => failures.push((step.object.clone(), failed(name, &failure))),
+                Err(failure) => failures.push(Failed {
+                    object: step.object.clone(),
+                    scope: step.scope,
+                    fault: failed(name, &failure),
+                }),
             }
         }
     }
@@ -175,7 +186,8 @@ fn fault(replica: &str, error: &ClickHouseError) -> Fault {
     Fault::new(error.reason(), describe(replica, error))
 }
 
-/// How an object stands on all replicas. What fails for the workspace fails for all that is in it.
+/// How an object stands on all replicas. Where a foundation fails, it fails for all that is in the
+/// workspace; what is only cleared away concerns none of it.
 pub(crate) fn in_clickhouse(object: &ObjectKey, replicas: &[OnReplica]) -> InClickHouse {
     let mut found = InClickHouse::default();
     for replica in replicas {
@@ -188,16 +200,35 @@ pub(crate) fn in_clickhouse(object: &ObjectKey, replicas: &[OnReplica]) -> InCli
             }
         };
         let failures = work.failures.iter();
-        let mut concerning =
-            failures.filter(|(failed, _)| failed == object || *failed == ObjectKey::Workspace);
+        let mut concerning = failures.filter(|failed| match failed.scope {
+            Scope::Foundation => true,
+            Scope::Object => failed.object == *object,
+            Scope::Cleanup => false,
+        });
         match concerning.next() {
-            Some((_, fault)) => {
-                found.failures.insert(name, fault.clone());
+            Some(failed) => {
+                found.failures.insert(name, failed.fault.clone());
             }
             None => found.somewhere = true,
         }
     }
     found
+}
+
+/// What could not be cleared away, by replica; nothing if no replica could be worked with.
+pub(crate) fn left_over(replicas: &[OnReplica]) -> Option<BTreeMap<String, Fault>> {
+    let worked = replicas.iter().filter_map(|replica| {
+        let failures = &replica.work.as_ref().ok()?.failures;
+        let first = failures.iter().find(|it| it.scope == Scope::Cleanup);
+        Some((replica.name.clone(), first.map(|it| it.fault.clone())))
+    });
+    let worked: Vec<_> = worked.collect();
+    (!worked.is_empty()).then(|| {
+        let failed = worked.into_iter();
+        failed
+            .filter_map(|(name, fault)| Some((name, fault?)))
+            .collect()
+    })
 }
 
 /// What the planner refuses, the same on all replicas that were asked.
@@ -217,6 +248,59 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn worked(name: &str, failures: Vec<Failed>) -> OnReplica {
+        OnReplica {
+            name: name.to_owned(),
+            url: format!("http://{name}"),
+            work: Ok(Work {
+                done: Vec::new(),
+                failures,
+                refusals: Vec::new(),
+            }),
+        }
+    }
+
+    fn failure(object: ObjectKey, scope: Scope) -> Vec<Failed> {
+        let fault = Fault::new(Reason::ClickHouseRefused, "no");
+        vec![Failed {
+            object,
+            scope,
+            fault,
+        }]
+    }
+
+    #[test]
+    fn a_failure_reaches_as_far_as_its_scope() {
+        let source = |name: &str| ObjectKey::DataSource(name.to_owned());
+        let stands = |object: ObjectKey, scope| {
+            let replicas = [worked("r", failure(object, scope))];
+            let objects = [ObjectKey::Workspace, source("a"), source("b")];
+            let stand = |object| in_clickhouse(&object, &replicas).somewhere;
+            (
+                objects.map(stand),
+                left_over(&replicas).is_some_and(|it| !it.is_empty()),
+            )
+        };
+        let foundation = stands(ObjectKey::Workspace, Scope::Foundation);
+        assert_eq!(foundation, ([false, false, false], false));
+        let right = stands(ObjectKey::Workspace, Scope::Object);
+        assert_eq!(right, ([false, true, true], false));
+        let table = stands(source("a"), Scope::Object);
+        assert_eq!(table, ([true, false, true], false));
+        let clean_up = stands(ObjectKey::Workspace, Scope::Cleanup);
+        assert_eq!(clean_up, ([true, true, true], true));
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_left_over_where_nobody_looked() {
+        let away = OnReplica {
+            work: Err(Fault::new(Reason::ClickHouseUnreachable, "away")),
+            ..worked("r", Vec::new())
+        };
+        assert_eq!(left_over(&[away]), None);
+        assert_eq!(left_over(&[worked("r", Vec::new())]), Some(BTreeMap::new()));
+    }
 
     #[test]
     fn several_replicas_must_replicate() {

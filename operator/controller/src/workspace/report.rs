@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::workspace::endpoints::Standing;
 use crate::workspace::findings::{
-    Before, Fault, InClickHouse, accepted, applied, sum_up, unmet, workspace_applied,
+    Before, Fault, InClickHouse, accepted, applied, cleaned_up, sum_up, unmet, workspace_applied,
 };
 use aviary_crds::conditions::{ConditionType, Finding, Reason, is_true, merge};
 use aviary_crds::published::PublishedWorkspace;
@@ -33,6 +33,8 @@ pub(crate) struct Report<'a> {
     pub(crate) tokens_are_given_out: bool,
     /// How data sources and the workspace stand in ClickHouse; empty if it was not asked.
     pub(crate) in_clickhouse: &'a BTreeMap<ObjectKey, InClickHouse>,
+    /// What could not be cleared away, by replica; nothing if ClickHouse was not asked.
+    pub(crate) left_over: Option<BTreeMap<String, Fault>>,
     pub(crate) pipe_standings: &'a BTreeMap<ObjectKey, Standing>,
     /// Base URLs of the replicas that gateways may use.
     pub(crate) replica_urls: Vec<String>,
@@ -105,7 +107,8 @@ fn workspace_status(report: &Report<'_>, ready: impl Iterator<Item = bool>) -> W
         &previous.conditions,
         previous.published.is_some(),
     );
-    let findings = sum_up(findings, format!("database `{database}` is in place"));
+    let mut findings = sum_up(findings, format!("database `{database}` is in place"));
+    findings.extend(cleaned_up(&previous.conditions, report.left_over.as_ref()));
     let published = published_workspace(report).or_else(|| previous.published.clone());
     WorkspaceStatus {
         observed_generation: workspace.metadata.generation,

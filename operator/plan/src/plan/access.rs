@@ -1,7 +1,7 @@
 //! Users, their settings and their rights: nothing less than wished for, and
 //! nothing more, since a right too many is another tenant's data.
 
-use super::{Circumstances, Plan, Step, Why, database};
+use super::{Circumstances, Plan, Scope, Step, Why, database};
 use crate::catalog::{Catalog, Grant};
 use crate::model::ObjectKey;
 use crate::plan::step::Action;
@@ -25,9 +25,15 @@ pub(super) fn plan(
         Why::Drifted
     };
     let mut push = |action, why| {
+        // What cannot be taken away keeps nothing from being made.
+        let scope = match action {
+            Action::Revoke { .. } | Action::RevokeRole { .. } => Scope::Object,
+            _ => Scope::Foundation,
+        };
         plan.steps.push(Step {
             database: desired.name.clone(),
             object: ObjectKey::Workspace,
+            scope,
             action,
             why,
         });

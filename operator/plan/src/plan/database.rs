@@ -1,6 +1,6 @@
 //! The database itself: made, adopted when it was released, or refused.
 
-use super::{Circumstances, Plan, Step, Why};
+use super::{Circumstances, Plan, Scope, Step, Why};
 use crate::catalog::{Catalog, Database};
 use crate::comment::{Comment, Ownership};
 use crate::model::{ObjectKey, Rejection};
@@ -63,6 +63,7 @@ fn step(desired: &Catalog, action: Action, why: Why) -> Step {
     Step {
         database: desired.name.clone(),
         object: ObjectKey::Workspace,
+        scope: Scope::Foundation,
         action,
         why,
     }

@@ -3,7 +3,7 @@
 //! an object that is deleted and made anew would be refused what was its own.
 
 use super::orphans::{holds_data, is_orphan, is_to_be_deleted};
-use super::{Circumstances, Plan, Step, Why, database, orphans};
+use super::{Circumstances, Plan, Scope, Step, Why, database, orphans};
 use crate::catalog::Catalog;
 use crate::comment::{Comment, Ownership};
 use crate::model::ObjectKey;
@@ -29,6 +29,7 @@ pub(super) fn settle_database(plan: &mut Plan, desired: &Catalog, observed: &mut
         plan.steps.push(Step {
             database: desired.name.clone(),
             object: ObjectKey::Workspace,
+            scope: Scope::Foundation,
             action: Action::DropDatabase,
             why: Why::Orphaned,
         });
@@ -60,6 +61,7 @@ pub(super) fn settle_tables(
             plan.steps.push(Step {
                 database: desired.name.clone(),
                 object: claimant.object(),
+                scope: Scope::Object,
                 action: drop,
                 why: Why::Orphaned,
             });

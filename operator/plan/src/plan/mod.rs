@@ -19,13 +19,13 @@ use crate::model::{Rejection, WorkspaceModel};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use orphans::retire;
-pub use step::{Action, Step, Why};
+pub use step::{Action, Scope, Step, Why};
 
 /// What to do, and what will not be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order in which they must run. A step that fails stops the later
-    /// steps of its object, or all if its object is the workspace.
+    /// In the order in which they must run. A step that fails stops what its
+    /// [`Scope`] says.
     pub steps: Vec<Step>,
     /// What Aviary refuses to do.
     pub refusals: Vec<Rejection>,

@@ -2,7 +2,7 @@
 //! table is dropped if its comment says so, and otherwise released: it stays, and
 //! a data source of the same name may take it over.
 
-use super::{Circumstances, Plan, Step, Why};
+use super::{Circumstances, Plan, Scope, Step, Why};
 use crate::catalog::Catalog;
 use crate::comment::{Comment, OwnerKind};
 use crate::model::ObjectKey;
@@ -12,7 +12,10 @@ use aviary_crds::DeletionPolicy;
 /// What is wanted by name has been settled by now.
 pub(super) fn plan(plan: &mut Plan, observed: &Catalog, circumstances: &Circumstances) {
     let is_orphan = |comment| is_orphan(comment, circumstances);
-    let mut push = |action| plan.steps.push(step(observed, action, Why::Orphaned));
+    let mut push = |action| {
+        plan.steps
+            .push(step(observed, action, Scope::Cleanup, Why::Orphaned));
+    };
     for (name, view) in &observed.views {
         if is_orphan(&view.comment) {
             push(Action::DropView { name: name.clone() });
@@ -60,7 +63,10 @@ pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
     if ownership.kind != OwnerKind::Workspace || ownership.owner != workspace_uid {
         return plan;
     }
-    let mut push = |action| plan.steps.push(step(observed, action, Why::Retired));
+    let mut push = |action| {
+        plan.steps
+            .push(step(observed, action, Scope::Foundation, Why::Retired));
+    };
     let drops_all = ownership.deletion == DeletionPolicy::Delete;
     let is_ours = |comment: &Comment| drops_all || comment.ownership().is_some();
     for (name, view) in &observed.views {
@@ -112,10 +118,11 @@ pub(super) fn is_to_be_deleted(comment: &Comment) -> bool {
         .is_some_and(|ownership| ownership.deletion == DeletionPolicy::Delete)
 }
 
-fn step(observed: &Catalog, action: Action, why: Why) -> Step {
+fn step(observed: &Catalog, action: Action, scope: Scope, why: Why) -> Step {
     Step {
         database: observed.name.clone(),
         object: ObjectKey::Workspace,
+        scope,
         action,
         why,
     }

@@ -7,7 +7,7 @@
 mod shape;
 mod views;
 
-use super::{Circumstances, Plan, Step, Why};
+use super::{Circumstances, Plan, Scope, Step, Why};
 use crate::catalog::{Catalog, Table};
 use crate::comment::{Comment, OwnerKind, Ownership};
 use crate::model::{ObjectKey, Rejection, names};
@@ -54,6 +54,7 @@ impl Draft<'_> {
         self.steps.push(Step {
             database: self.desired.name.clone(),
             object: self.object.clone(),
+            scope: Scope::Object,
             action,
             why,
         });

@@ -16,13 +16,26 @@ use std::fmt;
 pub struct Step {
     /// The workspace's database.
     pub database: Identifier,
-    /// The object to report on. If it is the workspace, the rest of the plan
-    /// depends on the step, unless it only takes something away.
+    /// The object to report on.
     pub object: ObjectKey,
+    /// What waits for it, and what is not in place while it fails.
+    pub scope: Scope,
     /// What is done.
     pub action: Action,
     /// Why.
     pub why: Why,
+}
+
+/// How far a step's failure reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything in the workspace needs it: the rest of the plan waits.
+    Foundation,
+    /// Its object needs it, and that object's later steps wait. Where the object is
+    /// the workspace it takes away what is too much, and nothing waits.
+    Object,
+    /// Nothing needs it: it clears away what nobody wants any more.
+    Cleanup,
 }
 
 /// Why something is done.
@@ -145,17 +158,6 @@ impl Step {
     /// The statements, in order.
     pub fn statements(&self) -> Vec<Statement> {
         statements::of(self)
-    }
-
-    /// Whether all later steps need it: what is made in the workspace's name, and
-    /// everything when the workspace goes. What is only taken away stands alone.
-    pub fn is_foundation(&self) -> bool {
-        let takes_away = self.why == Why::Orphaned
-            || matches!(
-                self.action,
-                Action::Revoke { .. } | Action::RevokeRole { .. }
-            );
-        self.object == ObjectKey::Workspace && !takes_away
     }
 
     /// Whether data is lost by it.

@@ -1,6 +1,6 @@
 //! Plans as data: one golden file per case, and the properties that hold for all.
 
-use super::{Circumstances, Plan, Why, plan, retire};
+use super::{Circumstances, Plan, Scope, Why, plan, retire};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;
 use crate::testing::simulate::apply;
@@ -193,8 +193,8 @@ fn a_right_that_cannot_be_revoked_stops_nothing_else() {
         reader.roles.insert("admin".to_owned());
         catalog.views.remove("flights__reject");
     });
-    let foundations: Vec<bool> = plan.steps.iter().map(super::Step::is_foundation).collect();
-    assert_eq!(foundations, [false, false], "{:?}", told(&plan));
+    let scopes: Vec<Scope> = plan.steps.iter().map(|step| step.scope).collect();
+    assert_eq!(scopes, [Scope::Object; 2], "{:?}", told(&plan));
 }
 
 #[test]
@@ -444,7 +444,8 @@ fn a_retirement_that_fails_halfway_leaks_nothing() {
     for policy in ["Retain", "Delete"] {
         let before = applied(&workspace(policy));
         let whole = retire(&before, "workspace-acme-shop");
-        assert!(whole.steps.iter().all(super::Step::is_foundation));
+        let mut steps = whole.steps.iter();
+        assert!(steps.all(|step| step.scope == Scope::Foundation));
         for done in 0..whole.steps.len() {
             let mut half = whole.clone();
             half.steps.truncate(done);
