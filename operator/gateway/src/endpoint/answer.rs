@@ -7,10 +7,10 @@
 use super::{Format, failure};
 use crate::body::{Body, Cut};
 use crate::context::Context;
-use crate::error::ApiError;
-use crate::metrics::Measured;
+use crate::error::{ApiError, ErrorCode};
+use crate::metrics::{CutBy, Measured};
 use crate::request_id::RequestId;
-use crate::upstream::{Answer, Completeness, ExceptionWatch};
+use crate::upstream::{Answer, Completeness, Exception, ExceptionWatch, UpstreamError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Response, header};
 use prometheus_client::metrics::counter::Counter;
@@ -33,7 +33,8 @@ pub(crate) struct Streaming {
     request_id: RequestId,
     _slot: OwnedSemaphorePermit,
     _measured: Option<Measured>,
-    cut_answers: Counter,
+    cut_by_limit: Counter,
+    cut_by_failure: Counter,
 }
 
 /// Makes the client's answer.
@@ -46,16 +47,30 @@ pub(super) async fn respond(
 ) -> Result<Response<Body>, ApiError> {
     let limit = context.workspace()?.query_timeout();
     let mut watch = ExceptionWatch::new(answer.take_exception_tag());
-    let Some(first) = next(&mut answer, limit).await? else {
+    let broken = |error, watch: &mut ExceptionWatch| Broken::off(error, watch).explain(limit);
+    let first = answer
+        .next()
+        .await
+        .map_err(|error| broken(error, &mut watch))?;
+    let Some(first) = first else {
         return finish(context, watch.judge(Bytes::new(), format), format, limit);
     };
-    let Some(second) = next(&mut answer, limit).await? else {
-        return finish(context, watch.judge(first, format), format, limit);
+    let second = match answer.next().await {
+        Ok(Some(second)) => second,
+        Ok(None) => return finish(context, watch.judge(first, format), format, limit),
+        Err(error) => {
+            watch.pass(first);
+            return Err(broken(error, &mut watch));
+        }
     };
     let mut start = BytesMut::from(watch.pass(first));
     start.extend_from_slice(&watch.pass(second));
     while start.len() < HELD_BACK {
-        let Some(piece) = next(&mut answer, limit).await? else {
+        let piece = answer
+            .next()
+            .await
+            .map_err(|error| broken(error, &mut watch))?;
+        let Some(piece) = piece else {
             let end = watch.finish(format);
             let whole = |end: Bytes| {
                 start.extend_from_slice(&end);
@@ -77,7 +92,8 @@ pub(super) async fn respond(
             measured.status(200);
             measured
         }),
-        cut_answers: context.metrics.cut_answers(),
+        cut_by_limit: context.metrics.cut_answers(CutBy::Limit),
+        cut_by_failure: context.metrics.cut_answers(CutBy::Failure),
     };
     Ok(response(
         context,
@@ -86,9 +102,57 @@ pub(super) async fn respond(
     ))
 }
 
-async fn next(answer: &mut Answer, limit: Duration) -> Result<Option<Bytes>, ApiError> {
-    let piece = answer.next().await;
-    piece.map_err(|error| failure::of_upstream(&error, limit))
+/// Why an answer is not whole.
+enum Broken {
+    /// ClickHouse said why.
+    Exception(Exception),
+    /// It broke off without a word.
+    Upstream(UpstreamError),
+}
+
+impl Broken {
+    /// A connection that breaks off: ClickHouse ends it like this after an exception,
+    /// whose words stand at the end of what came.
+    fn off(error: UpstreamError, watch: &mut ExceptionWatch) -> Self {
+        watch
+            .broken_off()
+            .map_or(Self::Upstream(error), Self::Exception)
+    }
+
+    fn explain(&self, limit: Duration) -> ApiError {
+        match self {
+            Self::Exception(exception) => failure::of_exception(exception, limit),
+            Self::Upstream(error) => failure::of_upstream(error, limit),
+        }
+    }
+
+    /// In one word, for the log.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Exception(exception) => failure::kind(exception).as_str(),
+            Self::Upstream(error) => error.reason(),
+        }
+    }
+
+    fn by(&self) -> CutBy {
+        let kind = match self {
+            Self::Exception(exception) => failure::kind(exception),
+            Self::Upstream(UpstreamError::Timeout) => ErrorCode::QueryTimeout,
+            Self::Upstream(_) => ErrorCode::ClickHouseUnavailable,
+        };
+        match kind {
+            ErrorCode::QueryTimeout | ErrorCode::QueryTooLarge => CutBy::Limit,
+            _ => CutBy::Failure,
+        }
+    }
+
+    /// ClickHouse's number, if it gave one.
+    fn code(&self) -> Option<i32> {
+        match self {
+            Self::Exception(exception) => Some(exception.code),
+            Self::Upstream(_) => None,
+        }
+    }
 }
 
 /// Answers with what is all there.
@@ -131,11 +195,14 @@ impl Streaming {
                     match self.watch.finish(self.format) {
                         Completeness::Whole(end) => end,
                         Completeness::Broken(exception) => {
-                            return self.cut(exception.code, "exception");
+                            return self.cut(&Broken::Exception(exception));
                         }
                     }
                 }
-                Err(error) => return self.cut(0, error.reason()),
+                Err(error) => {
+                    let broken = Broken::off(error, &mut self.watch);
+                    return self.cut(&broken);
+                }
             };
             if !piece.is_empty() {
                 return Poll::Ready(Some(Ok(piece)));
@@ -146,16 +213,19 @@ impl Streaming {
 
     /// Gives the answer up. The status is sent already, so all that is left is to
     /// break the transfer off where the client can see it.
-    fn cut(&mut self, code: i32, reason: &str) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn cut(&mut self, broken: &Broken) -> Poll<Option<Result<Bytes, Cut>>> {
         self.finished = true;
         // The words of an exception may repeat values, so they stay out of the log.
         tracing::warn!(
             request_id = self.request_id.as_str(),
-            code,
-            reason,
+            code = broken.code(),
+            reason = broken.reason(),
             "an answer is cut in the middle"
         );
-        self.cut_answers.inc();
+        match broken.by() {
+            CutBy::Limit => self.cut_by_limit.inc(),
+            CutBy::Failure => self.cut_by_failure.inc(),
+        };
         Poll::Ready(Some(Err(Cut)))
     }
 }

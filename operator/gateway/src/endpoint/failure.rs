@@ -63,7 +63,7 @@ pub(super) fn of_exception(exception: &Exception, limit: Duration) -> ApiError {
 }
 
 /// ClickHouse's numbers, as far as they mean something to a client.
-fn kind(exception: &Exception) -> ErrorCode {
+pub(super) fn kind(exception: &Exception) -> ErrorCode {
     match exception.code {
         // TIMEOUT_EXCEEDED, TOO_SLOW
         159 | 160 => ErrorCode::QueryTimeout,

@@ -3,7 +3,7 @@
 
 use super::Intake;
 use super::body::PlainBody;
-use super::upload::Taken;
+use super::upload::{Import, Taken};
 use crate::body::Body;
 use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
@@ -57,8 +57,7 @@ pub(crate) async fn handle_events(
         return Err(unknown_format(&format, "`ndjson`"));
     }
     let body = plain_body(context, &intake, &parts.headers, body)?;
-    let import_id = context.request_id.as_str().to_owned();
-    let taken = intake.take_ndjson(body, import_id).await?;
+    let taken = intake.take_ndjson(body, import(context)?).await?;
     let status = match query.get("wait").as_deref() {
         Some("true" | "1") => StatusCode::OK,
         _ => StatusCode::ACCEPTED,
@@ -88,11 +87,11 @@ pub(crate) async fn handle_append(
     }
     let format = file_format(&query, &parts.headers)?;
     let body = plain_body(context, &intake, &parts.headers, body)?;
-    let import_id = context.request_id.as_str().to_owned();
+    let import = import(context)?;
     let taken = match format {
-        FileFormat::Csv => intake.take_csv(body, import_id).await?,
-        FileFormat::NdJson => intake.take_ndjson(body, import_id).await?,
-        FileFormat::Parquet => intake.take_parquet(body, import_id).await?,
+        FileFormat::Csv => intake.take_csv(body, import).await?,
+        FileFormat::NdJson => intake.take_ndjson(body, import).await?,
+        FileFormat::Parquet => intake.take_parquet(body, import).await?,
     };
     Ok(receipt(context, StatusCode::OK, &taken))
 }
@@ -129,6 +128,14 @@ fn find(context: &Context<'_>, query: &Query<'_>) -> Result<Arc<Intake>, ApiErro
             ErrorCode::DataSourceUnknown,
             format!("there is no data source `{name}`"),
         )
+    })
+}
+
+fn import<'a>(context: &'a Context<'_>) -> Result<Import<'a>, ApiError> {
+    Ok(Import {
+        id: context.request_id.as_str().to_owned(),
+        tenant: context.workspace()?.tenant(),
+        metrics: context.metrics,
     })
 }
 
@@ -202,14 +209,6 @@ fn receipt(context: &Context<'_>, status: StatusCode, taken: &Taken) -> Response
             "all rows are stored, and how many of them are in quarantine could not be told",
         ),
     };
-    if let Ok(workspace) = context.workspace() {
-        let quarantined = taken.quarantined.unwrap_or(0);
-        context.metrics.rows(
-            workspace.tenant(),
-            taken.rows.saturating_sub(quarantined),
-            quarantined,
-        );
-    }
     let mut text = serde_json::to_vec(&receipt).unwrap_or_default();
     text.push(b'\n');
     let mut response = Response::new(Body::full(Bytes::from(text)));

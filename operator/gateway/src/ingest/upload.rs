@@ -10,6 +10,7 @@ use super::queue::Stored;
 use super::store::StoreError;
 use super::{Intake, Memory};
 use crate::error::{ApiError, ErrorCode, Progress};
+use crate::metrics::{Metrics, RowCounts, Tenant};
 use crate::upstream::Replica;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -42,12 +43,21 @@ pub(super) struct Taken {
     pub(super) ignored_columns: Vec<String>,
 }
 
+/// Whose rows an upload has, and where they are counted.
+#[derive(Clone)]
+pub(super) struct Import<'a> {
+    /// Marks them in quarantine.
+    pub(super) id: String,
+    pub(super) tenant: Tenant<'a>,
+    pub(super) metrics: &'a Metrics,
+}
+
 impl Intake {
     /// Takes the rows of a CSV file.
     pub(super) async fn take_csv(
         &self,
         body: PlainBody,
-        import_id: String,
+        import: Import<'_>,
     ) -> Result<Taken, ApiError> {
         let names = self
             .parts
@@ -57,7 +67,7 @@ impl Intake {
             .map(|column| column.name.clone())
             .collect();
         let splitter = CsvSplitter::new(Dialect::new(&self.parts.published.csv), names);
-        let (mut taken, splitter) = self.take(body, import_id, splitter).await?;
+        let (mut taken, splitter) = self.take(body, import, splitter).await?;
         taken.ignored_columns = splitter.ignored_columns().to_vec();
         Ok(taken)
     }
@@ -66,20 +76,20 @@ impl Intake {
     pub(super) async fn take_ndjson(
         &self,
         body: PlainBody,
-        import_id: String,
+        import: Import<'_>,
     ) -> Result<Taken, ApiError> {
         let splitter =
             NdJsonSplitter::new(Arc::clone(&self.paths), self.parts.published.columns.len());
-        Ok(self.take(body, import_id, splitter).await?.0)
+        Ok(self.take(body, import, splitter).await?.0)
     }
 
     async fn take<S: Splitter>(
         &self,
         body: PlainBody,
-        import_id: String,
+        import: Import<'_>,
         splitter: S,
     ) -> Result<(Taken, S), ApiError> {
-        let mut upload = Upload::new(self, import_id);
+        let mut upload = Upload::new(self, import);
         let mut feeder = Feeder::new(splitter);
         let result = upload.run(body, &mut feeder).await;
         let taken = upload.finish(result).await?;
@@ -90,7 +100,7 @@ impl Intake {
 /// A request's rows on their way.
 pub(super) struct Upload<'a> {
     intake: &'a Intake,
-    import_id: String,
+    import: Import<'a>,
     /// How much is split before the size of the block is looked at.
     stride: usize,
     block: Block,
@@ -101,23 +111,29 @@ pub(super) struct Upload<'a> {
     /// The block that is being stored, and its rows.
     in_flight: Option<(oneshot::Receiver<Result<Stored, StoreError>>, u64)>,
     acknowledged: u64,
+    /// Sent, without an answer that tells what became of them.
+    unconfirmed: u64,
+    /// Of all blocks but the one that is being filled.
+    submitted: u64,
     quarantined: Option<u64>,
     /// The replica that counts them.
     counted_at: Option<Arc<Replica>>,
 }
 
 impl<'a> Upload<'a> {
-    pub(super) fn new(intake: &'a Intake, import_id: String) -> Self {
+    pub(super) fn new(intake: &'a Intake, import: Import<'a>) -> Self {
         let layout = intake.store.layout();
         Self {
-            stride: stride(layout.smallest_row(&import_id)),
-            block: Block::new(layout, &import_id),
+            stride: stride(layout.smallest_row(&import.id)),
+            block: Block::new(layout, &import.id),
             memory: None,
             since: Instant::now(),
             intake,
-            import_id,
+            import,
             in_flight: None,
             acknowledged: 0,
+            unconfirmed: 0,
+            submitted: 0,
             quarantined: Some(0),
             counted_at: None,
         }
@@ -182,7 +198,7 @@ impl<'a> Upload<'a> {
     }
 
     async fn submit(&mut self) -> Result<(), ApiError> {
-        let empty = Block::new(self.intake.store.layout(), &self.import_id);
+        let empty = Block::new(self.intake.store.layout(), &self.import.id);
         let block = std::mem::replace(&mut self.block, empty);
         let memory = self.memory.take();
         self.store(block, memory).await
@@ -198,8 +214,9 @@ impl<'a> Upload<'a> {
         if block.rows() == 0 {
             return Ok(());
         }
-        self.settle().await?;
         let rows = block.rows() as u64;
+        self.submitted += rows;
+        self.settle().await?;
         self.in_flight = Some((self.intake.queue.submit(block, memory), rows));
         Ok(())
     }
@@ -209,13 +226,13 @@ impl<'a> Upload<'a> {
         let settled = self.settle().await;
         match result.and(settled) {
             Ok(()) => Ok(Taken {
-                import_id: self.import_id,
+                import_id: std::mem::take(&mut self.import.id),
                 rows: self.acknowledged,
                 quarantined: self.quarantined,
                 ignored_columns: Vec::new(),
             }),
             Err(error) => Err(error.progress(Progress {
-                import_id: self.import_id,
+                import_id: std::mem::take(&mut self.import.id),
                 acknowledged_rows: self.acknowledged,
             })),
         }
@@ -223,11 +240,19 @@ impl<'a> Upload<'a> {
 
     /// Waits for the block that is being stored.
     async fn settle(&mut self) -> Result<(), ApiError> {
-        let Some((outcome, rows)) = self.in_flight.take() else {
+        // It stays in flight until its outcome is there: the client may leave before.
+        let Some((outcome, rows)) = &mut self.in_flight else {
             return Ok(());
         };
+        let rows = *rows;
         let outcome = outcome.await.unwrap_or(Err(StoreError::Unsure));
-        let stored = outcome.map_err(|error| error.explain())?;
+        self.in_flight = None;
+        let stored = outcome.map_err(|error| {
+            if matches!(error, StoreError::Unsure) {
+                self.unconfirmed += rows;
+            }
+            error.explain()
+        })?;
         self.acknowledged += rows;
         // A count is of the whole import so far, so the last one is the one that counts,
         // unless it comes from another replica, which may not have all of it yet.
@@ -240,6 +265,23 @@ impl<'a> Upload<'a> {
             Stored::Uncounted => self.quarantined = None,
         }
         Ok(())
+    }
+}
+
+impl Drop for Upload<'_> {
+    /// Counts every row once, whether the upload came to its end, failed, or was left by its client.
+    fn drop(&mut self) {
+        let in_flight = self.in_flight.as_ref().map_or(0, |(_, rows)| *rows);
+        let unconfirmed = self.unconfirmed + in_flight;
+        let read = self.submitted + self.block.rows() as u64;
+        let quarantined = self.quarantined.unwrap_or(0).min(self.acknowledged);
+        let counts = RowCounts {
+            stored: self.acknowledged - quarantined,
+            quarantined,
+            failed: read.saturating_sub(self.acknowledged + unconfirmed),
+            unconfirmed,
+        };
+        self.import.metrics.rows(self.import.tenant, counts);
     }
 }
 

@@ -55,6 +55,11 @@ struct ErrorLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReplicaLabels {
     replica: String,
 }
@@ -70,9 +75,28 @@ pub struct Metrics {
     requests: Requests,
     rows: Family<RowLabels, Counter>,
     upstream_errors: Family<ErrorLabels, Counter>,
-    cut_answers: Counter,
+    cut_answers: Family<CutLabels, Counter>,
     replicas_up: Family<ReplicaLabels, Gauge>,
     served: Family<KindLabels, Gauge>,
+}
+
+/// What cuts an answer in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CutBy {
+    /// A limit of the query's own workspace.
+    Limit,
+    /// ClickHouse failed or was lost.
+    Failure,
+}
+
+impl CutBy {
+    fn labels(self) -> CutLabels {
+        let cause = match self {
+            Self::Limit => "limit",
+            Self::Failure => "failure",
+        };
+        CutLabels { cause }
+    }
 }
 
 /// Workspaces are told apart by namespace and name.
@@ -95,13 +119,17 @@ impl Metrics {
         let requests = Requests::default();
         let rows = Family::default();
         let upstream_errors = Family::default();
-        let cut_answers = Counter::default();
+        let cut_answers = Family::<CutLabels, Counter>::default();
+        // There from the start, so that the first one shows as an increase.
+        for by in [CutBy::Limit, CutBy::Failure] {
+            drop(cut_answers.get_or_create(&by.labels()));
+        }
         let replicas_up = Family::default();
         let served = Family::default();
         registry.register_collector(Box::new(requests.clone()));
         registry.register(
             "rows",
-            "Rows taken, by whether they are in the table or in quarantine",
+            "Rows read, by what became of them: stored, quarantined, failed, or unconfirmed by ClickHouse",
             rows.clone(),
         );
         registry.register(
@@ -111,7 +139,7 @@ impl Metrics {
         );
         registry.register(
             "answers_cut",
-            "Answers cut because ClickHouse failed in the middle",
+            "Answers cut in the middle, by a limit of their workspace or a failure of ClickHouse",
             cut_answers.clone(),
         );
         registry.register(
@@ -151,9 +179,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts answers that are cut in the middle.
-    pub(crate) fn cut_answers(&self) -> Counter {
-        self.cut_answers.clone()
+    /// Counts the answers that something cuts in the middle.
+    pub(crate) fn cut_answers(&self, by: CutBy) -> Counter {
+        self.cut_answers.get_or_create(&by.labels()).clone()
     }
 
     pub(crate) fn replica_up(&self, replica: &str, up: bool) {
@@ -169,8 +197,18 @@ impl Metrics {
             .set(count as i64);
     }
 
-    pub(crate) fn rows(&self, tenant: Tenant<'_>, stored: u64, quarantined: u64) {
-        for (outcome, count) in [("stored", stored), ("quarantined", quarantined)] {
+    /// Counts rows of a workspace. Those stored and quarantined are there from the first on.
+    pub(crate) fn rows(&self, tenant: Tenant<'_>, rows: RowCounts) {
+        let RowCounts {
+            stored,
+            quarantined,
+            failed,
+            unconfirmed,
+        } = rows;
+        let always = [("stored", stored), ("quarantined", quarantined)];
+        let seldom = [("failed", failed), ("unconfirmed", unconfirmed)];
+        let seldom = seldom.into_iter().filter(|(_, count)| *count > 0);
+        for (outcome, count) in always.into_iter().chain(seldom) {
             let labels = RowLabels {
                 namespace: tenant.namespace.to_owned(),
                 workspace: tenant.workspace.to_owned(),
@@ -179,6 +217,19 @@ impl Metrics {
             self.rows.get_or_create(&labels).inc_by(count);
         }
     }
+}
+
+/// What became of rows that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowCounts {
+    /// In the table.
+    pub(crate) stored: u64,
+    /// In quarantine.
+    pub(crate) quarantined: u64,
+    /// Neither, for sure.
+    pub(crate) failed: u64,
+    /// Sent, and ClickHouse did not say what became of them.
+    pub(crate) unconfirmed: u64,
 }
 
 #[cfg(test)]

@@ -213,6 +213,17 @@ impl ExceptionWatch {
         self.held.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    /// The exception at the end of an answer that broke off, if there is one.
+    pub(crate) fn broken_off(&mut self) -> Option<Exception> {
+        let end = self.held.split().freeze();
+        let words = match (&self.tag, self.found) {
+            (_, true) => 0,
+            (Some(_), false) => return None,
+            (None, false) => memmem::rfind(&end, b"Code: ")?,
+        };
+        Some(Exception::parse(None, &end[words..]))
+    }
+
     /// Judges the answer at its end.
     pub(crate) fn finish(&mut self, format: Format) -> Completeness {
         let end = self.held.split().freeze();
@@ -299,6 +310,25 @@ mod tests {
                 matches!(end, Completeness::Broken(Exception { code: 395, .. })),
                 "{cut}: {end:?}"
             );
+        }
+    }
+
+    /// Servers do not end an answer properly that has an exception in it.
+    #[test]
+    fn an_answer_that_breaks_off_may_say_why() {
+        let tagged =
+            format!("{{\"a\":1}}\n\r\n__exception__\r\n{TAG}\r\nCode: 159. DB::Exception: Timeout");
+        let plain = "{\"a\":1}\nCode: 159. DB::Exception: Timeout";
+        for (tag, body, code) in [
+            (Some(TAG), tagged.as_str(), Some(159)),
+            (None, plain, Some(159)),
+            (Some(TAG), plain, None),
+            (None, "{\"a\":1}\n", None),
+        ] {
+            let mut watch = ExceptionWatch::new(tag.map(Into::into));
+            watch.pass(Bytes::copy_from_slice(body.as_bytes()));
+            let found = watch.broken_off().map(|exception| exception.code);
+            assert_eq!(found, code, "{body}");
         }
     }
 

@@ -49,6 +49,15 @@ async fn a_client_that_pauses_keeps_nobody_from_memory() {
 }
 
 #[tokio::test]
+async fn rows_of_a_client_that_leaves_are_counted() {
+    let served = stage().gateway(|_| {}).await;
+    let row = "{\"id\": 1, \"city\": \"left\"}\n";
+    drop(begun(&served, &row.repeat(3)).await);
+    eventually("all rows are counted", async || served.rows("failed") == 3).await;
+    assert_eq!(served.rows("stored"), 0);
+}
+
+#[tokio::test]
 async fn a_client_that_is_slow_lets_others_go_first() {
     let served = stage()
         .gateway(|args| args.insert_memory = "64Ki".parse().unwrap())

@@ -1,7 +1,7 @@
 //! Rows: clean and dirty, plain and packed, each accounted for.
 
 use super::harness::{Answer, Caller};
-use super::stage::{mark, stage};
+use super::stage::{SHOP_TOKEN, mark, stage};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -123,10 +123,12 @@ async fn a_value_that_the_engine_refuses_costs_its_row_and_no_other() {
 /// The landing takes rows whether a view passes them on or not.
 #[tokio::test]
 async fn rows_that_no_view_saw_are_not_acknowledged() {
+    let served = stage().gateway(|_| {}).await;
+    let caller = Caller::new(served.address, SHOP_TOKEN);
     let send = async || {
         let body = "{\"id\":1,\"price\":\"2.50\"}\n{\"id\":\"x\",\"price\":1}\n";
         let path = "/v0/events?name=unseen&wait=true";
-        stage().shop().post(path, body).await
+        caller.post(path, body).await
     };
     assert_eq!(send().await.counts(), (1, 1));
     let view = stage().shop.table("unseen__reject");
@@ -138,6 +140,8 @@ async fn rows_that_no_view_saw_are_not_acknowledged() {
         "{}",
         answer.text()
     );
+    let counted = ["stored", "quarantined", "unconfirmed", "failed"].map(|one| served.rows(one));
+    assert_eq!(counted, [1, 1, 2, 0]);
 }
 
 #[tokio::test]
@@ -195,7 +199,10 @@ async fn bodies_may_be_packed() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_of_a_body_that_breaks_is_there() {
+async fn what_is_acknowledged_of_a_body_that_breaks_is_there_and_counted() {
+    let served = stage()
+        .gateway(|args| args.insert_block = "64Ki".parse().unwrap())
+        .await;
     // Blocks of 64 KiB are stored one by one; the body is corrupt near its end.
     let city = mark();
     let rows: String = (0..20000)
@@ -203,8 +210,7 @@ async fn what_is_acknowledged_of_a_body_that_breaks_is_there() {
         .collect();
     let mut packed = zstd::encode_all(rows.as_bytes(), 1).unwrap();
     packed.truncate(packed.len() - 10);
-    let request = stage()
-        .shop()
+    let request = Caller::new(served.address, SHOP_TOKEN)
         .request(Method::POST, "/v0/events?name=sales")
         .header("content-encoding", "zstd")
         .body(packed);
@@ -217,6 +223,7 @@ async fn what_is_acknowledged_of_a_body_that_breaks_is_there() {
     );
     let acknowledged = answer.json()["acknowledged_rows"].as_u64().unwrap();
     assert!(acknowledged > 0);
+    assert_eq!(served.rows("stored"), acknowledged);
     assert_eq!(
         count("sales", &format!("city = '{city}'")).await,
         acknowledged

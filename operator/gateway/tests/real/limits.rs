@@ -72,6 +72,29 @@ async fn time_and_memory_are_bounded_by_clickhouse() {
     );
 }
 
+/// ClickHouse breaks the connection off at the limit, which must not pass for a lost one.
+#[tokio::test]
+async fn an_answer_that_the_time_limit_cuts_is_said_to_be() {
+    let tight = stage().caller("tight-token");
+    // Its first rows are held back, so that there still is a status to say it in.
+    let short = tight.get("/v0/pipes/trickle.ndjson").await;
+    assert_eq!(
+        (short.status, short.code().as_str()),
+        (408, "query_timeout"),
+        "{}",
+        short.text()
+    );
+    let cut = || stage().counter("aviary_gateway_answers_cut_total{cause=\"limit\"}");
+    let before = cut();
+    let request = tight.request(Method::GET, "/v0/pipes/endless.ndjson");
+    let mut endless = request.send().await.unwrap();
+    assert_eq!(endless.status(), 200);
+    while let Ok(piece) = endless.chunk().await {
+        assert!(piece.is_some(), "the answer looks complete");
+    }
+    assert_eq!(cut(), before + 1);
+}
+
 #[tokio::test]
 async fn bodies_are_measured_after_decompression() {
     let caller = stage().variant(|published| published.body_size_bytes = 2000, ALL);

@@ -234,6 +234,20 @@ spec:
   endpoint: {node: answer}
 ---
 kind: Pipe
+metadata: {name: endless}
+spec:
+  workspace: tight
+  nodes: [{name: answer, sql: 'SELECT number AS n FROM system.numbers'}]
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: trickle}
+spec:
+  workspace: tight
+  nodes: [{name: answer, sql: 'SELECT number AS n, sleepEachRow(0.1) AS s FROM numbers(600) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0'}]
+  endpoint: {node: answer}
+---
+kind: Pipe
 metadata: {name: large}
 spec:
   workspace: tight
@@ -349,8 +363,8 @@ impl Stage {
         served
     }
 
-    pub(crate) fn metrics(&self) -> String {
-        self.served.gateway.metrics().encode()
+    pub(crate) fn counter(&self, series: &str) -> u64 {
+        self.served.counter(series)
     }
 
     /// The workspace `shop` once more, under another name, with limits and scopes of a test's own.

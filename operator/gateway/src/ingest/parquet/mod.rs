@@ -11,7 +11,7 @@ mod text;
 
 use super::block::Block;
 use super::body::PlainBody;
-use super::upload::{TURN, Taken, Upload};
+use super::upload::{Import, TURN, Taken, Upload};
 use super::{Intake, Memory};
 use crate::error::{ApiError, ErrorCode};
 use bytes::{Bytes, BytesMut};
@@ -27,7 +27,7 @@ impl Intake {
     pub(super) async fn take_parquet(
         &self,
         body: PlainBody,
-        import_id: String,
+        import: Import<'_>,
     ) -> Result<Taken, ApiError> {
         let limit = body.limit();
         let (file, file_memory) = self.collect(body).await?;
@@ -47,13 +47,13 @@ impl Intake {
             sender,
             runtime: Handle::current(),
         };
-        let (id, layout) = (import_id.clone(), self.store.layout());
+        let (id, layout) = (import.id.clone(), self.store.layout());
         let reading = tokio::task::spawn_blocking(move || {
             let file = File::open(file, &names)?;
             file.read(layout, &id, &mut outlet)?;
             Ok(file.ignored_columns())
         });
-        let mut upload = Upload::new(self, import_id);
+        let mut upload = Upload::new(self, import);
         let mut result = Ok(());
         while let Some((block, memory)) = blocks.recv().await {
             result = upload.store(block, memory).await;

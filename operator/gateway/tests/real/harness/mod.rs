@@ -38,6 +38,29 @@ pub(crate) struct Served {
     pub(crate) stop: CancellationToken,
 }
 
+impl Served {
+    /// A counter, by its name and labels as they are exported; 0 if it is not there.
+    pub(crate) fn counter(&self, series: &str) -> u64 {
+        let text = self.gateway.metrics().encode();
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(series));
+        values
+            .next()
+            .map_or(0, |value| value.trim().parse().unwrap())
+    }
+
+    /// How many rows had this outcome, in all workspaces.
+    pub(crate) fn rows(&self, outcome: &str) -> u64 {
+        let text = self.gateway.metrics().encode();
+        let outcome = format!("outcome=\"{outcome}\"");
+        let series = text.lines().filter(|line| {
+            line.starts_with("aviary_gateway_rows_total{") && line.contains(&outcome)
+        });
+        series
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
 /// Starts a gateway on a free port.
 pub(crate) async fn start_gateway(change: impl FnOnce(&mut GatewayArgs)) -> Served {
     let mut args = GatewayArgs::default();
