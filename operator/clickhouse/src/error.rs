@@ -24,6 +24,12 @@ pub enum ClickHouseError {
         /// How long it had.
         deadline: Duration,
     },
+    /// The replica is there, and a statement took longer than it may.
+    #[error("ClickHouse: not finished within {} s, and perhaps still running", deadline.as_secs_f64())]
+    Slow {
+        /// How long it had.
+        deadline: Duration,
+    },
     /// It does not know the user or the password.
     #[error("replica {replica} refuses the user name or the password")]
     Authentication {
@@ -85,6 +91,7 @@ impl ClickHouseError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => Reason::ClickHouseUnreachable,
+            Self::Slow { .. } => Reason::ClickHouseBusy,
             Self::Authentication { .. } => Reason::CredentialsInvalid,
             Self::Refused { .. } | Self::Malformed { .. } if self.is_transient() => {
                 Reason::ClickHouseBusy
@@ -97,7 +104,10 @@ impl ClickHouseError {
     /// Whether the same call may work later with nothing changed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Malformed { .. } => true,
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Slow { .. }
+            | Self::Malformed { .. } => true,
             Self::Refused { code, .. } => *code == 0 || TRANSIENT_CODES.contains(code),
             Self::Authentication { .. } | Self::Misconfigured { .. } => false,
         }
@@ -111,7 +121,7 @@ impl ClickHouseError {
             | Self::TimedOut { .. }
             | Self::Authentication { .. }
             | Self::Misconfigured { .. } => true,
-            Self::Refused { .. } | Self::Malformed { .. } => false,
+            Self::Slow { .. } | Self::Refused { .. } | Self::Malformed { .. } => false,
         }
     }
 

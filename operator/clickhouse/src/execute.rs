@@ -5,6 +5,29 @@ use crate::replica::Replica;
 use aviary_plan::plan::Action;
 use aviary_plan::{ObjectKey, Plan, Scope, Statement, Step};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a replica may take to say that it is there, after a statement got no answer.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+/// How far a plan may be carried out.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// No step is begun after this.
+    pub end: Instant,
+    /// Asked right before each statement: whether the caller may still change anything.
+    pub may_change: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+impl Bounds<'static> {
+    /// For a caller without rivals: this much time to begin steps in.
+    pub fn within(time: Duration) -> Self {
+        Self {
+            end: Instant::now() + time,
+            may_change: &|| true,
+        }
+    }
+}
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +50,18 @@ pub enum Failure {
         /// What happened to the earlier step.
         cause: ClickHouseError,
     },
+    /// The time for the plan was over.
+    #[error("not begun yet: what came before took all the time there was")]
+    NotBegun,
+    /// The caller may not change anything any more.
+    #[error("stopped: another operator may be at work by now")]
+    Stopped,
 }
 
 impl Replica {
     /// Runs the plan. A step that fails takes along what its scope says; a replica
     /// that is gone, all that follow.
-    pub async fn execute(&self, plan: &Plan) -> Vec<Outcome> {
+    pub async fn execute(&self, plan: &Plan, bounds: &Bounds<'_>) -> Vec<Outcome> {
         let mut fatal: Option<ClickHouseError> = None;
         let mut failed: BTreeMap<&ObjectKey, ClickHouseError> = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(plan.steps.len());
@@ -43,15 +72,16 @@ impl Replica {
             let cause = fatal.as_ref().or(waits_for).cloned();
             let result = match cause {
                 Some(cause) => Err(Failure::Skipped { cause }),
-                None => self.execute_step(step).await.map_err(|error| {
-                    if error.is_about_the_replica() || step.scope == Scope::Foundation {
-                        fatal = Some(error.clone());
-                    } else if step.scope == Scope::Object && step.object != ObjectKey::Workspace {
-                        failed.insert(&step.object, error.clone());
-                    }
-                    Failure::ClickHouse(error)
-                }),
+                None if Instant::now() >= bounds.end => Err(Failure::NotBegun),
+                None => self.execute_step(step, bounds).await,
             };
+            if let Err(Failure::ClickHouse(error)) = &result {
+                if error.is_about_the_replica() || step.scope == Scope::Foundation {
+                    fatal = Some(error.clone());
+                } else if step.scope == Scope::Object && step.object != ObjectKey::Workspace {
+                    failed.insert(&step.object, error.clone());
+                }
+            }
             outcomes.push(Outcome {
                 step: index,
                 result,
@@ -60,11 +90,19 @@ impl Replica {
         outcomes
     }
 
-    async fn execute_step(&self, step: &Step) -> Result<(), ClickHouseError> {
+    async fn execute_step(&self, step: &Step, bounds: &Bounds<'_>) -> Result<(), Failure> {
         for statement in step.statements() {
+            if !(bounds.may_change)() {
+                return Err(Failure::Stopped);
+            }
             tracing::debug!(replica = self.name(), %statement, "run");
-            self.execute_statement(&statement, self.settings(&step.action))
-                .await?;
+            let settings = self.settings(&step.action);
+            match self.execute_statement(&statement, settings).await {
+                Err(ClickHouseError::TimedOut { replica, deadline }) => {
+                    return Err(self.slow_or_gone(replica, deadline).await.into());
+                }
+                result => result?,
+            }
         }
         if let Action::CreateDatabase { .. } = step.action {
             self.memory.made(&step.database);
@@ -85,6 +123,15 @@ impl Replica {
                 ]
             }
             _ => &[],
+        }
+    }
+
+    /// What a statement without an answer says: of itself if the replica is there, else of that.
+    async fn slow_or_gone(&self, replica: String, deadline: Duration) -> ClickHouseError {
+        let sign = self.run(self.query("SELECT 1"));
+        match tokio::time::timeout(SIGN_OF_LIFE, sign).await {
+            Ok(Ok(())) => ClickHouseError::Slow { deadline },
+            Ok(Err(_)) | Err(_) => ClickHouseError::TimedOut { replica, deadline },
         }
     }
 

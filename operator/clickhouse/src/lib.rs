@@ -16,7 +16,7 @@ mod replica;
 
 pub use check::{PipeError, ReaderCredentials, ResultColumn};
 pub use error::ClickHouseError;
-pub use execute::{Failure, Outcome};
+pub use execute::{Bounds, Failure, Outcome};
 pub use observe::Observed;
 pub use probe::{Disk, Health, Replication};
 pub use replica::{Replica, ReplicaConfig};

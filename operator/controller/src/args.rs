@@ -1,5 +1,6 @@
 //! The options of `aviary operator`.
 
+use crate::leadership::Terms;
 use aviary_crds::Duration;
 use std::net::SocketAddr;
 
@@ -50,7 +51,8 @@ pub struct OperatorArgs {
     #[arg(long, default_value = "aviary-operator")]
     pub lease_name: String,
 
-    /// How long the lease of a leader that vanished lasts. It is renewed every third of that.
+    /// How long the lease of a leader that vanished lasts, in whole seconds. It is renewed every
+    /// third of that, and a leader that cannot renew it stops a tenth before its end.
     #[arg(long, default_value = "60s", value_parser = lease_duration)]
     pub lease_duration: Duration,
 }
@@ -65,11 +67,11 @@ fn positive(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A lease counts in whole seconds, and three renewals must fit into it.
+/// A lease counts in whole seconds, and several attempts to renew it must fit into it.
 fn lease_duration(text: &str) -> Result<Duration, String> {
     let duration = positive(text)?;
-    if duration.get().as_secs() < 6 {
-        return Err("must be at least 6s".to_owned());
+    if duration.get() < Terms::SHORTEST {
+        return Err(format!("must be at least {} s", Terms::SHORTEST.as_secs()));
     }
     Ok(duration)
 }

@@ -5,6 +5,7 @@ use crate::dispatch::Requests;
 use crate::happenings::Telemetry;
 use crate::index::Index;
 use crate::kubernetes::Kubernetes;
+use crate::leadership::Mandate;
 use crate::metrics::Metrics;
 use crate::names::ObjectName;
 use crate::workspace::Memory;
@@ -16,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) index: Arc<Index>,
     pub(crate) kubernetes: Kubernetes,
     pub(crate) fleet: Arc<Fleet>,
+    /// Asked before ClickHouse is changed; Kubernetes asks on its own.
+    pub(crate) mandate: Mandate,
     pub(crate) memory: Memory,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,

@@ -3,6 +3,7 @@
 //! Each request has a deadline, few run at once, and a write is sent only when it changes something.
 
 use crate::index::{Index, Indexed};
+use crate::leadership::Mandate;
 use crate::metrics::{Metrics, RequestLabel};
 use crate::names::ObjectName;
 use k8s_openapi::NamespaceResourceScope;
@@ -60,6 +61,8 @@ pub(crate) struct KubernetesError {
 enum Problem {
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Timeout,
+    #[error("this replica of the operator does not lead any more")]
+    NotLeading,
     #[error(transparent)]
     Api(Box<kube::Error>),
     #[error(transparent)]
@@ -81,7 +84,7 @@ impl KubernetesError {
                 }
                 _ => None,
             },
-            Problem::Timeout | Problem::Encoding(_) => None,
+            Problem::Timeout | Problem::NotLeading | Problem::Encoding(_) => None,
         }
     }
 
@@ -99,7 +102,7 @@ impl KubernetesError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Problem::Timeout | Problem::Encoding(_) => None,
+            Problem::Timeout | Problem::NotLeading | Problem::Encoding(_) => None,
         }
     }
 }
@@ -131,14 +134,16 @@ pub(crate) struct Kubernetes {
     client: Client,
     permits: Arc<Semaphore>,
     index: Arc<Index>,
+    mandate: Mandate,
 }
 
 impl Kubernetes {
-    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
+    pub(crate) fn new(client: Client, index: Arc<Index>, mandate: Mandate) -> Self {
         Self {
             client,
             permits: Arc::new(Semaphore::new(CONCURRENCY)),
             index,
+            mandate,
         }
     }
 
@@ -278,10 +283,15 @@ impl Kubernetes {
     ) -> Result<T, KubernetesError> {
         // The semaphore is never closed; were it, the request would only lack its bound.
         let _permit = self.permits.acquire().await.ok();
-        let problem = match tokio::time::timeout(DEADLINE, request).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Problem::Api(Box::new(error)),
-            Err(_) => Problem::Timeout,
+        // Asked last, after all waiting: a process that was frozen may not lead any more.
+        let problem = if self.mandate.holds() {
+            match tokio::time::timeout(DEADLINE, request).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => Problem::Api(Box::new(error)),
+                Err(_) => Problem::Timeout,
+            }
+        } else {
+            Problem::NotLeading
         };
         Err(KubernetesError {
             action: action(),
@@ -334,7 +344,7 @@ fn merge_difference(old: &Value, new: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeApi, Request, failure, object};
+    use crate::testing::{FakeApi, Request, failure, mandate, object};
     use aviary_crds::{Pipe, PipeStatus};
     use rstest::rstest;
 
@@ -372,7 +382,7 @@ mod tests {
         let index = Arc::new(Index::default());
         index.apply(&name, known.clone());
         let client = api.client(move |_| (200, answer.clone()));
-        let kubernetes = Kubernetes::new(client, index.clone());
+        let kubernetes = Kubernetes::new(client, index.clone(), mandate());
         kubernetes
             .patch_status(&known, &with_endpoint())
             .await
@@ -407,7 +417,7 @@ mod tests {
         #[case] expected: Result<(), bool>,
     ) {
         let client = FakeApi::default().client(move |_| failure(code, reason, message));
-        let kubernetes = Kubernetes::new(client, Arc::default());
+        let kubernetes = Kubernetes::new(client, Arc::default(), mandate());
         let result = kubernetes.patch_status(&pipe().1, &with_endpoint()).await;
         assert_eq!(result.map_err(|error| error.is_conflict()), expected);
     }
@@ -416,7 +426,7 @@ mod tests {
     async fn finalizers_are_set_only_on_what_was_seen() {
         let api = FakeApi::default();
         let client = api.client(|_| failure(409, "Conflict", "the object has been modified"));
-        let kubernetes = Kubernetes::new(client, Arc::default());
+        let kubernetes = Kubernetes::new(client, Arc::default(), mandate());
         let finalizers = vec!["aviary.dev/workspace".to_owned()];
         let result = kubernetes.set_finalizers(&pipe().1, finalizers).await;
         assert!(result.unwrap_err().is_conflict());

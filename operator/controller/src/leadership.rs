@@ -3,9 +3,16 @@
 //! Own code rather than a library because of what it must not cost and must not trust: a leader
 //! sends one request every third of the lease and nothing else, a standby watches and so takes
 //! over the moment a lease is released, and nobody compares another machine's clock with its own.
+//!
+//! A leader's time ends by the clock, not by what its campaign finds out: it may act until a
+//! certain instant, and each renewal that the API server took moves that instant on. So a process
+//! that was frozen, a request that hangs and a campaign that is gone all end in the same way.
 
+mod terms;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use terms::Terms;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -20,49 +27,98 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How long one request about the lease may take.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-/// Pause between attempts that failed.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
-
 /// What identifies a candidate and its lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) namespace: String,
     pub(crate) lease: String,
     pub(crate) identity: String,
-    pub(crate) duration: Duration,
+    pub(crate) terms: Terms,
 }
 
-/// Whether this replica leads: `true` once it does, `false` again when it has lost or given up the lease.
+/// Whether this replica may act.
+#[derive(Clone, Copy, Debug)]
+enum Term {
+    /// Not yet, or not any more.
+    None,
+    /// Until then, unless the lease is renewed.
+    Until(Instant),
+    /// For good: nobody else stands.
+    Unlimited,
+}
+
+impl Term {
+    fn holds(self, now: Instant) -> bool {
+        match self {
+            Self::None => false,
+            Self::Until(end) => now < end,
+            Self::Unlimited => true,
+        }
+    }
+}
+
+/// The right to change anything, asked for right before each change.
+#[derive(Clone)]
+pub(crate) struct Mandate(watch::Receiver<Term>);
+
+impl Mandate {
+    /// Whether this replica leads at this moment.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.borrow().holds(Instant::now())
+    }
+}
+
+/// The campaign ended though nobody asked it to.
+#[derive(Debug)]
+pub(crate) struct CampaignEnded;
+
+/// Whether this replica leads, to wait for.
 pub(crate) struct Leadership {
-    leads: watch::Receiver<bool>,
+    term: watch::Receiver<Term>,
+    /// Of a lone replica, which has no campaign.
+    _unlimited: Option<watch::Sender<Term>>,
 }
 
 impl Leadership {
     /// For a lone replica: it leads from the start.
     pub(crate) fn unchallenged() -> Self {
+        let (sender, term) = watch::channel(Term::Unlimited);
         Self {
-            leads: watch::channel(true).1,
+            term,
+            _unlimited: Some(sender),
         }
     }
 
+    /// What is asked before each change.
+    pub(crate) fn mandate(&self) -> Mandate {
+        Mandate(self.term.clone())
+    }
+
     /// Waits until this replica leads.
-    pub(crate) async fn acquired(&mut self) {
-        if self.leads.wait_for(|leads| *leads).await.is_err() {
-            std::future::pending::<()>().await;
+    pub(crate) async fn acquired(&mut self) -> Result<(), CampaignEnded> {
+        let leads = |term: &Term| term.holds(Instant::now());
+        match self.term.wait_for(leads).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CampaignEnded),
         }
     }
 
     /// Waits until this replica, which leads, does not any more.
     pub(crate) async fn lost(&mut self) {
         loop {
-            if !*self.leads.borrow_and_update() {
+            let term = *self.term.borrow_and_update();
+            if !term.holds(Instant::now()) {
                 return;
             }
-            // The sender of an unchallenged leader is gone from the start.
-            if self.leads.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let end = match term {
+                Term::Until(end) => Some(end),
+                Term::None | Term::Unlimited => None,
+            };
+            tokio::select! {
+                () = until(end) => {}
+                renewed = self.term.changed() => if renewed.is_err() {
+                    return;
+                },
             }
         }
     }
@@ -74,21 +130,25 @@ pub(crate) fn stand(
     candidate: Candidate,
     stop: CancellationToken,
 ) -> (Leadership, tokio::task::JoinHandle<()>) {
-    let (sender, leads) = watch::channel(false);
+    let (sender, term) = watch::channel(Term::None);
     let campaign = tokio::spawn(async move {
         let api = Api::namespaced(client, &candidate.namespace);
         campaign(&api, &candidate, &sender, &stop).await;
     });
-    (Leadership { leads }, campaign)
+    let leadership = Leadership {
+        term,
+        _unlimited: None,
+    };
+    (leadership, campaign)
 }
 
 async fn campaign(
     api: &Api<Lease>,
     candidate: &Candidate,
-    leads: &watch::Sender<bool>,
+    term: &watch::Sender<Term>,
     stop: &CancellationToken,
 ) {
-    let Some(held) = acquire(api, candidate, stop).await else {
+    let Some((sent, held)) = acquire(api, candidate, stop).await else {
         return;
     };
     tracing::info!(
@@ -96,21 +156,21 @@ async fn campaign(
         identity = candidate.identity,
         "leading"
     );
-    leads.send_replace(true);
-    let held = hold(api, candidate, held, stop).await;
-    leads.send_replace(false);
+    term.send_replace(Term::Until(candidate.terms.end(sent)));
+    let held = hold(api, candidate, held, term, stop).await;
+    term.send_replace(Term::None);
     match held {
         Some(lease) => release(api, candidate, lease).await,
         None => tracing::error!(lease = candidate.lease, "lost the lease"),
     }
 }
 
-/// Waits for the lease to be free and takes it; `None` on a stop.
+/// Waits for the lease to be free and takes it; tells when that was asked for. `None` on a stop.
 async fn acquire(
     api: &Api<Lease>,
     candidate: &Candidate,
     stop: &CancellationToken,
-) -> Option<Lease> {
+) -> Option<(Instant, Lease)> {
     let mut changes = pin!(watch_object(api.clone(), &candidate.lease).default_backoff());
     let mut seen = Seen::default();
     let mut look_again = None;
@@ -124,16 +184,17 @@ async fn acquire(
             },
             () = until(look_again) => {}
         }
-        look_again = match seen.evaluate(&candidate.identity, Instant::now()) {
+        let sent = Instant::now();
+        look_again = match seen.evaluate(&candidate.identity, sent) {
             Decision::Unknown => None,
             Decision::HeldUntil(expiry) => Some(expiry),
             Decision::Free => match take(api, candidate, seen.lease()).await {
-                Ok(lease) => return Some(lease),
+                Ok(lease) => return Some((sent, lease)),
                 // Somebody was faster; the watch will say who.
                 Err(error) if error.is_conflict() => None,
                 Err(error) => {
                     tracing::warn!(lease = candidate.lease, %error, "could not take the lease yet");
-                    Some(Instant::now() + RETRY_PAUSE)
+                    Some(Instant::now() + candidate.terms.retry)
                 }
             },
         };
@@ -150,7 +211,7 @@ async fn take(
         Some(lease) => replace(api, candidate, &taken(lease, candidate, now)).await,
         None => {
             let lease = taken(new_lease(candidate), candidate, now);
-            within_deadline(api.create(&PostParams::default(), &lease)).await
+            within_deadline(candidate, api.create(&PostParams::default(), &lease)).await
         }
     }
 }
@@ -162,37 +223,34 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-/// Renews the lease until `stop`, when it is returned; `None` when it was lost.
+/// Renews the lease until `stop`, when it is returned; `None` when somebody else has it. Whoever
+/// cannot renew goes on trying: when his time is over is for [`Leadership::lost`] to say.
 async fn hold(
     api: &Api<Lease>,
     candidate: &Candidate,
     mut held: Lease,
+    term: &watch::Sender<Term>,
     stop: &CancellationToken,
 ) -> Option<Lease> {
-    let mut renewed = Instant::now();
-    let mut pause = candidate.duration / 3;
+    let terms = &candidate.terms;
+    let mut pause = terms.renewal;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Some(held),
             () = tokio::time::sleep(pause) => {}
         }
-        let started = Instant::now();
-        match renew(api, candidate, &mut held).await {
+        let sent = Instant::now();
+        pause = match renew(api, candidate, &mut held).await {
             Ok(()) => {
-                renewed = started;
-                pause = candidate.duration / 3;
+                term.send_replace(Term::Until(terms.end(sent)));
+                terms.renewal
             }
             Err(LeaseError::Taken) => return None,
-            // Others take the lease only when its whole duration has passed since its renewal.
-            Err(error) if renewed.elapsed() + REQUEST_DEADLINE > candidate.duration => {
-                tracing::error!(lease = candidate.lease, %error, "could not renew the lease in time");
-                return None;
-            }
             Err(error) => {
                 tracing::warn!(lease = candidate.lease, %error, "could not renew the lease yet");
-                pause = RETRY_PAUSE;
+                terms.retry
             }
-        }
+        };
     }
 }
 
@@ -207,7 +265,7 @@ async fn renew(
     match replace(api, candidate, &renewed).await {
         Ok(lease) => *held = lease,
         Err(error) if error.is_conflict() => {
-            let found = within_deadline(api.get_opt(&candidate.lease)).await?;
+            let found = within_deadline(candidate, api.get_opt(&candidate.lease)).await?;
             *held = found
                 .filter(|lease| holder(lease) == Some(&candidate.identity))
                 .ok_or(LeaseError::Taken)?;
@@ -314,7 +372,7 @@ fn taken(mut lease: Lease, candidate: &Candidate, now: Timestamp) -> Lease {
         spec.acquire_time = Some(MicroTime(now));
     }
     spec.holder_identity = Some(candidate.identity.clone());
-    spec.lease_duration_seconds = Some(candidate.duration.as_secs() as i32);
+    spec.lease_duration_seconds = i32::try_from(candidate.terms.duration.as_secs()).ok();
     spec.renew_time = Some(MicroTime(now));
     lease
 }
@@ -325,23 +383,26 @@ async fn replace(
     candidate: &Candidate,
     lease: &Lease,
 ) -> Result<Lease, LeaseError> {
-    within_deadline(api.replace(&candidate.lease, &PostParams::default(), lease)).await
+    let parameters = PostParams::default();
+    within_deadline(candidate, api.replace(&candidate.lease, &parameters, lease)).await
 }
 
 async fn within_deadline<T>(
+    candidate: &Candidate,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, LeaseError> {
-    match tokio::time::timeout(REQUEST_DEADLINE, request).await {
+    let deadline = candidate.terms.request;
+    match tokio::time::timeout(deadline, request).await {
         Ok(answer) => answer.map_err(|error| LeaseError::Api(Box::new(error))),
-        Err(_) => Err(LeaseError::Timeout),
+        Err(_) => Err(LeaseError::Timeout(deadline)),
     }
 }
 
 /// Why a request about the lease failed.
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
-    #[error("no answer within {} s", REQUEST_DEADLINE.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
     #[error("somebody else has taken it")]
     Taken,
     #[error(transparent)]

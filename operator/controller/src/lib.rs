@@ -23,6 +23,7 @@ pub mod rbac;
 mod run;
 mod secrets;
 mod server;
+mod supervision;
 #[cfg(test)]
 mod testing;
 mod watches;

@@ -36,6 +36,11 @@ pub(crate) struct ErrorLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct TaskLabel {
+    pub(crate) task: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct RequestLabel {
     pub(crate) verb: String,
 }
@@ -78,6 +83,7 @@ pub(crate) struct Metrics {
     pub(crate) kubernetes_requests: Family<RequestLabel, Counter>,
     pub(crate) clickhouse_changes: Counter,
     pub(crate) leads: Gauge,
+    pub(crate) task_panics: Family<TaskLabel, Counter>,
 }
 
 impl Metrics {
@@ -91,6 +97,7 @@ impl Metrics {
             kubernetes_requests: Family::default(),
             clickhouse_changes: Counter::default(),
             leads: Gauge::default(),
+            task_panics: Family::default(),
         };
         metrics.register();
         metrics
@@ -135,6 +142,11 @@ impl Metrics {
             "leader",
             "Whether this replica of the operator leads",
             self.leads.clone(),
+        );
+        registry.register(
+            "task_panics",
+            "Tasks that panicked, which is a fault of the operator; each was started again",
+            self.task_panics.clone(),
         );
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The running build", Info::new(version));

@@ -7,11 +7,12 @@ use crate::dispatch::{Requests, dispatch};
 use crate::happenings::Telemetry;
 use crate::index::Index;
 use crate::kubernetes::{Kubernetes, KubernetesError, counting_client};
-use crate::leadership::{Candidate, Leadership, stand};
+use crate::leadership::{CampaignEnded, Candidate, Leadership, Mandate, Terms, stand};
 use crate::metrics::Metrics;
 use crate::names::ObjectName;
 use crate::queue::{Next, Timing};
 use crate::server::{Answers, serve};
+use crate::supervision::Supervisor;
 use crate::watches::{Progress, Watches};
 use crate::workspace::{self, Memory};
 use kube::{Client, Config};
@@ -53,6 +54,9 @@ pub enum OperatorError {
     /// Another replica may have taken over: this one must not go on.
     #[error("the lease was lost to another replica, or could not be renewed in time")]
     LeaseLost,
+    /// Nothing stands for election any more: another process may do better.
+    #[error("the task that stands for election ended by itself")]
+    CampaignEnded,
 }
 
 /// Runs the operator until SIGTERM or SIGINT, or until it must not go on.
@@ -63,16 +67,20 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let client = counting_client(config, metrics.clone())
         .map_err(|error| OperatorError::Client(Box::new(error)))?;
     let progress = Progress::new();
-    let server = start_server(&args, &metrics, &progress, &stop).await?;
+    let supervisor = Supervisor::new(metrics.clone());
+    let server = start_server(&args, &metrics, &progress, &supervisor, &stop).await?;
 
     let give_back = CancellationToken::new();
     let (mut leadership, campaign) = elect(&client, &args, &give_back);
-    let lost = tokio::select! {
-        () = stop.cancelled() => false,
-        () = leadership.acquired() => {
-            metrics.leads.set(1);
-            lead(&args, client, &metrics, progress, &mut leadership, &stop).await
-        }
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        acquired = leadership.acquired() => match acquired {
+            Ok(()) => {
+                metrics.leads.set(1);
+                lead(&args, client, &metrics, progress, supervisor, &mut leadership, &stop).await
+            }
+            Err(CampaignEnded) => Err(OperatorError::CampaignEnded),
+        },
     };
     stop.cancel();
     give_back.cancel();
@@ -80,27 +88,28 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         let _ = campaign.await;
     }
     let _ = server.await;
-    if lost {
-        return Err(OperatorError::LeaseLost);
+    if ended.is_ok() {
+        tracing::info!("stopped");
     }
-    tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
-/// Works until `stop`, or until the lease is lost, which is `true`.
+/// Works until `stop`, or until the lease is lost.
 async fn lead(
     args: &OperatorArgs,
     client: Client,
     metrics: &Arc<Metrics>,
     progress: Progress,
+    supervisor: Supervisor,
     leadership: &mut Leadership,
     stop: &CancellationToken,
-) -> bool {
-    let work = work(args, client, metrics, progress, stop);
+) -> Result<(), OperatorError> {
+    let mandate = leadership.mandate();
+    let work = work(args, client, metrics, progress, supervisor, mandate, stop);
     tokio::pin!(work);
     tokio::select! {
-        () = &mut work => false,
-        () = leadership.lost() => true,
+        () = &mut work => Ok(()),
+        () = leadership.lost() => Err(OperatorError::LeaseLost),
     }
 }
 
@@ -110,10 +119,12 @@ async fn work(
     client: Client,
     metrics: &Arc<Metrics>,
     progress: Progress,
+    supervisor: Supervisor,
+    mandate: Mandate,
     stop: &CancellationToken,
 ) {
     let index = Arc::new(Index::default());
-    let kubernetes = Kubernetes::new(client.clone(), index.clone());
+    let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate.clone());
     let fleet = Arc::new(Fleet::new(kubernetes.clone(), fleet_options(args)));
     metrics.observe(index.clone(), fleet.clone());
     let telemetry = Telemetry::start(client.clone(), identity(args), metrics.clone());
@@ -126,6 +137,7 @@ async fn work(
         workspaces: workspaces.clone(),
         clusters,
         progress: progress.clone(),
+        supervisor,
         stop: stop.clone(),
     }
     .start(&args.namespace, args.watch_namespace.as_deref());
@@ -142,6 +154,7 @@ async fn work(
         index,
         kubernetes,
         fleet,
+        mandate,
         memory: Memory::default(),
         telemetry,
         metrics: metrics.clone(),
@@ -256,7 +269,7 @@ fn elect(
         namespace: args.namespace.clone(),
         lease: args.lease_name.clone(),
         identity: identity(args),
-        duration: args.lease_duration.get(),
+        terms: Terms::new(args.lease_duration.get()),
     };
     let (leadership, campaign) = stand(client.clone(), candidate, give_back.clone());
     (leadership, Some(campaign))
@@ -275,6 +288,7 @@ async fn start_server(
     args: &OperatorArgs,
     metrics: &Arc<Metrics>,
     progress: &Progress,
+    supervisor: &Supervisor,
     stop: &CancellationToken,
 ) -> Result<JoinHandle<std::io::Result<()>>, OperatorError> {
     let address = args.listen;
@@ -284,6 +298,7 @@ async fn start_server(
     let answers = Answers {
         metrics: metrics.clone(),
         progress: progress.clone(),
+        supervisor: supervisor.clone(),
     };
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     Ok(tokio::spawn(serve(listener, answers, stop.clone())))

@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
 use crate::metrics::Metrics;
+use crate::supervision::Supervisor;
 use crate::watches::Progress;
 use axum::Router;
 use axum::extract::State;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Answers {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Progress,
+    pub(crate) supervisor: Supervisor,
 }
 
 /// Serves until `stop`.
@@ -31,10 +33,20 @@ pub(crate) async fn serve(
 
 fn router(answers: Answers) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(answers)
+}
+
+/// Healthy unless a task of the operator keeps panicking: then a restart may help.
+async fn healthy(State(answers): State<Answers>) -> Response {
+    let ill = answers.supervisor.ill();
+    if ill.is_empty() {
+        return "ok\n".into_response();
+    }
+    let text = format!("panicked and started again: {}\n", ill.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 /// Ready once every kind has been listed. A standby lists nothing and is ready to take over.

@@ -6,6 +6,7 @@ use crate::dispatch::Requests;
 use crate::happenings::Telemetry;
 use crate::index::Index;
 use crate::kubernetes::Kubernetes;
+use crate::leadership::{Leadership, Mandate};
 use crate::metrics::Metrics;
 use crate::workspace::Memory;
 use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
@@ -52,6 +53,9 @@ pub(crate) struct Request {
     pub(crate) body: Value,
 }
 
+/// The code of an answer that never comes.
+pub(crate) const NO_ANSWER: u16 = 0;
+
 /// An API server that answers as a test says and keeps what it was asked. Watches stay open and
 /// silent.
 #[derive(Clone, Default)]
@@ -83,6 +87,9 @@ impl FakeApi {
                 };
                 let (code, object) = answer(&request);
                 asked.lock().unwrap().push(request);
+                if code == NO_ANSWER {
+                    std::future::pending::<()>().await;
+                }
                 let body = Body::from(object.to_string().into_bytes());
                 Ok::<_, kube::Error>(http::Response::builder().status(code).body(body).unwrap())
             }
@@ -107,10 +114,15 @@ pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
     (code, status)
 }
 
+/// The mandate of a lone replica.
+pub(crate) fn mandate() -> Mandate {
+    Leadership::unchallenged().mandate()
+}
+
 /// What reconciles work with, in front of this API server.
 pub(crate) fn context(client: Client) -> Context {
     let index = Arc::new(Index::default());
-    let kubernetes = Kubernetes::new(client.clone(), index.clone());
+    let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate());
     let metrics = Arc::new(Metrics::new());
     let options = FleetOptions {
         connect_deadline: Duration::from_secs(1),
@@ -122,6 +134,7 @@ pub(crate) fn context(client: Client) -> Context {
         telemetry: Telemetry::start(client, "test".to_owned(), metrics.clone()),
         index,
         kubernetes,
+        mandate: mandate(),
         metrics,
         memory: Memory::default(),
         workspaces: Requests::channel().0,

@@ -8,6 +8,7 @@ use crate::happenings::{Happening, Telemetry};
 use crate::index::{Affected, Index, Indexed, NamespaceMeta};
 use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
+use crate::supervision::Supervisor;
 use aviary_crds::names::{LABEL_PUBLISHED_WORKSPACE, LABEL_ROLE, LABEL_TOKEN};
 use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
 use futures::StreamExt;
@@ -35,6 +36,7 @@ pub(crate) struct Watches {
     pub(crate) workspaces: Requests<ObjectName>,
     pub(crate) clusters: Requests<ObjectName>,
     pub(crate) progress: Progress,
+    pub(crate) supervisor: Supervisor,
     pub(crate) stop: CancellationToken,
 }
 
@@ -151,7 +153,7 @@ impl Watches {
         what: &'static str,
         api: Api<Object>,
         config: watcher::Config,
-        apply: impl Fn(&ObjectName, Object) -> Affected + Send + 'static,
+        apply: impl Fn(&ObjectName, Object) -> Affected + Send + Sync + 'static,
     ) where
         K: Indexed,
         Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -160,8 +162,9 @@ impl Watches {
         let watches = self.clone();
         tokio::spawn(async move {
             let stop = watches.stop.clone();
-            let follow = watches.follow::<K, _>(what, api, config, apply);
-            stop.run_until_cancelled(follow).await
+            let follow = || watches.follow::<K, _>(what, api.clone(), config.clone(), &apply);
+            let followed = watches.supervisor.keep_running("watch", follow);
+            stop.run_until_cancelled(followed).await
         });
     }
 

@@ -1,6 +1,6 @@
 //! Every golden case, for real: its plan runs, and the next plan is empty.
 
-use crate::harness::{ask, converge, pass, pass_on, replica, run, sql};
+use crate::harness::{ask, converge, pass, pass_on, replica, run, sql, unhurried};
 use aviary_plan::plan::retire;
 use pretty_assertions::assert_eq;
 use std::fs;
@@ -87,7 +87,7 @@ fn a_workspace_goes_as_its_policy_says() {
         let kept = converge("retain", EVENTS).await.model;
         let observed = replica.observe(&kept.database).await.unwrap().catalog;
         let plan = retire(&observed, &kept.uid);
-        for outcome in replica.execute(&plan).await {
+        for outcome in replica.execute(&plan, &unhurried()).await {
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
         let left = replica.observe(&kept.database).await.unwrap().catalog;
@@ -106,7 +106,7 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
             .model;
         let observed = replica.observe(&dropped.database).await.unwrap().catalog;
         let plan = retire(&observed, &dropped.uid);
-        for outcome in replica.execute(&plan).await {
+        for outcome in replica.execute(&plan, &unhurried()).await {
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
         let left = replica.observe(&dropped.database).await.unwrap().catalog;
@@ -152,7 +152,7 @@ fn a_database_that_somebody_else_made_meanwhile_is_not_filled() {
     let plan = aviary_plan::plan(&desired, &nothing, &model.circumstances());
     run(async {
         sql("CREATE DATABASE race_shop COMMENT 'the winner'").await;
-        let outcomes = replica().execute(&plan).await;
+        let outcomes = replica().execute(&plan, &unhurried()).await;
         assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
         assert_eq!(ask("SHOW TABLES FROM race_shop").await, "");
         assert_eq!(left_users("race").await, "0");

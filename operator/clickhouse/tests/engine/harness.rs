@@ -1,6 +1,6 @@
 //! The engine, and what an operator does with a workspace on it.
 
-use aviary_clickhouse::{Outcome, ReaderCredentials, Replica, ReplicaConfig};
+use aviary_clickhouse::{Bounds, Outcome, ReaderCredentials, Replica, ReplicaConfig};
 use aviary_engine::{Engine, EngineConfig};
 use aviary_plan::catalog::Sha256;
 use aviary_plan::model::WorkspaceModel;
@@ -102,6 +102,11 @@ fn connect(url: &str, user: &str, deadline: Duration) -> Replica {
     .unwrap()
 }
 
+/// Time enough for any plan, and the right to carry it out.
+pub(crate) fn unhurried() -> Bounds<'static> {
+    Bounds::within(Duration::from_mins(5))
+}
+
 /// Runs a statement as somebody who may do everything.
 pub(crate) async fn sql(statement: &str) {
     let client = Client::default().with_url(url()).with_user("default");
@@ -186,7 +191,7 @@ pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str)
         .await
         .unwrap();
     let plan = plan(&wished, &observed.catalog, &model.circumstances());
-    let outcomes = replica.execute(&plan).await;
+    let outcomes = replica.execute(&plan, &unhurried()).await;
     Pass {
         model,
         plan,

@@ -1,7 +1,7 @@
 //! Who may take a lease and when, and what is said to the API server about it.
 
 use super::*;
-use crate::testing::{FakeApi, Request, failure};
+use crate::testing::{self, FakeApi, Request, failure};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -67,8 +67,17 @@ fn candidate() -> Candidate {
         namespace: "aviary-system".to_owned(),
         lease: "aviary-operator".to_owned(),
         identity: "me".to_owned(),
-        duration: Duration::from_mins(1),
+        terms: Terms::new(Duration::from_mins(1)),
     }
+}
+
+/// A lease that lasts so long, as its holder renewed it at some second.
+pub(super) fn lease_of(holder: &str, seconds: u64, renewed: i64) -> Lease {
+    let mut lease = lease(Some(holder), renewed);
+    if let Some(spec) = &mut lease.spec {
+        spec.lease_duration_seconds = i32::try_from(seconds).ok();
+    }
+    lease
 }
 
 fn stored(holder: Option<&str>, version: &str) -> Lease {
@@ -136,11 +145,14 @@ async fn a_free_lease_is_taken_and_given_back() {
     let in_time = Duration::from_secs(30);
     tokio::time::timeout(in_time, leadership.acquired())
         .await
+        .unwrap()
         .unwrap();
+    assert!(leadership.mandate().holds());
     give_back.cancel();
     tokio::time::timeout(in_time, leadership.lost())
         .await
         .unwrap();
+    assert!(!leadership.mandate().holds());
     campaign.await.unwrap();
     let puts: Vec<Value> = api
         .asked()
@@ -149,4 +161,111 @@ async fn a_free_lease_is_taken_and_given_back() {
         .map(|request| request.body["spec"]["holderIdentity"].clone())
         .collect();
     assert_eq!(puts, [json!("me"), Value::Null]);
+}
+
+/// Times so short that a test can wait for them; only what is written in the lease has seconds.
+fn short() -> Candidate {
+    let milliseconds = Duration::from_millis;
+    Candidate {
+        terms: Terms {
+            duration: milliseconds(1_000),
+            usable: milliseconds(700),
+            renewal: milliseconds(100),
+            retry: milliseconds(50),
+            request: milliseconds(200),
+        },
+        ..candidate()
+    }
+}
+
+/// A lease list with this one, as a watch begins with.
+fn list(found: &Lease) -> Value {
+    json!({
+        "kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1",
+        "metadata": { "resourceVersion": "1" }, "items": [body(found)],
+    })
+}
+
+/// Leads in front of an API server that takes the lease once and then answers like this.
+async fn leading(
+    then: impl Fn(&Request) -> (u16, Value) + Send + Sync + 'static,
+) -> (Leadership, tokio::task::JoinHandle<()>) {
+    let taken = std::sync::atomic::AtomicBool::new(false);
+    let client = FakeApi::default().client(move |request| {
+        if request.path.ends_with("/leases") {
+            return (200, list(&stored(None, "1")));
+        }
+        if taken.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return then(request);
+        }
+        (200, request.body.clone())
+    });
+    let (mut leadership, campaign) = stand(client, short(), CancellationToken::new());
+    leadership.acquired().await.unwrap();
+    (leadership, campaign)
+}
+
+/// Waits for the end of a leadership, and tells how long it took.
+async fn ends(leadership: &mut Leadership) -> Duration {
+    let start = Instant::now();
+    let in_time = Duration::from_secs(30);
+    tokio::time::timeout(in_time, leadership.lost())
+        .await
+        .unwrap();
+    start.elapsed()
+}
+
+#[rstest]
+#[case::hangs(|_: &Request| (testing::NO_ANSWER, Value::Null))]
+#[case::is_in_trouble(|_: &Request| failure(500, "InternalError", "etcd is away"))]
+#[case::has_a_conflict_and_hangs_then(|request: &Request| match request.method.as_str() {
+    "PUT" => failure(409, "Conflict", "the object has been modified"),
+    _ => (testing::NO_ANSWER, Value::Null),
+})]
+#[case::conflicts_for_ever(|request: &Request| match request.method.as_str() {
+    "PUT" => failure(409, "Conflict", "the object has been modified"),
+    _ => (200, body(&stored(Some("me"), "7"))),
+})]
+#[tokio::test]
+async fn a_leader_stops_before_others_start_though_the_api_server(
+    #[case] then: fn(&Request) -> (u16, Value),
+) {
+    let (mut leadership, _campaign) = leading(then).await;
+    let took = ends(&mut leadership).await;
+    assert!(!leadership.mandate().holds());
+    assert!(took < short().terms.duration, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_was_frozen_changes_nothing_any_more() {
+    let (mut leadership, _campaign) = leading(|request| (200, request.body.clone())).await;
+    let mandate = leadership.mandate();
+    assert!(mandate.holds());
+    // One thread: nothing else runs meanwhile, as in a process that is stopped.
+    std::thread::sleep(short().terms.duration);
+    assert!(!mandate.holds());
+    ends(&mut leadership).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_goes_on() {
+    let (mut leadership, _campaign) = leading(|request| (200, request.body.clone())).await;
+    let longer = short().terms.duration * 2;
+    let lost = tokio::time::timeout(longer, leadership.lost()).await;
+    assert!(lost.is_err() && leadership.mandate().holds());
+}
+
+#[tokio::test]
+async fn a_campaign_that_panics_is_a_lost_lease() {
+    let (mut leadership, campaign) = leading(|_| panic!("as a test wants it")).await;
+    let took = ends(&mut leadership).await;
+    assert!(took < short().terms.duration, "{took:?}");
+    assert!(campaign.await.unwrap_err().is_panic());
+}
+
+#[tokio::test]
+async fn a_campaign_that_panics_before_it_wins_is_told() {
+    let client = FakeApi::default().client(|_| panic!("as a test wants it"));
+    let (mut leadership, _campaign) = stand(client, short(), CancellationToken::new());
+    assert!(leadership.acquired().await.is_err());
 }

@@ -5,7 +5,7 @@ use crate::cluster::{Connected, describe};
 use crate::context::Context;
 use crate::names::ObjectName;
 use crate::workspace::findings::{Fault, InClickHouse};
-use aviary_clickhouse::{ClickHouseError, Failure, Replica};
+use aviary_clickhouse::{Bounds, ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
 use aviary_plan::plan::{Circumstances, Plan, Step};
 use aviary_plan::{
@@ -13,12 +13,12 @@ use aviary_plan::{
 };
 use futures::future::join_all;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a replica may take to tell what it has.
 const OBSERVING: Duration = Duration::from_secs(15);
-/// How long all of a pass may take on one replica.
-const DEADLINE: Duration = Duration::from_mins(2);
+/// How long after the start of a pass a replica is still given steps to do.
+const WORKING: Duration = Duration::from_mins(2);
 
 /// What became of the workspace on one replica.
 pub(crate) struct OnReplica {
@@ -114,7 +114,7 @@ where
                 "it did not answer its last probe",
             ))
         } else {
-            within(DEADLINE, run(replica, make_plan(connected.clone()))).await
+            run(context, replica, make_plan(connected.clone())).await
         };
         if let Ok(work) = &work {
             let changes = work.done.len() as u64;
@@ -130,16 +130,30 @@ where
 }
 
 async fn run(
+    context: &Context,
     replica: &Replica,
     planning: impl Future<Output = Result<Plan, ClickHouseError>>,
 ) -> Result<Work, Fault> {
     let name = replica.name();
-    let planning = async { planning.await.map_err(|error| fault(name, &error)) };
-    let plan = within(OBSERVING, planning).await?;
+    let bounds = Bounds {
+        end: Instant::now() + WORKING,
+        may_change: &|| context.mandate.holds(),
+    };
+    let planned = tokio::time::timeout(OBSERVING, planning).await;
+    let plan = match planned {
+        Ok(plan) => plan.map_err(|error| fault(name, &error))?,
+        Err(_) => {
+            let why = format!(
+                "it did not tell within {} s what it has",
+                OBSERVING.as_secs()
+            );
+            return Err(Fault::new(Reason::ClickHouseUnreachable, why));
+        }
+    };
     let mut done = Vec::new();
     let mut failures = Vec::new();
     if !plan.is_empty() {
-        for outcome in replica.execute(&plan).await {
+        for outcome in replica.execute(&plan, &bounds).await {
             let step = &plan.steps[outcome.step];
             match outcome.result {
                 Ok(()) => done.push(step.clone()),
@@ -158,26 +172,15 @@ async fn run(
     })
 }
 
-async fn within<T>(
-    deadline: Duration,
-    work: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Fault::new(
-                Reason::ClickHouseUnreachable,
-                format!("not done within {} s", deadline.as_secs()),
-            ))
-        })
-}
-
 fn failed(replica: &str, failure: &Failure) -> Fault {
     match failure {
         Failure::ClickHouse(cause) => fault(replica, cause),
         Failure::Skipped { cause } => {
             let Fault { reason, message } = fault(replica, cause);
             Fault::new(reason, format!("an earlier step failed: {message}"))
+        }
+        Failure::NotBegun | Failure::Stopped => {
+            Fault::new(Reason::ClickHouseBusy, failure.to_string())
         }
     }
 }

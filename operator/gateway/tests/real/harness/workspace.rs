@@ -2,7 +2,7 @@
 //! and published to an index as the operator would.
 
 use super::{Admin, PASSWORD};
-use aviary_clickhouse::{ReaderCredentials, Replica, ReplicaConfig};
+use aviary_clickhouse::{Bounds, ReaderCredentials, Replica, ReplicaConfig};
 use aviary_crds::published::{
     ClickHouseUser, PublishedPipe, PublishedToken, PublishedWorkspace, ResultColumn,
     WorkspaceAccess,
@@ -54,7 +54,10 @@ impl Workspace {
             .await
             .unwrap();
         let plan = plan(&desired, &observed.catalog, &model.circumstances());
-        for outcome in replica.execute(&plan).await {
+        for outcome in replica
+            .execute(&plan, &Bounds::within(Duration::from_mins(5)))
+            .await
+        {
             assert_eq!(outcome.result, Ok(()), "{:?}", plan.steps[outcome.step]);
         }
         let limits = &objects.workspace.spec.limits;
