@@ -4,7 +4,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use aviary_e2e::cluster::{Progress, Target, shell};
 use aviary_e2e::product;
-use aviary_e2e::support::run;
+use aviary_e2e::support::{eventually, run};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -53,6 +55,21 @@ gateway:
   podDisruptionBudget: false
 ",
     ),
+    (
+        "requests that go where they must and nowhere else",
+        "
+networkPolicy:
+  egress:
+    restricted: true
+    apiServer: [{ipBlock: {cidr: 10.96.0.1/32}}]
+    clickHousePorts: [8123]
+    more: [{ports: [{port: 4317}]}]
+",
+    ),
+    (
+        "a network of its own rules",
+        "networkPolicy: {enabled: false}",
+    ),
 ];
 
 /// Values that mean nothing or do harm.
@@ -63,6 +80,8 @@ const REFUSED: &[&str] = &[
     "operator: {resyncInterval: soon}",
     "gateway: {service: {type: ExternalName}}",
     "logFormat: yaml",
+    "networkPolicy: {egress: {restricted: true, clickHouse: []}}",
+    "networkPolicy: {egress: {clickHousePorts: [http]}}",
     "unknown: true",
 ];
 
@@ -97,6 +116,47 @@ async fn the_apiserver_takes_what_the_chart_makes() -> Result<()> {
                 .env("KUBECONFIG", Target::from_environment().kubeconfig());
             let applied = shell::fed(command, manifest.context(*what)?).await;
             applied.context(*what)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Requests go to the addresses in a cluster, so whoever has a namespace must not make one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_namespace_makes_no_clusters() -> Result<()> {
+    run("people", |scene| async move {
+        let roles: Api<ClusterRole> = Api::all(scene.client.clone());
+        let may = |role: &ClusterRole, verb: &str, resource: &str| {
+            role.rules.iter().flatten().any(|rule| {
+                let is = |texts: &Option<Vec<String>>, one: &str| {
+                    let texts = texts.as_deref().unwrap_or_default();
+                    texts.iter().any(|text| text == one || text == "*")
+                };
+                is(&rule.api_groups, "aviary.dev")
+                    && is(&rule.resources, resource)
+                    && is(&Some(rule.verbs.clone()), verb)
+            })
+        };
+        for name in ["edit", "admin"] {
+            // The API server adds up such roles in its own time.
+            let role = eventually(&format!("{name} has rights on workspaces"), async || {
+                let role = roles.get(name).await?;
+                let has =
+                    may(&role, "create", "workspaces") && may(&role, "get", "clickhouseclusters");
+                Ok(if has {
+                    Ok(role)
+                } else {
+                    Err("not yet".to_owned())
+                })
+            })
+            .await?;
+            for verb in ["create", "update", "patch", "delete", "deletecollection"] {
+                ensure!(
+                    !may(&role, verb, "clickhouseclusters"),
+                    "{name} may {verb} clusters"
+                );
+            }
         }
         Ok(())
     })

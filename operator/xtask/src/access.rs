@@ -32,10 +32,14 @@ pub(crate) fn of_component(
 }
 
 /// What people of a namespace may do with Aviary's objects, added to the standard roles view, edit and admin.
+///
+/// Operator and gateways send requests to whatever address a cluster names, so clusters are made
+/// by those who administer all of Kubernetes.
 pub(crate) fn of_people() -> [Value; 2] {
     let definitions = aviary_crds::all_definitions().into_iter();
     let kinds: Vec<String> = definitions
         .map(|definition| definition.spec.names.plural)
+        .filter(|kind| kind != "clickhouseclusters")
         .collect();
     let view =
         json!({"apiGroups": ["aviary.dev"], "resources": ["*"], "verbs": ["get", "list", "watch"]});
