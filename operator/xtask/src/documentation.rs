@@ -7,10 +7,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where the code registers every metric it exports, and the prefix of those there.
-const METRICS: [(&str, &str); 3] = [
+const METRICS: [(&str, &str); 4] = [
     ("operator/gateway/src/metrics/mod.rs", "aviary_gateway_"),
     (
         "operator/gateway/src/metrics/requests.rs",
+        "aviary_gateway_",
+    ),
+    (
+        "operator/gateway/src/metrics/replicas.rs",
         "aviary_gateway_",
     ),
     ("operator/controller/src/metrics.rs", "aviary_"),

@@ -1,8 +1,10 @@
 //! The gateway's metrics; every name stands here. No label holds a token, a
 //! parameter or anything else a client can make up.
 
+mod replicas;
 mod requests;
 
+pub(crate) use replicas::ReplicaUp;
 pub(crate) use requests::Measured;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +12,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use replicas::Replicas;
 use requests::Requests;
+use std::sync::Arc;
 
 /// What kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,11 +64,6 @@ struct CutLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReplicaLabels {
-    replica: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -76,7 +75,7 @@ pub struct Metrics {
     rows: Family<RowLabels, Counter>,
     upstream_errors: Family<ErrorLabels, Counter>,
     cut_answers: Family<CutLabels, Counter>,
-    replicas_up: Family<ReplicaLabels, Gauge>,
+    replicas: Replicas,
     served: Family<KindLabels, Gauge>,
 }
 
@@ -124,7 +123,7 @@ impl Metrics {
         for by in [CutBy::Limit, CutBy::Failure] {
             drop(cut_answers.get_or_create(&by.labels()));
         }
-        let replicas_up = Family::default();
+        let replicas = Replicas::default();
         let served = Family::default();
         registry.register_collector(Box::new(requests.clone()));
         registry.register(
@@ -142,11 +141,7 @@ impl Metrics {
             "Answers cut in the middle, by a limit of their workspace or a failure of ClickHouse",
             cut_answers.clone(),
         );
-        registry.register(
-            "replica_up",
-            "Whether a replica answers",
-            replicas_up.clone(),
-        );
+        registry.register_collector(Box::new(replicas.clone()));
         registry.register("served", "Objects served, by kind", served.clone());
         Self {
             registry,
@@ -154,7 +149,7 @@ impl Metrics {
             rows,
             upstream_errors,
             cut_answers,
-            replicas_up,
+            replicas,
             served,
         }
     }
@@ -184,11 +179,9 @@ impl Metrics {
         self.cut_answers.get_or_create(&by.labels()).clone()
     }
 
-    pub(crate) fn replica_up(&self, replica: &str, up: bool) {
-        let labels = ReplicaLabels {
-            replica: replica.to_owned(),
-        };
-        self.replicas_up.get_or_create(&labels).set(up.into());
+    /// Where to say whether the replica at this address answers.
+    pub(crate) fn replica(&self, address: &str) -> Arc<ReplicaUp> {
+        self.replicas.at(address)
     }
 
     pub(crate) fn served(&self, kind: &'static str, count: usize) {
@@ -256,5 +249,22 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+    }
+    #[test]
+    fn a_replica_is_shown_for_as_long_as_it_is_used() {
+        let metrics = Metrics::new();
+        let shown = || -> Vec<String> {
+            let text = metrics.encode();
+            let lines = text.lines().filter(|line| line.contains("replica_up{"));
+            lines.map(str::to_owned).collect()
+        };
+        let (one, same) = (metrics.replica("a:8123"), metrics.replica("a:8123"));
+        one.set(false);
+        let away = "aviary_gateway_replica_up{replica=\"a:8123\"} 0";
+        assert_eq!(shown(), [away]);
+        drop(one);
+        assert_eq!(shown(), [away]);
+        drop(same);
+        assert_eq!(shown(), Vec::<String>::new());
     }
 }

@@ -3,7 +3,7 @@
 use super::connection::{Answer, Connection, Request};
 use super::stream::Stream;
 use super::{Address, UpstreamError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReplicaUp};
 use crate::workers::PerWorker;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,7 @@ pub(crate) struct Replica {
     address: Address,
     settings: ReplicaSettings,
     metrics: Arc<Metrics>,
+    up: Arc<ReplicaUp>,
     /// For each worker the connections that it made: another could use them, but
     /// would have to be woken by the one that made them.
     idle: PerWorker<Mutex<Idle>>,
@@ -48,8 +49,8 @@ impl Replica {
         settings: ReplicaSettings,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        metrics.replica_up(&address.authority, true);
         Arc::new(Self {
+            up: metrics.replica(&address.authority),
             address,
             settings,
             metrics,
@@ -153,7 +154,7 @@ impl Replica {
             return;
         }
         tracing::warn!(replica = %self.address.authority, "replica is away");
-        self.metrics.replica_up(&self.address.authority, false);
+        self.up.set(false);
         for idle in self.idle.iter() {
             idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
@@ -192,7 +193,7 @@ async fn watch_for_return(replica: Weak<Replica>, interval: Duration) {
         };
         if replica.answers().await {
             replica.away.store(false, Ordering::Relaxed);
-            replica.metrics.replica_up(&replica.address.authority, true);
+            replica.up.set(true);
             tracing::info!(replica = %replica.address.authority, "replica is back");
             return;
         }
