@@ -52,7 +52,8 @@ pub struct AccessTokenSpec {
     pub workspace: String,
 
     /// The Secret that holds the value under the key `token`; the object's own name by default.
-    /// Delete the Secret to get a new value.
+    /// Delete the Secret to get a new value. One that is there before the token, with the label
+    /// `aviary.dev/role: token`, brings a value along: at least 32 bytes, 8 of them different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),

@@ -98,6 +98,10 @@ reasons! {
     CredentialsInvalid,
     /// The Secret this token would write belongs to someone else.
     SecretConflict,
+    /// Another token has this value, or had it, so this one is not given out.
+    ValueTaken,
+    /// The token's value is too short or too simple to be a secret.
+    ValueTooWeak,
     /// The last good revision is live, this spec is not.
     LastGoodRevisionLive,
     /// Work is under way.

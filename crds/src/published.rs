@@ -5,6 +5,7 @@
 
 use crate::access_token::Scope;
 use crate::data_source::CsvDialect;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
@@ -104,6 +105,35 @@ pub struct WorkspaceAccess {
     pub writer: ClickHouseUser,
     /// The tokens that open this workspace.
     pub tokens: Vec<PublishedToken>,
+    /// Values that opened it and no longer do. They open nothing, here or elsewhere: whoever
+    /// still sends one must not reach another tenant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_values: Vec<FormerValue>,
+}
+
+impl WorkspaceAccess {
+    /// Every value this workspace has a claim to: SHA-256 in lower-case hex, and since when. Those
+    /// of tokens come first.
+    pub fn claimed_values(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let tokens = self.tokens.iter();
+        let former = self.former_values.iter();
+        tokens
+            .map(|token| (&*token.sha256, token.since))
+            .chain(former.map(|value| (&*value.sha256, value.since)))
+    }
+}
+
+/// A workspace's claim to a token's value. Of several the least holds: who had the value first.
+///
+/// The operator, which lets no second claim in, and every gateway on its own decide by this order.
+/// `since` is the operator's clock at the moment it first published the value, so no tenant can
+/// choose it; the Secret's name only makes the order total.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValueClaim {
+    /// When the value was first published for the workspace.
+    pub since: Timestamp,
+    /// Name of the published-workspace Secret.
+    pub secret: String,
 }
 
 /// A ClickHouse user with its password.
@@ -125,8 +155,21 @@ pub struct PublishedToken {
     pub name: String,
     /// SHA-256 of the value, in lower-case hex.
     pub sha256: String,
+    /// Since when the workspace has the value.
+    #[serde(default)]
+    pub since: Timestamp,
     /// What it may do.
     pub scopes: Vec<Scope>,
+}
+
+/// A value that no token of the workspace has any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerValue {
+    /// SHA-256 of the value, in lower-case hex.
+    pub sha256: String,
+    /// Since when the workspace has the value.
+    pub since: Timestamp,
 }
 
 /// Secrets are written out in one place: into the data of a Kubernetes Secret.

@@ -3,7 +3,9 @@
 
 use anyhow::{Result, ensure};
 use aviary_crds::published::ClickHouseUser;
-use aviary_e2e::support::{SALES, Scene, pipe, run};
+use aviary_e2e::support::{SALES, Scene, eventually, pipe, run};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
@@ -339,4 +341,80 @@ async fn what_a_parameter_says_stays_a_value() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A token's value is known to everybody who opens a page with it. In a Secret of somebody else's
+/// it opens nothing, whichever of the two the order of names would favour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_token_cannot_be_taken_over() -> Result<()> {
+    run("isolation-takeover", |scene| async move {
+        let tenants = Tenants::create(scene).await?;
+        let scene = &tenants.scene;
+        let values = [
+            ("shop", "rival", &tenants.rival_token),
+            ("rival", "shop", &tenants.shop_token),
+        ];
+        for (thief, victim, value) in values {
+            scene
+                .apply(&brought(thief, &format!("stolen-by-{thief}"), value))
+                .await?;
+            let token = format!("stolen-by-{thief}");
+            let message = scene
+                .reason("AccessToken", &token, "Ready", "ValueTaken")
+                .await?;
+            ensure!(!message.contains(victim), "{message}");
+        }
+        for (data_source, token) in [
+            ("sales", &tenants.shop_token),
+            ("ledger", &tenants.rival_token),
+        ] {
+            let row = "{\"id\": 2, \"city\": \"Bonn\"}\n";
+            ensure!(scene.gateway.events(data_source, token, row).await? == (1, 0));
+        }
+
+        // Nor does it after its owner has another one.
+        let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+        secrets.delete("rival", &DeleteParams::default()).await?;
+        let renewed = eventually("the rival's token has a new value", async || {
+            let value = scene.token_value("rival").await.ok();
+            let value = value.filter(|value| *value != tenants.rival_token);
+            Ok(value.ok_or_else(|| "not yet".to_owned()))
+        })
+        .await?;
+        scene.gateway.takes("ledger", &renewed).await?;
+        scene.touch("Workspace", "shop").await?;
+        scene
+            .reason("AccessToken", "stolen-by-shop", "Ready", "ValueTaken")
+            .await?;
+        let answer = scene
+            .gateway
+            .post("/v0/events?name=sales", &tenants.rival_token, "{}")
+            .await?;
+        ensure!(answer.status == 401, "{answer}");
+
+        scene.apply(&brought("shop", "short", "letmein")).await?;
+        let message = scene
+            .reason("AccessToken", "short", "Ready", "ValueTooWeak")
+            .await?;
+        ensure!(message.contains("32"), "{message}");
+        Ok(())
+    })
+    .await
+}
+
+/// A token of a workspace with a value that somebody brings along.
+fn brought(workspace: &str, name: &str, value: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{name: {name}, labels: {{aviary.dev/role: token}}}}
+stringData: {{token: {value}}}
+---
+apiVersion: aviary.dev/v1alpha1
+kind: AccessToken
+metadata: {{name: {name}}}
+spec: {{workspace: {workspace}, scopes: [{{type: 'DATASOURCES:APPEND', resource: '*'}}]}}
+"
+    )
 }

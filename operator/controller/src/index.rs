@@ -3,16 +3,19 @@
 //! A plain struct behind a lock: watches feed it, reconciles read it, and the answers to our own
 //! writes go in at once, so that the next pass does not work on what this one has replaced.
 
+mod lookups;
 #[cfg(test)]
 mod tests;
 
 use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
+use aviary_crds::published::ValueClaim;
 use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
+use lookups::Lookups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -64,6 +67,7 @@ pub(crate) struct Shelves {
     token_secrets: Shelf<TokenSecret>,
     published_secrets: Shelf<PublishedSecret>,
     namespaces: Shelf<NamespaceMeta>,
+    lookups: Lookups,
 }
 
 /// What there is to know of a namespace: its labels, by which clusters admit it.
@@ -115,6 +119,24 @@ pub(crate) trait Indexed: Send + Sync + Sized + 'static {
     fn differs(&self, other: &Self) -> bool;
     /// What must be looked at when this object comes, changes or goes.
     fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected;
+    /// Notes what the object is found by besides its name.
+    fn note(&self, _name: &ObjectName, _lookups: &mut Lookups) {}
+    /// Takes back what was noted of it.
+    fn forget(&self, _name: &ObjectName, _lookups: &mut Lookups) {}
+}
+
+/// Puts an object on its shelf, in the place of the one of its name.
+fn put<K: Indexed>(shelves: &mut Shelves, name: &ObjectName, object: Arc<K>) -> Option<Arc<K>> {
+    let previous = take::<K>(shelves, name);
+    object.note(name, &mut shelves.lookups);
+    K::shelf(shelves).objects.insert(name.clone(), object);
+    previous
+}
+
+fn take<K: Indexed>(shelves: &mut Shelves, name: &ObjectName) -> Option<Arc<K>> {
+    let object = K::shelf(shelves).objects.remove(name)?;
+    object.forget(name, &mut shelves.lookups);
+    Some(object)
 }
 
 impl Index {
@@ -124,16 +146,12 @@ impl Index {
         let shelf = K::shelf(shelves);
         shelf.seen = shelf.seen.max(number(object.resource_version()));
         let was_unreadable = shelf.unreadable.remove(name).is_some();
-        let previous = shelf.objects.get(name).cloned();
-        if previous
-            .as_ref()
-            .is_some_and(|known| newer(&**known, &object))
-        {
+        let known = shelf.objects.get(name);
+        if known.is_some_and(|known| newer(&**known, &object)) {
             return Affected::default();
         }
         let object = Arc::new(object);
-        shelf.objects.insert(name.clone(), object.clone());
-        match previous {
+        match put(shelves, name, object.clone()) {
             Some(previous) if !was_unreadable && !previous.differs(&object) => Affected::default(),
             Some(previous) => join(
                 previous.concerns(name, shelves),
@@ -146,11 +164,11 @@ impl Index {
     /// Takes in the answer to a change of ours, unless the object went or was made anew meanwhile.
     pub(crate) fn refresh<K: Indexed + Resource>(&self, name: &ObjectName, object: K) {
         let shelves = &mut *self.write();
-        let Some(known) = K::shelf(shelves).objects.get_mut(name) else {
+        let Some(known) = K::shelf(shelves).objects.get(name) else {
             return;
         };
         if known.meta().uid == object.meta().uid && !newer(&**known, &object) {
-            *known = Arc::new(object);
+            put(shelves, name, Arc::new(object));
         }
     }
 
@@ -158,11 +176,9 @@ impl Index {
     pub(crate) fn created<K: Indexed>(&self, name: &ObjectName, object: K) {
         let shelves = &mut *self.write();
         let shelf = K::shelf(shelves);
-        if number(object.resource_version()) > shelf.seen {
-            shelf
-                .objects
-                .entry(name.clone())
-                .or_insert(Arc::new(object));
+        let is_news = number(object.resource_version()) > shelf.seen;
+        if is_news && !shelf.objects.contains_key(name) {
+            put(shelves, name, Arc::new(object));
         }
     }
 
@@ -172,7 +188,7 @@ impl Index {
         let shelf = K::shelf(shelves);
         shelf.seen = shelf.seen.max(number(version));
         shelf.unreadable.remove(name);
-        let Some(previous) = shelf.objects.remove(name) else {
+        let Some(previous) = take::<K>(shelves, name) else {
             return Affected::default();
         };
         previous.concerns(name, shelves)
@@ -236,6 +252,15 @@ impl Index {
         self.read().published_secrets.objects.get(name).cloned()
     }
 
+    /// Who had this value first, of the workspaces that other published Secrets are for.
+    pub(crate) fn first_claim_of_others(
+        &self,
+        sha256: &str,
+        secret: &ObjectName,
+    ) -> Option<ValueClaim> {
+        self.read().lookups.first_claim_of_others(sha256, secret)
+    }
+
     /// The workspaces placed on a cluster.
     pub(crate) fn workspaces_on(&self, cluster: &ObjectName) -> BTreeSet<ObjectName> {
         workspaces_on(&self.read(), cluster)
@@ -268,7 +293,7 @@ impl Index {
         }
     }
 
-    // A panic while the lock is held cannot leave half a change: each is one insert or remove.
+    // A panic while the lock is held cannot leave half a change: nothing that is called can panic.
     fn read(&self) -> RwLockReadGuard<'_, Shelves> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -374,9 +399,6 @@ indexed!(ClickHouseCluster, clusters, |_, name, shelves| Affected {
     workspaces: workspaces_on(shelves, name),
     clusters: BTreeSet::from([name.clone()]),
 });
-indexed!(Workspace, workspaces, |_, name, _| Affected::workspace(
-    name.clone()
-));
 indexed!(DataSource, data_sources, |object, name, _| {
     Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
 });
@@ -386,6 +408,32 @@ indexed!(Pipe, pipes, |object, name, _| {
 indexed!(AccessToken, access_tokens, |object, name, _| {
     Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
 });
+
+impl Indexed for Workspace {
+    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
+        &mut shelves.workspaces
+    }
+
+    fn resource_version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+
+    fn differs(&self, other: &Self) -> bool {
+        metadata_differs(&self.metadata, &other.metadata)
+    }
+
+    fn concerns(&self, name: &ObjectName, _: &Shelves) -> Affected {
+        Affected::workspace(name.clone())
+    }
+
+    fn note(&self, name: &ObjectName, lookups: &mut Lookups) {
+        lookups.note_workspace(self, name);
+    }
+
+    fn forget(&self, _: &ObjectName, lookups: &mut Lookups) {
+        lookups.forget_workspace(self);
+    }
+}
 
 impl Indexed for NamespaceMeta {
     fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
@@ -442,15 +490,26 @@ impl Indexed for PublishedSecret {
         self.document != other.document
     }
 
+    /// The workspace it is for, and those that have one of its values, too.
     fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
-        let workspaces = shelves.workspaces.objects.iter();
-        Affected::workspaces(
-            workspaces
-                .filter(|(_, workspace)| {
-                    let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
-                    aviary_crds::names::published_secret(uid) == name.name
-                })
-                .map(|(workspace, _)| workspace.clone()),
-        )
+        let lookups = &shelves.lookups;
+        let rivals = self.access.iter().flat_map(|access| {
+            let values = access.claimed_values();
+            values.flat_map(|(sha256, _)| lookups.claimants(sha256))
+        });
+        let secrets = rivals.chain([name]);
+        Affected::workspaces(secrets.filter_map(|secret| lookups.workspace_of(secret)))
+    }
+
+    fn note(&self, name: &ObjectName, lookups: &mut Lookups) {
+        if let Some(access) = &self.access {
+            lookups.note_values(access, name);
+        }
+    }
+
+    fn forget(&self, name: &ObjectName, lookups: &mut Lookups) {
+        if let Some(access) = &self.access {
+            lookups.forget_values(access, name);
+        }
     }
 }

@@ -26,6 +26,7 @@ mod server;
 mod supervision;
 #[cfg(test)]
 mod testing;
+mod token_values;
 mod watches;
 mod workspace;
 

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The label that kubectl and dashboards show things by.
 const LABEL_MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "aviary");
@@ -27,6 +27,8 @@ pub(crate) struct TokenSecret {
     pub(crate) resource_version: Option<String>,
     /// Hash of the value, in lower-case hex, if there is one.
     pub(crate) sha256: Option<String>,
+    /// Whether the value could be guessed.
+    pub(crate) is_weak: bool,
     /// Uids of the `AccessToken`s that own it.
     pub(crate) owners: Vec<String>,
     /// Whether it says of itself that it holds a token.
@@ -45,6 +47,7 @@ impl From<&Secret> for TokenSecret {
         Self {
             resource_version: secret.metadata.resource_version.clone(),
             sha256: value.map(sha256),
+            is_weak: value.is_some_and(is_weak),
             owners: owners
                 .filter(|owner| owner.kind == AccessToken::kind(&()))
                 .map(|owner| owner.uid.clone())
@@ -70,6 +73,19 @@ pub(crate) enum TokenDecision {
     Restore { keeps_value: bool },
     /// It is somebody else's.
     Conflict,
+    /// It holds a value that could be guessed.
+    Weak,
+}
+
+/// Characters that a value must have, and how many different ones: what a random UUID has.
+/// Values that the operator makes have more.
+pub(crate) const SHORTEST_VALUE: usize = 32;
+pub(crate) const FEWEST_DIFFERENT: usize = 8;
+
+/// Whether a value could be guessed: a word, a name, a pattern.
+fn is_weak(value: &[u8]) -> bool {
+    let different: BTreeSet<u8> = value.iter().copied().collect();
+    value.len() < SHORTEST_VALUE || different.len() < FEWEST_DIFFERENT
 }
 
 /// Decides about the Secret of the token with this uid.
@@ -78,7 +94,9 @@ pub(crate) fn decide_token(token_uid: &str, secret: Option<&TokenSecret>) -> Tok
         return TokenDecision::Create;
     };
     let own = secret.owners.iter().any(|owner| owner == token_uid);
+    let brought = secret.labelled && secret.owners.is_empty();
     match (&secret.sha256, own) {
+        (Some(_), _) if secret.is_weak && (own || brought) => TokenDecision::Weak,
         (Some(sha256), true) if secret.labelled => TokenDecision::Use {
             sha256: sha256.clone(),
         },
@@ -87,11 +105,9 @@ pub(crate) fn decide_token(token_uid: &str, secret: Option<&TokenSecret>) -> Tok
         },
         // A value that somebody brought along, and says so by the label. Another token's
         // Secret is not that: one value would then open what the other token may not.
-        (Some(sha256), false) if secret.labelled && secret.owners.is_empty() => {
-            TokenDecision::Use {
-                sha256: sha256.clone(),
-            }
-        }
+        (Some(sha256), false) if brought => TokenDecision::Use {
+            sha256: sha256.clone(),
+        },
         (_, false) => TokenDecision::Conflict,
     }
 }
@@ -207,6 +223,7 @@ mod tests {
         TokenSecret {
             resource_version: None,
             sha256: value.map(|value| sha256(value.as_bytes())),
+            is_weak: value == Some("weak"),
             owners: owners.iter().map(ToString::to_string).collect(),
             labelled,
         }
@@ -227,6 +244,9 @@ mod tests {
     #[case::brought_along_empty(Some(secret(None, &[], true)), TokenDecision::Conflict)]
     #[case::unrelated(Some(secret(Some("v"), &[], false)), TokenDecision::Conflict)]
     #[case::of_another_token(Some(secret(Some("v"), &["other"], true)), TokenDecision::Conflict)]
+    #[case::brought_along_weak(Some(secret(Some("weak"), &[], true)), TokenDecision::Weak)]
+    #[case::own_weakened(Some(secret(Some("weak"), &["me"], true)), TokenDecision::Weak)]
+    #[case::unrelated_weak(Some(secret(Some("weak"), &[], false)), TokenDecision::Conflict)]
     fn decisions(#[case] secret: Option<TokenSecret>, #[case] expected: TokenDecision) {
         assert_eq!(decide_token("me", secret.as_ref()), expected);
     }
@@ -244,6 +264,17 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case::word("letmein", true)]
+    #[case::repeated("abcabcabcabcabcabcabcabcabcabcabcabcabc", true)]
+    #[case::one_short("0123456789abcdef0123456789abcde", true)]
+    #[case::hex("5f4dcc3b5aa765d61d8327deb882cf99", false)]
+    #[case::uuid("8c7b2a1e-90d4-4f3a-b6c5-d2e1f0a9b8c7", false)]
+    fn values_that_could_be_guessed(#[case] value: &str, #[case] expected: bool) {
+        assert_eq!(is_weak(value.as_bytes()), expected);
+        assert!(!is_weak(random_token().expose_secret().as_bytes()));
+    }
+
     #[test]
     fn a_published_secret_reads_back() {
         let user = |name: &str| aviary_crds::published::ClickHouseUser {
@@ -256,6 +287,7 @@ mod tests {
             reader: user("reader"),
             writer: user("writer"),
             tokens: Vec::new(),
+            former_values: Vec::new(),
         };
         let (secret, document) =
             published_secret_of(&access, &ObjectName::new("aviary-system", "x")).unwrap();

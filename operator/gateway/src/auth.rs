@@ -26,6 +26,10 @@ impl TokenHash {
         Some(Self(bytes))
     }
 
+    pub(crate) fn last_byte(&self) -> u8 {
+        self.0[31]
+    }
+
     /// Compares in constant time.
     pub(crate) fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -109,6 +109,7 @@ fn a_token_secret_concerns_the_workspaces_of_tokens_that_name_it() {
     let secret = |sha256: &str, version: &str| TokenSecret {
         resource_version: Some(version.to_owned()),
         sha256: Some(sha256.to_owned()),
+        is_weak: false,
         owners: Vec::new(),
         labelled: true,
     };
@@ -142,6 +143,50 @@ fn a_token_secret_concerns_the_workspaces_of_tokens_that_name_it() {
     index.remove::<TokenSecret>(&name("value"), Some("8"));
     index.created(&name("value"), secret("4", "7"));
     assert_eq!(index.token_secret(&name("value")), None);
+}
+
+#[test]
+fn a_published_secret_concerns_its_workspace_and_those_with_the_same_value() {
+    let index = Index::default();
+    let spec = json!({ "clusterRef": { "name": "shared" } });
+    for workspace in ["orders", "returns"] {
+        let object: Workspace = object("Workspace", workspace, spec.clone());
+        index.apply(&name(workspace), object);
+    }
+    let secret_name = |workspace: &str| {
+        let name = aviary_crds::names::published_secret(&format!("uid-of-{workspace}"));
+        ObjectName::new("aviary-system", name)
+    };
+    let secret = |workspace: &str, version: &str, since: &str, value: &str| {
+        let user = json!({ "name": "user", "password": "" });
+        let token = json!({ "name": "t", "sha256": value, "since": since, "scopes": [] });
+        let document = json!({ "namespace": "shop", "workspace": workspace,
+                               "reader": user, "writer": user, "tokens": [token] });
+        PublishedSecret {
+            resource_version: Some(version.to_owned()),
+            document: Some(version.to_owned()),
+            access: Some(serde_json::from_value(document).unwrap()),
+        }
+    };
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+    let apply = |workspace: &str, version: &str, since: &str, value: &str| {
+        let secret = secret(workspace, version, since, value);
+        index.apply(&secret_name(workspace), secret)
+    };
+    assert_eq!(apply("orders", "1", late, "v"), workspaces(["orders"]));
+    let both = workspaces(["orders", "returns"]);
+    assert_eq!(apply("returns", "2", early, "v"), both);
+    let first = |of: &str| index.first_claim_of_others("v", &secret_name(of));
+    assert_eq!(first("orders").unwrap().secret, secret_name("returns").name);
+    assert_eq!(first("returns").unwrap().secret, secret_name("orders").name);
+    let least = first("somebody").unwrap();
+    assert_eq!(least.since.to_string(), early);
+    // With another value it is nobody's rival any more.
+    assert_eq!(apply("returns", "3", early, "w"), both);
+    assert_eq!(apply("returns", "4", early, "x"), workspaces(["returns"]));
+    assert_eq!(first("orders"), None);
+    index.remove::<PublishedSecret>(&secret_name("orders"), Some("5"));
+    assert_eq!(first("returns"), None);
 }
 
 #[test]

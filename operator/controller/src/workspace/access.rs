@@ -8,14 +8,16 @@ use crate::context::Context;
 use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::secrets::{
-    PublishedSecret, TokenDecision, TokenSecret, decide_token, published_secret_name,
-    published_secret_of, random_password, sha256, token_secret,
+    FEWEST_DIFFERENT, PublishedSecret, SHORTEST_VALUE, TokenDecision, TokenSecret, decide_token,
+    published_secret_name, published_secret_of, random_password, sha256, token_secret,
 };
+use crate::token_values::{GivenToken, Settled, settle};
 use aviary_crds::conditions::Reason;
-use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess};
+use aviary_crds::published::{ClickHouseUser, WorkspaceAccess};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{ObjectKey, Rejection, WorkspaceModel};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ pub(crate) async fn admit(
     model: &WorkspaceModel,
     tokens: &[Arc<AccessToken>],
 ) -> Result<Admitted, KubernetesError> {
-    let mut published = Vec::new();
+    let mut given = Vec::new();
     let mut rejections = Vec::new();
     for token in &model.access_tokens {
         let object = tokens
@@ -41,12 +43,14 @@ pub(crate) async fn admit(
             .find(|object| object.metadata.uid.as_deref() == Some(&token.uid));
         let Some(object) = object else { continue };
         match give_out(context, object, token).await {
-            Ok(Some(sha256)) => published.push(PublishedToken {
+            Ok(Given::Value(sha256)) => given.push(GivenToken {
                 name: token.object.clone(),
+                created: created(object),
                 sha256,
                 scopes: token.scopes.clone(),
             }),
-            Ok(None) => rejections.push(conflict(token)),
+            Ok(Given::Conflict) => rejections.push(conflict(token)),
+            Ok(Given::Weak) => rejections.push(weak(token)),
             // One token's trouble is not the others'.
             Err(error) => match error.refusal() {
                 Some(why) => rejections.push(refused(token, why)),
@@ -54,8 +58,24 @@ pub(crate) async fn admit(
             },
         }
     }
-    let access = publish(context, workspace, model, published).await?;
+    let (access, taken) = publish(context, workspace, model, given).await?;
+    rejections.extend(taken.into_iter().map(taken_value));
     Ok(Admitted { access, rejections })
+}
+
+/// What the Secret of a token came to.
+enum Given {
+    /// It holds a value with this hash.
+    Value(String),
+    /// It is not this token's.
+    Conflict,
+    /// Its value could be guessed.
+    Weak,
+}
+
+fn created(token: &AccessToken) -> Timestamp {
+    let created = token.metadata.creation_timestamp.as_ref();
+    created.map_or(Timestamp::MAX, |time| time.0)
 }
 
 fn conflict(token: &ValidAccessToken) -> Rejection {
@@ -66,6 +86,26 @@ fn conflict(token: &ValidAccessToken) -> Rejection {
             "Secret `{}` exists and is not this token's: name another in spec.secretName, delete that Secret, or label it `aviary.dev/role: token` to use the value it holds under the key `token`",
             token.secret_name
         ),
+    }
+}
+
+fn weak(token: &ValidAccessToken) -> Rejection {
+    Rejection {
+        object: ObjectKey::AccessToken(token.object.clone()),
+        reason: Reason::ValueTooWeak,
+        message: format!(
+            "the value in Secret `{}` could be guessed: a value has at least {SHORTEST_VALUE} bytes, {FEWEST_DIFFERENT} of them different; `openssl rand -hex 32` makes one",
+            token.secret_name
+        ),
+    }
+}
+
+/// Says nothing of whose the value is.
+fn taken_value(token: String) -> Rejection {
+    Rejection {
+        object: ObjectKey::AccessToken(token),
+        reason: Reason::ValueTaken,
+        message: "the value in this token's Secret is in use or was: put another one there, or delete the Secret to get a new value".to_owned(),
     }
 }
 
@@ -80,18 +120,19 @@ fn refused(token: &ValidAccessToken, why: &str) -> Rejection {
     }
 }
 
-/// Sees to it that the token's Secret holds a value, and tells its hash; `None` if it is not ours.
+/// Sees to it that the token's Secret holds a value.
 async fn give_out(
     context: &Context,
     object: &AccessToken,
     token: &ValidAccessToken,
-) -> Result<Option<String>, KubernetesError> {
+) -> Result<Given, KubernetesError> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let name = ObjectName::new(namespace, &token.secret_name);
     let known = context.index.token_secret(&name);
     match decide_token(&token.uid, known.as_deref()) {
-        TokenDecision::Use { sha256 } => Ok(Some(sha256)),
-        TokenDecision::Conflict => Ok(None),
+        TokenDecision::Use { sha256 } => Ok(Given::Value(sha256)),
+        TokenDecision::Conflict => Ok(Given::Conflict),
+        TokenDecision::Weak => Ok(Given::Weak),
         TokenDecision::Create => create(context, object, token, &name).await,
         TokenDecision::Restore { .. } => restore(context, object, token, &name).await,
     }
@@ -102,14 +143,14 @@ async fn create(
     object: &AccessToken,
     token: &ValidAccessToken,
     name: &ObjectName,
-) -> Result<Option<String>, KubernetesError> {
+) -> Result<Given, KubernetesError> {
     let (secret, sha256) = token_secret(object, name);
     let kubernetes = &context.kubernetes;
     if kubernetes
         .create_secret::<TokenSecret>(name, &secret)
         .await?
     {
-        return Ok(Some(sha256));
+        return Ok(Given::Value(sha256));
     }
     // There is one: without the label that the watch goes by, or so new that it was not seen yet.
     restore(context, object, token, name).await
@@ -121,13 +162,14 @@ async fn restore(
     object: &AccessToken,
     token: &ValidAccessToken,
     name: &ObjectName,
-) -> Result<Option<String>, KubernetesError> {
+) -> Result<Given, KubernetesError> {
     let found = context.kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(TokenSecret::from);
     match decide_token(&token.uid, found.as_ref()) {
-        TokenDecision::Use { sha256 } => Ok(Some(sha256)),
+        TokenDecision::Use { sha256 } => Ok(Given::Value(sha256)),
+        TokenDecision::Weak => Ok(Given::Weak),
         // It went just now; the next pass makes it.
-        TokenDecision::Create | TokenDecision::Conflict => Ok(None),
+        TokenDecision::Create | TokenDecision::Conflict => Ok(Given::Conflict),
         TokenDecision::Restore { keeps_value } => {
             let (mut secret, mut sha256) = token_secret(object, name);
             if let (true, Some(known)) = (keeps_value, found.and_then(|found| found.sha256)) {
@@ -135,37 +177,39 @@ async fn restore(
                 sha256 = known;
             }
             context.kubernetes.update_secret(name, &secret).await?;
-            Ok(Some(sha256))
+            Ok(Given::Value(sha256))
         }
     }
 }
 
-/// Writes the Secret that gateways read, if it is not as it ought to be.
+/// Writes the Secret that gateways read, if it is not as it ought to be, and tells which tokens
+/// have a value that is somebody else's.
 async fn publish(
     context: &Context,
     workspace: &Workspace,
     model: &WorkspaceModel,
-    tokens: Vec<PublishedToken>,
-) -> Result<WorkspaceAccess, KubernetesError> {
+    given: Vec<GivenToken>,
+) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
     let name = published_secret_name(&context.namespace, workspace);
     let known = context.index.published_secret(&name);
-    let access = access(model, known.as_deref(), tokens);
-    let (secret, document) = published_secret_of(&access, &name)
-        .map_err(|error| KubernetesError::encoding(format!("encode Secret {name}"), error))?;
+    let document = document(context, model, &name, known.as_deref(), given.clone())?;
     match known {
-        Some(known) if known.document.as_ref() == Some(&document) => return Ok(access),
-        Some(_) => context.kubernetes.update_secret(&name, &secret).await?,
+        Some(known) if known.document.as_ref() == Some(&document.sha256) => {}
+        Some(_) => {
+            let kubernetes = &context.kubernetes;
+            kubernetes.update_secret(&name, &document.secret).await?;
+        }
         None => {
             let kubernetes = &context.kubernetes;
-            if !kubernetes
-                .create_secret::<PublishedSecret>(&name, &secret)
-                .await?
-            {
-                return publish_over(context, model, &name, access.tokens).await;
+            let is_new = kubernetes
+                .create_secret::<PublishedSecret>(&name, &document.secret)
+                .await?;
+            if !is_new {
+                return publish_over(context, model, &name, given).await;
             }
         }
     }
-    Ok(access)
+    Ok((document.access, document.taken))
 }
 
 /// The Secret is there but was not seen yet: its passwords stay.
@@ -173,39 +217,70 @@ async fn publish_over(
     context: &Context,
     model: &WorkspaceModel,
     name: &ObjectName,
-    tokens: Vec<PublishedToken>,
-) -> Result<WorkspaceAccess, KubernetesError> {
+    given: Vec<GivenToken>,
+) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
     let found: Option<Secret> = context.kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(PublishedSecret::from);
-    let access = access(model, found.as_ref(), tokens);
-    let (secret, document) = published_secret_of(&access, name)
-        .map_err(|error| KubernetesError::encoding(format!("encode Secret {name}"), error))?;
-    if found.and_then(|found| found.document) != Some(document) {
-        context.kubernetes.update_secret(name, &secret).await?;
+    let document = document(context, model, name, found.as_ref(), given)?;
+    if found.and_then(|found| found.document).as_ref() != Some(&document.sha256) {
+        let kubernetes = &context.kubernetes;
+        kubernetes.update_secret(name, &document.secret).await?;
     }
-    Ok(access)
+    Ok((document.access, document.taken))
+}
+
+/// What is published, and as what.
+struct Document {
+    access: WorkspaceAccess,
+    secret: Secret,
+    /// Hash of the text.
+    sha256: String,
+    /// Names of tokens whose value is somebody else's.
+    taken: Vec<String>,
+}
+
+fn document(
+    context: &Context,
+    model: &WorkspaceModel,
+    name: &ObjectName,
+    known: Option<&PublishedSecret>,
+    given: Vec<GivenToken>,
+) -> Result<Document, KubernetesError> {
+    let known = known.and_then(|known| known.access.as_ref());
+    let others = |value: &str| context.index.first_claim_of_others(value, name);
+    let settled = settle(known, &name.name, given, others, Timestamp::now());
+    let (access, taken) = access(model, known, settled);
+    let (secret, sha256) = published_secret_of(&access, name)
+        .map_err(|error| KubernetesError::encoding(format!("encode Secret {name}"), error))?;
+    Ok(Document {
+        access,
+        secret,
+        sha256,
+        taken,
+    })
 }
 
 /// The document for the gateways. Passwords are made once and stay.
 fn access(
     model: &WorkspaceModel,
-    known: Option<&PublishedSecret>,
-    tokens: Vec<PublishedToken>,
-) -> WorkspaceAccess {
-    let known = known.and_then(|known| known.access.as_ref());
+    known: Option<&WorkspaceAccess>,
+    settled: Settled,
+) -> (WorkspaceAccess, Vec<String>) {
     let user = |name: &str, known: Option<&ClickHouseUser>| ClickHouseUser {
         name: name.to_owned(),
         password: known
             .filter(|user| user.name == name && !user.password.expose_secret().is_empty())
             .map_or_else(random_password, |user| user.password.clone()),
     };
-    WorkspaceAccess {
+    let access = WorkspaceAccess {
         namespace: model.namespace.clone(),
         workspace: model.name.clone(),
         reader: user(&model.reader, known.map(|known| &known.reader)),
         writer: user(&model.writer, known.map(|known| &known.writer)),
-        tokens,
-    }
+        tokens: settled.tokens,
+        former_values: settled.former_values,
+    };
+    (access, settled.taken)
 }
 
 /// The hash ClickHouse is given of a user's password.
@@ -253,10 +328,8 @@ mod tests {
     #[test]
     fn passwords_stay_once_made() {
         let model = testing::model();
-        let first = access(&model, None, Vec::new());
-        let (secret, _) =
-            published_secret_of(&first, &ObjectName::new("aviary-system", "x")).unwrap();
-        let second = access(&model, Some(&PublishedSecret::from(&secret)), Vec::new());
+        let (first, _) = access(&model, None, Settled::default());
+        let (second, _) = access(&model, Some(&first), Settled::default());
         assert_eq!(
             password_sha256(&first.reader),
             password_sha256(&second.reader)

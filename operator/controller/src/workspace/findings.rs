@@ -182,6 +182,8 @@ pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
         | Reason::ClickHouseRefused
         | Reason::CredentialsInvalid
         | Reason::SecretConflict
+        | Reason::ValueTaken
+        | Reason::ValueTooWeak
         | Reason::LastGoodRevisionLive
         | Reason::Paused => true,
         Reason::ReferenceNotFound

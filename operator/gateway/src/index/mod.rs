@@ -1,24 +1,25 @@
 //! Everything the gateway serves, in memory: fed object by object, read by every
-//! request through one pointer.
+//! request with one look for its token.
 //!
 //! `apply` and `delete` are all there is; where objects come from (`watch`, or a
-//! test) the index does not know. Readers see one snapshot for a whole request.
+//! test) the index does not know. What a request has found stays as it was for the
+//! whole request.
 
 mod served;
 mod state;
+mod tokens;
 
 pub(crate) use served::{Opened, ServedPipe, ServedWorkspace};
-pub(crate) use state::Snapshot;
 
 use crate::auth::TokenHash;
 use crate::metrics::Metrics;
 use crate::upstream::ReplicaSettings;
-use arc_swap::ArcSwap;
 use aviary_crds::published::{
     PublishedDataSource, PublishedPipe, PublishedWorkspace, WorkspaceAccess,
 };
 use state::State;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokens::Tokens;
 
 /// The kinds of objects the gateway is told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +72,7 @@ pub enum Published {
 /// The index.
 pub struct Index {
     state: Mutex<State>,
-    snapshot: ArcSwap<Snapshot>,
+    tokens: Tokens,
 }
 
 impl Index {
@@ -83,7 +84,7 @@ impl Index {
     ) -> Self {
         Self {
             state: Mutex::new(State::new(replicas, ingestion, metrics)),
-            snapshot: ArcSwap::default(),
+            tokens: Tokens::default(),
         }
     }
 
@@ -107,14 +108,13 @@ impl Index {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        // Stored under the lock, so that a later snapshot is never overwritten by an earlier one.
-        self.snapshot
-            .store(Arc::new(state.snapshot(&self.snapshot.load())));
+        // Under the lock, so that what is later is never overwritten by what was earlier.
+        state.publish(&self.tokens);
     }
 
     /// Who presents this token, and what it opens.
     pub(crate) fn authenticate(&self, token: &TokenHash) -> Option<Arc<Opened>> {
-        self.snapshot.load().opened(token).cloned()
+        self.tokens.opened(token)
     }
 }
 

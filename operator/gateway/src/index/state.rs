@@ -2,8 +2,9 @@
 //! workspaces are put together from them.
 
 use super::served::{Opened, Parts, Principal, ServedPipe, ServedWorkspace, WorkspaceKey};
+use super::tokens::{Claims, OwnClaims, Tokens, claims_of};
 use super::{Kind, Object, ObjectKey, Published};
-use crate::auth::{HashedAlready, Scopes, TokenHash};
+use crate::auth::{Scopes, TokenHash};
 use crate::ingest::{self, Intake, IntakeParts};
 use crate::metrics::Metrics;
 use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
@@ -11,23 +12,8 @@ use aviary_crds::published::{
     PublishedDataSource, PublishedPipe, PublishedWorkspace, WorkspaceAccess,
 };
 use aviary_sql::Template;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// What readers see.
-#[derive(Default)]
-pub(crate) struct Snapshot {
-    tokens: HashMap<TokenHash, Arc<Opened>, HashedAlready>,
-    workspaces: HashMap<WorkspaceKey, Arc<ServedWorkspace>>,
-}
-
-impl Snapshot {
-    pub(crate) fn opened(&self, token: &TokenHash) -> Option<&Arc<Opened>> {
-        // Found by hash, and then compared as a whole in constant time.
-        let (known, opened) = self.tokens.get_key_value(token)?;
-        known.matches(token).then_some(opened)
-    }
-}
 
 /// Every object, and which workspaces are to be put together anew.
 pub(super) struct State {
@@ -37,14 +23,18 @@ pub(super) struct State {
     workspaces: BTreeMap<WorkspaceKey, PublishedWorkspace>,
     /// By name of the Secret.
     access: BTreeMap<ObjectKey, Arc<Access>>,
+    /// The Secrets of a workspace: one, and a second while one takes the other's place.
+    access_of: HashMap<WorkspaceKey, BTreeSet<ObjectKey>>,
+    claims: Claims,
     /// Those whose Secret somebody deleted while the workspace is served. The operator
     /// makes it anew; until then a client is told to try again, not that its token is unknown.
     awaited: BTreeSet<ObjectKey>,
     data_sources: BTreeMap<ObjectKey, DataSourceEntry>,
     pipes: BTreeMap<ObjectKey, PipeEntry>,
+    served: HashMap<WorkspaceKey, Arc<ServedWorkspace>>,
+    /// Workspaces to put together anew, and tokens to look at again.
     stale: BTreeSet<WorkspaceKey>,
-    /// Of all tokens, unless they are to be collected anew.
-    principals: Option<HashMap<TokenHash, Arc<Principal>>>,
+    stale_tokens: HashSet<TokenHash>,
 }
 
 /// A workspace's users and tokens.
@@ -52,7 +42,7 @@ struct Access {
     workspace: WorkspaceKey,
     reader: Authorization,
     writer: Authorization,
-    tokens: Vec<(TokenHash, Arc<Principal>)>,
+    claims: OwnClaims,
 }
 
 struct DataSourceEntry {
@@ -79,11 +69,14 @@ impl State {
             metrics,
             workspaces: BTreeMap::new(),
             access: BTreeMap::new(),
+            access_of: HashMap::new(),
+            claims: Claims::default(),
             awaited: BTreeSet::new(),
             data_sources: BTreeMap::new(),
             pipes: BTreeMap::new(),
+            served: HashMap::new(),
             stale: BTreeSet::new(),
-            principals: None,
+            stale_tokens: HashSet::new(),
         }
     }
 
@@ -168,22 +161,24 @@ impl State {
         let workspace = WorkspaceKey::new(&access.namespace, &access.workspace);
         self.remove_access(&key);
         self.remove_awaited(&workspace);
-        let tokens = access.tokens.iter().filter_map(|token| {
-            let principal = Principal {
+        let principals = access.tokens.iter().map(|token| {
+            Arc::new(Principal {
                 workspace: workspace.clone(),
                 scopes: Scopes::new(token.scopes.clone()),
-            };
-            Some((TokenHash::from_hex(&token.sha256)?, Arc::new(principal)))
+            })
         });
         let access = Access {
             reader: Authorization::basic(&access.reader.name, &access.reader.password),
             writer: Authorization::basic(&access.writer.name, &access.writer.password),
-            tokens: tokens.collect(),
+            claims: claims_of(&key, access, principals),
             workspace: workspace.clone(),
         };
+        self.claims.add(&access.claims);
+        self.stale_tokens.extend(tokens(&access.claims));
+        let secrets = self.access_of.entry(workspace.clone()).or_default();
+        secrets.insert(key.clone());
         self.access.insert(key, Arc::new(access));
         self.stale.insert(workspace);
-        self.principals = None;
     }
 
     pub(super) fn delete(&mut self, key: &ObjectKey) {
@@ -208,9 +203,17 @@ impl State {
     }
 
     fn remove_access(&mut self, key: &ObjectKey) -> Option<WorkspaceKey> {
-        self.principals = None;
         self.awaited.remove(key);
-        self.access.remove(key).map(|old| old.workspace.clone())
+        let old = self.access.remove(key)?;
+        self.claims.remove(&old.claims);
+        self.stale_tokens.extend(tokens(&old.claims));
+        if let Some(secrets) = self.access_of.get_mut(&old.workspace) {
+            secrets.remove(key);
+            if secrets.is_empty() {
+                self.access_of.remove(&old.workspace);
+            }
+        }
+        Some(old.workspace.clone())
     }
 
     /// Forgets what is kept of a workspace whose Secret is gone.
@@ -257,47 +260,31 @@ impl State {
         }
     }
 
-    /// The snapshot after all changes so far, made from the one before.
-    pub(super) fn snapshot(&mut self, previous: &Snapshot) -> Snapshot {
-        let mut workspaces = previous.workspaces.clone();
+    /// Takes all changes so far to the readers.
+    pub(super) fn publish(&mut self, readers: &Tokens) {
         for key in std::mem::take(&mut self.stale) {
-            match self.serve(&key, previous.workspaces.get(&key).map(Arc::as_ref)) {
-                Some(workspace) => workspaces.insert(key, Arc::new(workspace)),
-                None => workspaces.remove(&key),
-            };
+            let previous = self.served.remove(&key);
+            if let Some(workspace) = self.serve(&key, previous.as_deref()) {
+                self.served.insert(key.clone(), Arc::new(workspace));
+            }
+            let own = self.access_of.get(&key).into_iter().flatten();
+            let own = own.filter_map(|secret| self.access.get(secret));
+            let own = own.flat_map(|access| tokens(&access.claims));
+            self.stale_tokens.extend(own);
         }
-        let principals = self.principals.take().unwrap_or_else(|| self.principals());
-        let open = |(token, principal): (&TokenHash, &Arc<Principal>)| {
-            let opened = Opened {
-                principal: Arc::clone(principal),
-                served: workspaces.get(&principal.workspace).cloned(),
-            };
-            (*token, Arc::new(opened))
-        };
-        let tokens = principals.iter().map(open).collect();
-        self.principals = Some(principals);
-        self.metrics.served("workspace", workspaces.len());
+        let changes = std::mem::take(&mut self.stale_tokens).into_iter();
+        readers.update(changes.map(|token| {
+            let holder = self.claims.holder(&token);
+            (token, holder.map(|principal| self.open(principal)))
+        }));
+        self.metrics.served("workspace", self.served.len());
         self.metrics.served("datasource", self.data_sources.len());
         self.metrics.served("pipe", self.pipes.len());
-        Snapshot { tokens, workspaces }
     }
 
-    fn principals(&self) -> HashMap<TokenHash, Arc<Principal>> {
-        let mut tokens = HashMap::new();
-        for access in self.access.values() {
-            for (hash, principal) in &access.tokens {
-                // The same value in two workspaces cannot say which it opens; the first keeps it.
-                let holder = tokens.entry(*hash).or_insert_with(|| Arc::clone(principal));
-                if holder.workspace != principal.workspace {
-                    tracing::warn!(
-                        namespace = principal.workspace.namespace,
-                        workspace = principal.workspace.name,
-                        "a token of this workspace opens another one already"
-                    );
-                }
-            }
-        }
-        tokens
+    fn open(&self, principal: Arc<Principal>) -> Arc<Opened> {
+        let served = self.served.get(&principal.workspace).cloned();
+        Arc::new(Opened { principal, served })
     }
 
     fn serve(
@@ -306,11 +293,8 @@ impl State {
         previous: Option<&ServedWorkspace>,
     ) -> Option<ServedWorkspace> {
         let published = self.workspaces.get(key)?.clone();
-        let access = self
-            .access
-            .values()
-            .find(|access| access.workspace == *key)?
-            .clone();
+        let secret = self.access_of.get(key)?.first()?;
+        let access = Arc::clone(self.access.get(secret)?);
         let members = self.registry.resolve(&published.replica_urls);
         let replicas = reuse_replicas(previous, members);
         let mut pipes = BTreeMap::new();
@@ -363,6 +347,10 @@ impl State {
             Arc::clone,
         )
     }
+}
+
+fn tokens(claims: &OwnClaims) -> impl Iterator<Item = TokenHash> {
+    claims.iter().map(|(token, _, _)| *token)
 }
 
 fn reuse_replicas(previous: Option<&ServedWorkspace>, members: Vec<Arc<Replica>>) -> Arc<Replicas> {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::Gateway;
 use aviary_crds::data_source::CsvDialect;
-use aviary_crds::published::{ClickHouseUser, PublishedColumn, PublishedToken};
+use aviary_crds::published::{ClickHouseUser, FormerValue, PublishedColumn, PublishedToken};
 use aviary_crds::{Scope, ScopeType};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// A gateway whose index has the workspace `demo/shop` with the token `secret`.
@@ -45,25 +46,46 @@ fn workspace(requests_per_second: u32) -> Object {
 }
 
 fn access(token: &str) -> Object {
+    access_of("shop", &[(token, 1)], &[])
+}
+
+/// The Secret of a workspace whose tokens have these values, and had the others, each since a second.
+fn access_of(workspace: &str, tokens: &[(&str, i64)], former: &[(&str, i64)]) -> Object {
     let user = |name: &str| ClickHouseUser {
         name: name.to_owned(),
         password: "hunter2".to_owned().into(),
     };
     let access = WorkspaceAccess {
         namespace: "demo".to_owned(),
-        workspace: "shop".to_owned(),
+        workspace: workspace.to_owned(),
         reader: user("reader"),
         writer: user("writer"),
-        tokens: vec![PublishedToken {
-            name: "reader".to_owned(),
-            sha256: hex::encode(Sha256::digest(token)),
-            scopes: vec![Scope {
-                scope_type: ScopeType::PipesRead,
-                resource: "*".to_owned(),
-            }],
-        }],
+        tokens: tokens
+            .iter()
+            .map(|(value, since)| token(value, *since))
+            .collect(),
+        former_values: former
+            .iter()
+            .map(|(value, since)| FormerValue {
+                sha256: hex::encode(Sha256::digest(value)),
+                since: Timestamp::from_second(*since).unwrap(),
+            })
+            .collect(),
     };
-    object(Kind::Access, "shop-access", Published::Access(access))
+    let name = format!("{workspace}-access");
+    object(Kind::Access, &name, Published::Access(access))
+}
+
+fn token(value: &str, since: i64) -> PublishedToken {
+    PublishedToken {
+        name: "reader".to_owned(),
+        sha256: hex::encode(Sha256::digest(value)),
+        since: Timestamp::from_second(since).unwrap(),
+        scopes: vec![Scope {
+            scope_type: ScopeType::PipesRead,
+            resource: "*".to_owned(),
+        }],
+    }
 }
 
 fn pipe(object_name: &str, template: &str) -> Object {
@@ -145,6 +167,62 @@ fn the_secret_that_comes_back_takes_the_place_of_the_deleted_one() {
     assert!(opens("new"));
     index.delete(&key(Kind::Access, "made-anew"));
     assert!(!opens("new"));
+}
+
+/// Names are chosen so that the order of Secrets alone would decide for the thief.
+#[test]
+fn who_has_a_value_keeps_it() {
+    [false, true].into_iter().for_each(holder_keeps_the_value);
+}
+
+fn holder_keeps_the_value(thief_first: bool) {
+    let holder = access_of("victim", &[("known", 10)], &[]);
+    let thief = access_of("a-thief", &[("known", 20), ("own", 20)], &[]);
+    let gateway = Gateway::new(crate::GatewayArgs::default()).unwrap();
+    let index = gateway.index();
+    let both = if thief_first {
+        [thief.clone(), holder.clone()]
+    } else {
+        [holder.clone(), thief.clone()]
+    };
+    both.into_iter().for_each(|one| index.apply(one));
+    assert_eq!(opened(&gateway, "known").as_deref(), Some("victim"));
+    assert_eq!(opened(&gateway, "own").as_deref(), Some("a-thief"));
+    // All at once comes to the same.
+    index.replace(Kind::Access, vec![thief, holder.clone()], &[]);
+    assert_eq!(opened(&gateway, "known").as_deref(), Some("victim"));
+    // A value that its workspace has given up opens nothing, the other's door included.
+    index.apply(access_of("victim", &[("new", 30)], &[("known", 10)]));
+    assert_eq!(opened(&gateway, "known"), None);
+    assert_eq!(opened(&gateway, "new").as_deref(), Some("victim"));
+    // It may come back to it, and to nobody else while it is there.
+    index.apply(holder);
+    assert_eq!(opened(&gateway, "known").as_deref(), Some("victim"));
+    index.delete(&key(Kind::Access, "victim-access"));
+    assert_eq!(opened(&gateway, "known").as_deref(), Some("a-thief"));
+}
+
+/// The workspace that a token opens.
+fn opened(gateway: &Gateway, token: &str) -> Option<String> {
+    let opened = gateway
+        .index()
+        .authenticate(&TokenHash::of(token.as_bytes()))?;
+    Some(opened.principal.workspace.name.clone())
+}
+
+#[test]
+fn a_change_leaves_the_tokens_of_others_alone() {
+    let gateway = shop();
+    let index = gateway.index();
+    index.apply(access_of("other", &[("theirs", 1)], &[]));
+    let found = |token: &str| {
+        let token = TokenHash::of(token.as_bytes());
+        index.authenticate(&token).unwrap()
+    };
+    let (own, theirs) = (found("secret"), found("theirs"));
+    index.apply(pipe("p", "SELECT 1"));
+    assert!(!Arc::ptr_eq(&own, &found("secret")));
+    assert!(Arc::ptr_eq(&theirs, &found("theirs")));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use aviary_crds::published::{
 use aviary_crds::{DataSource, Pipe, Scope, Workspace as WorkspaceObject};
 use aviary_gateway::{Index, Kind, Object, ObjectKey, Published};
 use aviary_plan::{CredentialHashes, WorkspaceModel, WorkspaceObjects, desired, model, plan};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,8 +173,10 @@ impl Workspace {
             tokens: vec![PublishedToken {
                 name: "token".to_owned(),
                 sha256: hash(token),
+                since: Timestamp::UNIX_EPOCH,
                 scopes: scopes.iter().map(scope).collect(),
             }],
+            former_values: Vec::new(),
         };
         self.apply(
             index,
