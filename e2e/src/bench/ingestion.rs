@@ -243,7 +243,7 @@ fn landed(mut flights: Value) -> Result<Value> {
     let columns = flights["spec"]["columns"].as_array_mut();
     columns
         .context("the demo's data source has columns")?
-        .push(json!({"name": "fare", "type": "Nullable(Decimal(9, 2))"}));
+        .push(json!({"name": "fare", "type": "Nullable(BFloat16)"}));
     Ok(flights)
 }
 

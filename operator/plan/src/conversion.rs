@@ -21,6 +21,13 @@ const POINT_IN_TIME: &str = concat!(
     "|^[0-9]{9,10}(?:[.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 );
 
+/// A whole number that a program wrote which holds it as a float: nothing but zeros
+/// after the point. An exponent is how such programs write what has lost digits.
+const WHOLE_NUMBER: &str = "^([+-]?[0-9]+)[.]0+$";
+
+/// A day that a program wrote which knows only points in time.
+const MIDNIGHT: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00:00(?:[.]0{1,9})?(?:Z|[+-]00:?00)?$";
+
 /// How values of a column are made from the field's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conversion {
@@ -31,6 +38,8 @@ pub enum Conversion {
     /// Arrays, maps and tuples cannot be NULL: whether the text is of the type is
     /// an expression of its own. It is 0 for NULL.
     Checked {
+        /// The text as JSON, whose name is the one that was asked for.
+        json: String,
         /// Whether the text is of the type.
         valid: String,
         /// The value; anything where the text is not of the type.
@@ -38,35 +47,60 @@ pub enum Conversion {
     },
 }
 
+/// A complaint that says more than that a value is not of its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Whether it is the one to make of a text that does not convert.
+    pub applies: String,
+    /// What the value has or does, to stand after the column's name.
+    pub words: String,
+}
+
 /// The conversion of `text`, an expression of type `Nullable(String)`, into the
-/// values of a column.
-pub fn conversion(column_type: &ColumnType, text: &str) -> Conversion {
+/// values of a column. What else it needs of the text stands under the name `json`.
+pub fn conversion(column_type: &ColumnType, text: &str, json: &str) -> Conversion {
     let value_type = column_type.value_type();
     match value_type {
         ColumnType::String => Conversion::Text,
-        ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => {
-            let raw = format!("ifNull({text}, '')");
-            Conversion::Checked {
-                valid: composite::valid(value_type, &raw, 0),
-                value: composite::value(value_type, &raw, 0),
-            }
-        }
+        ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => Conversion::Checked {
+            json: composite::exact_json(&format!("ifNull({text}, '')")),
+            valid: composite::valid(value_type, json, 0),
+            value: composite::value(value_type, json, 0),
+        },
         scalar => Conversion::Nullable(nullable(scalar, text)),
     }
+}
+
+/// What there is to say of texts that do not convert, beside that they do not.
+pub fn complaint(column_type: &ColumnType, text: &str) -> Option<Complaint> {
+    let value_type = column_type.value_type();
+    let ColumnType::Decimal { scale, .. } = value_type else {
+        return None;
+    };
+    // The cast itself cuts digits off, so it tells a number that fits otherwise.
+    let type_name = value_type.to_string();
+    let cast = format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
+    Some(Complaint {
+        applies: format!("match({text}, '[0-9]') AND isNotNull({cast})"),
+        words: format!("has too many digits after the point: {type_name} takes {scale}"),
+    })
 }
 
 /// An expression of the type `Nullable(value_type)` that is NULL where `text` is
 /// NULL or not of the type.
 fn nullable(value_type: &ColumnType, text: &str) -> String {
     let type_name = value_type.to_string();
-    let cast = format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
+    let cast_of = |text: &str| format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
+    let cast = cast_of(text);
     match value_type {
         ColumnType::String => text.to_owned(),
         // Up to 64 bits out-of-range values are NULL. Wider ones wrap around, which
         // the digits that come back tell.
-        ColumnType::Integer { bits: ..=64, .. } => cast,
+        ColumnType::Integer { bits: ..=64, .. } => cast_of(&first_group(text, WHOLE_NUMBER)),
         ColumnType::Integer { bits, .. } => {
             let always_fits = if *bits == 128 { 38 } else { 76 };
+            let text = first_group(text, WHOLE_NUMBER);
+            let cast = cast_of(&text);
             format!(
                 "if(length({text}) <= {always_fits} OR toString({cast}) = {text}, {cast}, NULL)"
             )
@@ -86,6 +120,8 @@ fn nullable(value_type: &ColumnType, text: &str) -> String {
         // The thirtieth of February becomes the first of March, and days out of
         // range the nearest one in it: the text that comes back tells.
         ColumnType::Date | ColumnType::Date32 => {
+            let text = first_group(text, MIDNIGHT);
+            let cast = cast_of(&text);
             format!("if(toString({cast}) = {text}, {cast}, NULL)")
         }
         // What is out of range becomes the nearest value in it, so the time is
@@ -136,6 +172,11 @@ fn nullable(value_type: &ColumnType, text: &str) -> String {
             unreachable!("composites are converted by `composite`")
         }
     }
+}
+
+/// What the pattern's first group has of a text, or the text where it does not match.
+fn first_group(text: &str, pattern: &str) -> String {
+    format!("replaceRegexpOne({text}, '{pattern}', '\\\\1')")
 }
 
 /// Digits, of which at most `scale` after the point are not zero.

@@ -26,8 +26,16 @@ pub(crate) struct Layout {
     columns: usize,
     /// Bytes of names and types, once for each encoded block.
     head: usize,
-    /// Bytes that a row takes beside its texts while it becomes a typed one, at most.
-    typed_row: usize,
+    typed: TypedSize,
+}
+
+/// Bytes that rows take beside their texts while they become typed ones, at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TypedSize {
+    /// Those of each row.
+    pub(crate) row: usize,
+    /// Those of each byte of its texts.
+    pub(crate) growth: usize,
 }
 
 /// Rows of one or more requests.
@@ -51,12 +59,12 @@ pub(super) struct Column {
 }
 
 /// Texts, each after its length.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Texts(pub(super) Vec<u8>);
 
 impl Layout {
-    /// Of a data source whose rows take up to `typed_row` bytes when they are typed.
-    pub(crate) fn new(columns: &[PublishedColumn], typed_row: usize) -> Self {
+    /// Of a data source with these columns, whose typed rows take so much.
+    pub(crate) fn new(columns: &[PublishedColumn], typed: TypedSize) -> Self {
         let names = columns.iter().map(|column| {
             let sent_type = column.column_type.len().max(TEXT_TYPE.len());
             column.name.len() + sent_type + 2 * LONGEST_NUMBER
@@ -64,7 +72,7 @@ impl Layout {
         Self {
             columns: columns.len(),
             head: OWN_HEAD + names.sum::<usize>(),
-            typed_row,
+            typed,
         }
     }
 
@@ -76,7 +84,7 @@ impl Layout {
 
     /// Bytes that a row takes beside its texts: an import's id in the landing, or typed values.
     fn row_overhead(&self, import_id: &str) -> usize {
-        self.typed_row.max(import_id.len() + LONGEST_NUMBER)
+        self.typed.row.max(import_id.len() + LONGEST_NUMBER)
     }
 }
 
@@ -107,6 +115,7 @@ impl Block {
         let overhead: usize = imports
             .map(|(import_id, rows)| rows * self.layout.row_overhead(import_id))
             .sum();
+        let texts = texts * (1 + self.layout.typed.growth);
         self.layout.head + texts + self.raw.0.len() + self.errors.0.len() + overhead
     }
 
@@ -123,9 +132,10 @@ impl Block {
         column.texts.push(value.unwrap_or_default());
     }
 
-    /// Ends a row.
-    pub(crate) fn end_row(&mut self) {
-        self.raw.push(b"");
+    /// Ends a row. `raw` is the record as it was sent, for the case that the row goes to
+    /// quarantine: it has fields, too, that are no column's.
+    pub(crate) fn end_row(&mut self, raw: &[u8]) {
+        self.raw.push(raw);
         self.errors.push(b"");
         self.count_row();
     }
@@ -238,7 +248,8 @@ impl Texts {
         })
     }
 
-    fn filtered(&self, keep: &[bool]) -> Self {
+    /// The texts that are to be kept.
+    pub(super) fn filtered(&self, keep: &[bool]) -> Self {
         let mut kept = Self::default();
         for (text, _) in self.iter().zip(keep).filter(|(_, keep)| **keep) {
             kept.push(text);
@@ -246,7 +257,7 @@ impl Texts {
         kept
     }
 
-    fn push(&mut self, text: &[u8]) {
+    pub(super) fn push(&mut self, text: &[u8]) {
         write_number(&mut self.0, text.len());
         self.0.extend_from_slice(text);
     }
@@ -320,14 +331,14 @@ impl Pieces {
 pub(crate) mod testing {
     //! Reads a block back.
 
-    use super::{Block, Layout, Texts};
+    use super::{Block, Layout, Texts, TypedSize};
 
     /// Of columns of which nothing is known but how many they are.
     pub(crate) fn layout(columns: usize) -> Layout {
         Layout {
             columns,
             head: 0,
-            typed_row: 0,
+            typed: TypedSize::default(),
         }
     }
 
@@ -411,13 +422,13 @@ mod tests {
     fn a_block_is_encoded_as_native() {
         let mut block = Block::new(layout(1), "i");
         block.value(0, Some(b"ab"));
-        block.end_row();
+        block.end_row(b"ab,c");
         block.reject(b"x,y", "why");
         let encoded: Vec<u8> = block.encode(&[column("n")]).concat();
         let expected = [
             b"\x04\x02".as_slice(),
             b"\x01n\x10Nullable(String)\x00\x01\x02ab\x00",
-            b"\x06c__row\x06String\x00\x03x,y",
+            b"\x06c__row\x06String\x04ab,c\x03x,y",
             b"\x08c__error\x06String\x00\x03why",
             b"\x0cc__import_id\x06String\x01i\x01i",
         ];
@@ -430,7 +441,7 @@ mod tests {
         let mut first = Block::new(layout(2), "a");
         first.value(1, None);
         first.value(0, Some(&long));
-        first.end_row();
+        first.end_row(b"");
         let mut second = Block::new(layout(2), "b");
         second.reject(b"?", "no");
         first.append(second);
@@ -453,14 +464,14 @@ mod tests {
             import_ids in vec("[a-z0-9-]{0,200}", 1..4),
         ) {
             let columns = ["n", "a rather long name", "\u{e9}"].map(column);
-            let mut block = Block::new(Layout::new(&columns, 0), "first");
+            let mut block = Block::new(Layout::new(&columns, TypedSize::default()), "first");
             for import_id in &import_ids {
-                let mut more = Block::new(Layout::new(&columns, 0), import_id);
+                let mut more = Block::new(Layout::new(&columns, TypedSize::default()), import_id);
                 for row in &rows {
                     for (column, value) in row.iter().enumerate() {
                         more.value(column, value.as_ref().map(String::as_bytes));
                     }
-                    more.end_row();
+                    more.end_row(b"?");
                 }
                 for raw in &rejected {
                     more.reject(raw.as_bytes(), "why");
@@ -476,13 +487,13 @@ mod tests {
     #[test]
     fn an_empty_row_is_counted_as_it_will_be_sent() {
         let columns = ["a", "b", "c"].map(column);
-        let layout = Layout::new(&columns, 0);
+        let layout = Layout::new(&columns, TypedSize::default());
         let import_id = "0198c0de-0000-7000-8000-000000000000";
         let mut block = Block::new(layout, import_id);
         let empty = block.size();
         for _ in 0..1000 {
             (0..3).for_each(|column| block.value(column, None));
-            block.end_row();
+            block.end_row(b"");
         }
         assert_eq!(block.size() - empty, 1000 * layout.smallest_row(import_id));
         let size = block.size();

@@ -224,7 +224,7 @@ impl CsvSplitter {
                     });
                     block.value(column, value);
                 }
-                block.end_row();
+                block.end_row(record);
             }
             State::Rows(mapping) => {
                 let expected = mapping.fields;

@@ -71,6 +71,11 @@ impl PathTree {
         self.children.is_empty()
     }
 
+    /// What is wanted of each key.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.children.iter().map(|(_, node)| node)
+    }
+
     /// Looks a key up. `turn` is where the key after the last one stands: objects
     /// mostly have their keys in one order.
     pub(crate) fn find(&self, key: &[u8], turn: &mut usize) -> Option<&Node> {

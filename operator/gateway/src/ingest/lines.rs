@@ -141,12 +141,12 @@ mod tests {
             let mut used = 0;
             while let Some(length) = memchr::memchr(b'\n', &bytes[used..]) {
                 block.value(0, Some(&bytes[used..used + length]));
-                block.end_row();
+                block.end_row(b"");
                 used += length + 1;
             }
             if at_end && used < bytes.len() {
                 block.value(0, Some(&bytes[used..]));
-                block.end_row();
+                block.end_row(b"");
                 used = bytes.len();
             }
             used

@@ -52,7 +52,7 @@ impl NdJsonSplitter {
                     };
                     block.value(column, value);
                 }
-                block.end_row();
+                block.end_row(line);
             }
             Err(reason) => block.reject(line, &reason),
         }
@@ -117,6 +117,7 @@ impl Filling<'_> {
                 let Some(node) = tree.find(&key, &mut turn) else {
                     return reader.value().map(drop);
                 };
+                self.forget(&node.inside);
                 let span = match reader.peek() {
                     Some(b'{') if !node.inside.is_empty() => self.object(reader, &node.inside)?,
                     _ => reader.value()?,
@@ -138,7 +139,17 @@ impl Filling<'_> {
         }
     }
 
-    /// Of a key that comes twice, the last value counts.
+    /// Of a key that comes twice, the last value counts: nothing that was inside of the
+    /// first one is left.
+    fn forget(&mut self, inside: &PathTree) {
+        for node in inside.nodes() {
+            for &column in &node.columns {
+                self.slots[column] = Slot::Missing;
+            }
+            self.forget(&node.inside);
+        }
+    }
+
     fn fill(&mut self, columns: &[usize], span: ValueSpan) {
         if columns.is_empty() {
             return;
@@ -252,10 +263,31 @@ mod tests {
                 Row::values(&[None, Some("")])
             ]
         );
-        assert_eq!(
-            read_text(&["$.a"], r#"{"a":1,"a":2}"#),
-            [Row::values(&[Some("2")])]
-        );
+    }
+
+    #[test]
+    fn of_a_key_that_comes_twice_the_last_value_counts() {
+        for (line, expected) in [
+            (r#"{"a":1,"a":2}"#, [Some("2"), None, None]),
+            (r#"{"a":1,"a":null}"#, [None; 3]),
+            (r#"{"user":{"id":7},"user":{}}"#, [None; 3]),
+            (r#"{"user":{"id":7},"user":5}"#, [None; 3]),
+            (
+                r#"{"user":{"id":7},"us\u0065r":{"in":{"x":1}}}"#,
+                [None, None, Some("1")],
+            ),
+            (
+                r#"{"user":{"in":{"x":1},"id":7,"in":{}}}"#,
+                [None, Some("7"), None],
+            ),
+            (
+                r#"{"user":{"id":7},"other":{"id":8}}"#,
+                [None, Some("7"), None],
+            ),
+        ] {
+            let paths = ["$.a", "$.user.id", "$.user.in.x"];
+            assert_eq!(read_text(&paths, line), [Row::values(&expected)], "{line}");
+        }
     }
 
     #[test]

@@ -92,9 +92,12 @@ impl Store {
             insert_query(&format!("INSERT INTO {table} ({names}) FORMAT Native"))
         };
         let types = TypedTable::of(columns);
-        let typed_row = types.as_ref().map_or(0, TypedTable::row_bytes);
+        let typed = types
+            .as_ref()
+            .map(TypedTable::row_bytes)
+            .unwrap_or_default();
         Self {
-            layout: Layout::new(columns, typed_row),
+            layout: Layout::new(columns, typed),
             insert_landing: insert(&table("__landing"), &landing_names),
             fast: types.map(|types| FastPath {
                 types: Arc::new(types),

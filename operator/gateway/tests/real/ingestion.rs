@@ -58,13 +58,66 @@ async fn events_go_to_the_table_or_to_quarantine_with_the_reason() {
     );
 
     let rows = quarantine("orders", &receipt["import_id"]).await;
-    assert_eq!(rows[0]["c__error_column"], json!(["id", "at"]));
-    assert_eq!(rows[0]["id"], "-1");
-    assert_eq!(rows[1]["c__row"], "not json");
+    assert_eq!(rows[0]["c__row"], "not json");
     assert_eq!(
-        rows[1]["c__error"],
+        rows[0]["c__error"],
         json!(["not valid JSON: expected a value at byte 1"])
     );
+    assert_eq!(rows[1]["c__error_column"], json!(["id", "at"]));
+    assert_eq!(rows[1]["id"], "-1");
+    assert_eq!(rows[1]["c__row"], bad.to_string());
+}
+
+/// Whoever mends a row needs the fields, too, that the table has no column for.
+#[tokio::test]
+async fn a_row_in_quarantine_is_kept_as_it_was_sent() {
+    let dirty = [
+        (
+            "csv",
+            "id,city,more\r\n1,x,2\r\nbad,\"a \"\"b\"\"\", 3\r\n".to_owned(),
+            "bad,\"a \"\"b\"\"\", 3",
+        ),
+        (
+            "ndjson",
+            "{\"id\": \"bad\",  \"more\": [1]}\r\n".to_owned(),
+            "{\"id\": \"bad\",  \"more\": [1]}",
+        ),
+    ];
+    for (format, body, expected) in dirty {
+        let path = format!("{APPEND}sales&format={format}");
+        let answer = stage().shop().post(&path, body).await;
+        let rows = quarantine("sales", &answer.json()["import_id"]).await;
+        assert_eq!(rows.len(), 1, "{format}");
+        assert_eq!(rows[0]["c__row"], expected);
+        assert_eq!(rows[0]["c__error_column"], json!(["id"]));
+    }
+    let file = stage()
+        .admin()
+        .bytes("SELECT 'bad' AS id, 'x' AS city FORMAT Parquet")
+        .await;
+    let path = format!("{APPEND}sales&format=parquet");
+    let answer = stage().shop().post(&path, file).await;
+    let rows = quarantine("sales", &answer.json()["import_id"]).await;
+    assert_eq!(rows[0]["c__row"], "{\"id\":\"bad\",\"city\":\"x\"}");
+}
+
+/// As a frame with gaps writes a column of whole numbers.
+#[tokio::test]
+async fn whole_numbers_may_be_written_as_floats() {
+    let city = mark();
+    let csv = format!("1.0,{city}\n2.5,{city}\nNaN,{city}\n1e1,{city}\n");
+    assert_eq!(stage().shop().csv("sales", csv).await, (1, 3));
+    let json = format!("{{\"id\": 2.0, \"city\": \"{city}\"}}\n{{\"id\": 2.5}}\n");
+    assert_eq!(stage().shop().events("sales", json).await, (1, 1));
+    let file =
+        format!("SELECT arrayJoin([3.0, 3.5, nan, 1e300]) AS id, '{city}' AS city FORMAT Parquet");
+    let file = stage().admin().bytes(&file).await;
+    let path = format!("{APPEND}sales&format=parquet");
+    let answer = stage().shop().post(&path, file).await;
+    assert_eq!(answer.counts(), (1, 3), "{}", answer.text());
+    let table = stage().shop.table("sales");
+    let ids = format!("SELECT arraySort(groupArray(id)) FROM {table} WHERE city = '{city}'");
+    assert_eq!(stage().admin().query(&ids).await, "[1,2,3]");
 }
 
 #[tokio::test]

@@ -293,12 +293,35 @@ spec:
     - {{name: text, type: String}}
     - {{name: category, type: LowCardinality(String)}}
     - {{name: optional, type: Nullable(Int32)}}
+    - {{name: int128, type: Int128}}
+    - {{name: uint256, type: UInt256}}
+    - {{name: decimal, type: 'Decimal(9, 2)'}}
+    - {{name: decimal128, type: 'Decimal(38, 10)'}}
+    - {{name: decimal256, type: 'Nullable(Decimal(50, 3))'}}
+    - {{name: fixed, type: FixedString(3)}}
+    - {{name: fixed_category, type: LowCardinality(Nullable(FixedString(3)))}}
+    - {{name: date32, type: Date32}}
+    - {{name: zoned, type: \"DateTime('Asia/Tokyo')\"}}
+    - {{name: zoned64, type: \"Nullable(DateTime64(6, 'Europe/Vienna'))\"}}
+    - {{name: uuid, type: UUID}}
+    - {{name: ipv4, type: IPv4}}
+    - {{name: ipv6, type: Nullable(IPv6)}}
+    - {{name: enum8, type: \"Enum8('x' = 1, 'it\\\\'s' = -2, '5' = 3)\"}}
+    - {{name: enum16, type: \"Nullable(Enum16('x' = 1000))\"}}
+    - {{name: total, type: 'SimpleAggregateFunction(sum, UInt64)'}}
+    - {{name: texts, type: Array(LowCardinality(String))}}
+    - {{name: numbers, type: 'Array(Nullable(Decimal(18, 4)))'}}
+    - {{name: times, type: \"Array(Array(DateTime64(3, 'UTC')))\"}}
+    - {{name: map, type: 'Map(LowCardinality(String), Int16)'}}
+    - {{name: keyed, type: 'Map(UInt8, Array(String))'}}
+    - {{name: pair, type: 'Tuple(a Int16, b Nullable(String))'}}
+    - {{name: pairs, type: 'Array(Tuple(Float64, Bool))'}}
 {more}"
     )
 }
 
 /// A column of a type that has none.
-const LANDED: &str = "    - {name: none, type: 'Nullable(Decimal(9, 2))'}\n";
+const LANDED: &str = "    - {name: none, type: Nullable(BFloat16)}\n";
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
@@ -312,7 +335,12 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 async fn build() -> Stage {
     let engine = EngineProcess::start(&harness::scratch("real"), 0);
     let admin = Admin::new(engine.address);
-    let manifests = [SHOP.to_owned(), typed("fast", ""), typed("landed", LANDED)];
+    let manifests = [
+        SHOP.to_owned(),
+        typed("fast", ""),
+        typed("landed", LANDED),
+        typed("unlanded", ""),
+    ];
     let shop = Workspace::make(&admin, &manifests.concat()).await;
     let other = Workspace::make(&admin, OTHER).await;
     let tight = Workspace::make(&admin, TIGHT).await;

@@ -1,11 +1,58 @@
-//! Arrays, maps and tuples, which arrive as JSON text. Each is taken apart into
-//! the raw JSON of its elements, and each element is converted as strictly as a
-//! column of its type. (`JSONExtract(text, 'Array(Int32)')` would be shorter, but
-//! makes 0 of `"x"` and drops what it cannot read.)
+//! Arrays, maps and tuples, which arrive as JSON or in ClickHouse's own spelling.
+//! Each is taken apart into the raw JSON of its elements, and each element is
+//! converted as strictly as a column of its type. (`JSONExtract(text,
+//! 'Array(Int32)')` would be shorter, but makes 0 of `"x"` and drops what it cannot
+//! read.) Of a key that an object has twice, the last value counts.
 
 use super::nullable;
 use crate::column_type::ColumnType;
 use aviary_sql::StringLiteral;
+
+/// The pieces of a text: what stands in quotes of either kind, words and numbers, and
+/// every other character. Together they are the text.
+const PIECES: &str = concat!(
+    r#"(?s)"(?:[^"\\]|\\.)*""#,
+    r"|'(?:[^'\\]|\\['\\0bfnrt])*'",
+    "|-?[0-9A-Za-z][0-9A-Za-z.+-]*|."
+);
+
+/// What a backslash and a character stand for in ClickHouse's spelling, but for the
+/// backslash itself.
+const ESCAPES: [(&str, &str); 7] = [
+    ("\\'", "'"),
+    ("\\0", "\0"),
+    ("\\b", "\u{8}"),
+    ("\\f", "\u{c}"),
+    ("\\n", "\n"),
+    ("\\r", "\r"),
+    ("\\t", "\t"),
+];
+
+/// JSON of a text that may be in ClickHouse's own spelling: `['it\'s', NULL]`,
+/// `{1:'a'}`, `(1, nan)`. Numbers become texts, because ClickHouse reads a bare one
+/// as a double, and its last digits with it.
+pub(super) fn exact_json(text: &str) -> String {
+    let part = ESCAPES
+        .iter()
+        .fold("c__part".to_owned(), |part, (escape, plain)| {
+            let (escape, plain) = (StringLiteral(escape), StringLiteral(plain));
+            format!("replaceAll({part}, {escape}, {plain})")
+        });
+    let backslashes = StringLiteral("\\\\");
+    let inside = "substring(c__piece, 2, length(c__piece) - 2)";
+    let unescaped = format!(
+        "arrayStringConcat(arrayMap(c__part -> {part}, splitByString({backslashes}, {inside})), {})",
+        StringLiteral("\\")
+    );
+    format!(
+        "arrayStringConcat(arrayMap(c__piece -> multiIf(\
+         match(c__piece, '^-?(?:[0-9]|inf$|nan$)'), concat('\"', c__piece, '\"'), \
+         length(c__piece) > 1 AND startsWith(c__piece, '\\''), toJSONString({unescaped}), \
+         transform(c__piece, ['NULL', '(', ')'], ['null', '[', ']'], c__piece)), \
+         extractAll({text}, {})))",
+        StringLiteral(PIECES)
+    )
+}
 
 /// Whether `raw`, a String expression with JSON text, is of the type.
 pub(super) fn valid(value_type: &ColumnType, raw: &str, depth: usize) -> String {
@@ -21,9 +68,9 @@ pub(super) fn valid(value_type: &ColumnType, raw: &str, depth: usize) -> String 
             let item = format!("c__{depth}");
             let key = text_valid(key, &format!("{item}.1"));
             let each = element_valid(element, &format!("{item}.2"), depth + 1);
+            let pairs = last_of_each_key(raw);
             format!(
-                "(JSONType({raw}) = 'Object' AND arrayAll({item} -> {key} AND {each}, \
-                 JSONExtractKeysAndValuesRaw({raw})))"
+                "(JSONType({raw}) = 'Object' AND arrayAll({item} -> {key} AND {each}, {pairs}))"
             )
         }
         ColumnType::Tuple(elements) => {
@@ -59,7 +106,7 @@ pub(super) fn value(value_type: &ColumnType, raw: &str, depth: usize) -> String 
             let item = format!("c__{depth}");
             let key = text_value(key, &format!("{item}.1"));
             let each = element_value(element, &format!("{item}.2"), depth + 1);
-            let pairs = format!("JSONExtractKeysAndValuesRaw({raw})");
+            let pairs = last_of_each_key(raw);
             format!(
                 "mapFromArrays(arrayMap({item} -> {key}, {pairs}), arrayMap({item} -> {each}, {pairs}))"
             )
@@ -85,13 +132,23 @@ fn member_texts(
         let by_position = format!("JSONExtractRaw({raw}, {})", index + 1);
         let found = match name {
             Some(name) => format!(
-                "if(JSONType({raw}) = 'Array', {by_position}, JSONExtractRaw({raw}, {}))",
+                "if(JSONType({raw}) = 'Array', {by_position}, \
+                 arrayLast(c__pair -> c__pair.1 = {}, JSONExtractKeysAndValuesRaw({raw})).2)",
                 StringLiteral(name)
             ),
             None => by_position,
         };
         format!("ifNull(nullIf({found}, ''), 'null')")
     })
+}
+
+/// The members of a JSON object as pairs, in order, without those whose key comes again.
+fn last_of_each_key(raw: &str) -> String {
+    let backwards = format!("arrayReverse(JSONExtractKeysAndValuesRaw({raw}))");
+    format!(
+        "arrayReverse(arrayFilter((c__pair, c__turn) -> c__turn = 1, {backwards}, \
+         arrayEnumerateUniq(arrayMap(c__pair -> c__pair.1, {backwards}))))"
+    )
 }
 
 fn element_valid(element: &ColumnType, raw: &str, depth: usize) -> String {

@@ -11,7 +11,7 @@
 use super::{quoted, replication_path};
 use crate::catalog::{Catalog, Column, Table, TableEngine, View};
 use crate::comment::Comment;
-use crate::conversion::{Conversion, conversion};
+use crate::conversion::{Complaint, Conversion, complaint, conversion};
 use crate::desired::ServerFeatures;
 use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel, names};
 use aviary_sql::StringLiteral;
@@ -123,7 +123,8 @@ struct Field<'a> {
     text: String,
     /// The converted value, below.
     value: String,
-    /// Whether a composite value is one, below.
+    /// The text of a composite value as JSON, and whether it is one, below.
+    json: String,
     valid: String,
     conversion: Conversion,
 }
@@ -131,11 +132,13 @@ struct Field<'a> {
 impl<'a> Field<'a> {
     fn of(column: &'a ValidColumn) -> Self {
         let named = |what: &str| quoted(&format!("c__{what}_{}", column.name));
+        let json = named("json");
         Self {
             text: named("text"),
             value: named("value"),
             valid: named("valid"),
-            conversion: conversion(&column.column_type, &quoted(&column.name)),
+            conversion: conversion(&column.column_type, &quoted(&column.name), &json),
+            json,
             column,
         }
     }
@@ -149,7 +152,8 @@ impl<'a> Field<'a> {
         match &self.conversion {
             Conversion::Text => Vec::new(),
             Conversion::Nullable(value) => vec![format!("{value} AS {}", self.value)],
-            Conversion::Checked { valid, value } => vec![
+            Conversion::Checked { json, valid, value } => vec![
+                format!("{json} AS {}", self.json),
                 format!("{valid} AS {}", self.valid),
                 format!("{value} AS {}", self.value),
             ],
@@ -218,11 +222,18 @@ impl<'a> Field<'a> {
             .allowed(" or ")
             .unwrap_or_else(|| self.column.column_type.value_type().to_string());
         let wrong = format!("' on column '{name}' is not {expected}");
+        let wrong = StringLiteral(&wrong).to_string();
+        let wrong = match complaint(&self.column.column_type, text) {
+            Some(Complaint { applies, words }) => {
+                let more = format!("' on column '{name}' {words}");
+                format!("if({applies}, {}, {wrong})", StringLiteral(&more))
+            }
+            None => wrong,
+        };
         Some(format!(
             "multiIf({accepted}, '', isNull({text}), {}, \
-             concat('value \\'', substring(assumeNotNull({text}), 1, {SHOWN_BYTES}), {}))",
+             concat('value \\'', substring(assumeNotNull({text}), 1, {SHOWN_BYTES}), {wrong}))",
             StringLiteral(&missing),
-            StringLiteral(&wrong)
         ))
     }
 }

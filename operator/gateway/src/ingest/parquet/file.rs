@@ -111,6 +111,7 @@ impl<'n> File<'n> {
             import_id,
             block: Block::new(layout, import_id),
             values: self.names.iter().map(|_| Value::default()).collect(),
+            raw: Json::default(),
             sink,
         };
         for group in 0..self.reader.num_row_groups() {
@@ -186,6 +187,8 @@ struct Filling<'f> {
     import_id: &'f str,
     block: Block,
     values: Vec<Value>,
+    /// The row as it is.
+    raw: Json,
     sink: &'f mut dyn Sink,
 }
 
@@ -205,9 +208,10 @@ impl Filling<'_> {
                 binary = Some(index);
             }
         }
+        self.write_raw(columns);
         match binary {
             None => self.add(),
-            Some(index) => self.reject(index, columns),
+            Some(index) => self.reject(index),
         }
         let size = self.block.size();
         if self.sink.is_full(size).map_err(FileError::Stopped)? {
@@ -221,12 +225,21 @@ impl Filling<'_> {
             let text = value.there.then_some(value.json.text.as_slice());
             self.block.value(column, text);
         }
-        self.block.end_row();
+        self.block.end_row(&self.raw.text);
     }
 
-    /// Keeps a row as it is, as an object of its columns.
-    fn reject(&mut self, binary: usize, columns: &[Option<Node>]) {
-        let mut raw = Json::default();
+    /// Keeps a row as it is.
+    fn reject(&mut self, binary: usize) {
+        let name = &self.names[binary];
+        let reason =
+            format!("column `{name}`: bytes that are not valid UTF-8, in a list or structure");
+        self.block.reject(&self.raw.text, &reason);
+    }
+
+    /// The row as it is, as an object of its columns.
+    fn write_raw(&mut self, columns: &[Option<Node>]) {
+        let raw = &mut self.raw;
+        raw.clear();
         let mut separator = b'{';
         for ((name, value), column) in self.names.iter().zip(&self.values).zip(columns) {
             if !value.there {
@@ -242,11 +255,10 @@ impl Filling<'_> {
             }
             separator = b',';
         }
+        if separator == b'{' {
+            raw.text.push(separator);
+        }
         raw.text.push(b'}');
-        let name = &self.names[binary];
-        let reason =
-            format!("column `{name}`: bytes that are not valid UTF-8, in a list or structure");
-        self.block.reject(&raw.text, &reason);
     }
 
     fn pass_on(&mut self) -> Result<(), FileError> {

@@ -377,7 +377,7 @@ impl Form {
 }
 
 impl Json {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.text.clear();
         // A long value here and there must not add up.
         self.text.shrink_to(SPARE);

@@ -116,12 +116,22 @@ pub(super) fn int96(value: &Int96, text: &mut Vec<u8>) {
     timestamp(i128::from(value.to_nanos()), true, text);
 }
 
+/// What is so large that it may stand for another whole number has an exponent, by
+/// which columns of whole numbers know it.
 pub(super) fn float(value: f32, text: &mut Vec<u8>) {
-    write(text, format_args!("{value:?}"));
+    if value.is_finite() && value.abs() > (1_u32 << f32::MANTISSA_DIGITS) as f32 {
+        write(text, format_args!("{value:e}"));
+    } else {
+        write(text, format_args!("{value:?}"));
+    }
 }
 
 pub(super) fn double(value: f64, text: &mut Vec<u8>) {
-    write(text, format_args!("{value:?}"));
+    if value.is_finite() && value.abs() > (1_u64 << f64::MANTISSA_DIGITS) as f64 {
+        write(text, format_args!("{value:e}"));
+    } else {
+        write(text, format_args!("{value:?}"));
+    }
 }
 
 fn write(text: &mut Vec<u8>, value: impl std::fmt::Display) {
@@ -238,6 +248,21 @@ mod tests {
             written(|text| Style::Uuid.bytes(&[0x11; 16], text)),
             "11111111-1111-1111-1111-111111111111"
         );
+    }
+
+    #[test]
+    fn whole_floats_are_written_as_such_while_they_are_exact() {
+        let exact = 9_007_199_254_740_992.0;
+        assert_eq!(written(|text| double(3.0, text)), "3.0");
+        assert_eq!(written(|text| double(-exact, text)), "-9007199254740992.0");
+        assert_eq!(
+            written(|text| double(exact + 2.0, text)),
+            "9.007199254740994e15"
+        );
+        assert_eq!(written(|text| double(f64::NAN, text)), "NaN");
+        assert_eq!(written(|text| double(f64::INFINITY, text)), "inf");
+        assert_eq!(written(|text| float(16_777_216.0, text)), "16777216.0");
+        assert_eq!(written(|text| float(16_777_218.0, text)), "1.6777218e7");
     }
 
     #[test]
