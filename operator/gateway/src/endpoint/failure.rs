@@ -16,13 +16,14 @@ pub(super) fn of_upstream(error: &UpstreamError, limit: Duration) -> ApiError {
             "ClickHouse cannot be reached: try again",
         )
         .retry_after(SOON),
-        UpstreamError::Interrupted(_) | UpstreamError::Truncated | UpstreamError::Malformed(_) => {
-            ApiError::new(
-                ErrorCode::ClickHouseUnavailable,
-                "the connection to ClickHouse broke: try again",
-            )
-            .retry_after(SOON)
-        }
+        UpstreamError::Interrupted(_)
+        | UpstreamError::Lost
+        | UpstreamError::Truncated
+        | UpstreamError::Malformed(_) => ApiError::new(
+            ErrorCode::ClickHouseUnavailable,
+            "the connection to ClickHouse broke: try again",
+        )
+        .retry_after(SOON),
     }
 }
 

@@ -10,6 +10,7 @@ use super::store::{Store, StoreError};
 use crate::upstream::Replica;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// INSERTs at once for one data source. The second is for full blocks only: while
@@ -93,7 +94,7 @@ impl Queue {
         };
         if room {
             state.flushes += 1;
-            tokio::spawn(Arc::clone(self).flush());
+            Flush::start(self, &Handle::current());
         }
         outcome
     }
@@ -102,33 +103,31 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores what waits until nothing does.
-    async fn flush(self: Arc<Self>) {
-        while let Some(group) = self.next_group() {
-            let mut senders = Vec::with_capacity(group.len());
-            let mut blocks = group.into_iter().map(|waiting| {
-                let import_id = waiting
-                    .block
-                    .imports()
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned();
-                senders.push((import_id, waiting.done, waiting.memory));
-                waiting.block
-            });
-            let Some(mut block) = blocks.next() else {
-                continue;
-            };
-            blocks.for_each(|more| block.append(more));
-            let outcome = self.store(block).await;
-            for (import_id, done, _memory) in senders {
-                let own = outcome
-                    .as_ref()
-                    .map_err(StoreError::clone)
-                    .map(|found| found.of(&import_id));
-                // A client that left does not want to know.
-                let _ = done.send(own);
-            }
+    /// Stores blocks in one INSERT, and tells those who wait.
+    async fn store_group(&self, group: Vec<Waiting>) {
+        let mut senders = Vec::with_capacity(group.len());
+        let mut blocks = group.into_iter().map(|waiting| {
+            let import_id = waiting
+                .block
+                .imports()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            senders.push((import_id, waiting.done, waiting.memory));
+            waiting.block
+        });
+        let Some(mut block) = blocks.next() else {
+            return;
+        };
+        blocks.for_each(|more| block.append(more));
+        let outcome = self.store(block).await;
+        for (import_id, done, _memory) in senders {
+            let own = outcome
+                .as_ref()
+                .map_err(StoreError::clone)
+                .map(|found| found.of(&import_id));
+            // A client that left does not want to know.
+            let _ = done.send(own);
         }
     }
 
@@ -156,11 +155,9 @@ impl Queue {
         Ok(Found(imports.collect()))
     }
 
-    /// The blocks of the next INSERT; nothing, and one flush less, when none wait.
-    fn next_group(&self) -> Option<Vec<Waiting>> {
-        let mut state = self.state();
+    /// The blocks of the next INSERT; nothing when none wait.
+    fn next_group(&self, state: &mut State) -> Option<Vec<Waiting>> {
         if state.waiting.is_empty() {
-            state.flushes -= 1;
             return None;
         }
         let mut size = 0;
@@ -178,5 +175,105 @@ impl Queue {
         let taken: usize = group.iter().map(|waiting| waiting.block.size()).sum();
         state.waiting_bytes -= taken;
         Some(group)
+    }
+}
+
+/// Stores what waits until nothing does. Whatever becomes of its task, it does not count among the
+/// flushes any longer than it is there, or the queue would wait for it for ever.
+struct Flush(Option<Arc<Queue>>);
+
+impl Flush {
+    fn start(queue: &Arc<Queue>, runtime: &Handle) {
+        runtime.spawn(Self(Some(Arc::clone(queue))).run());
+    }
+
+    async fn run(mut self) {
+        while let Some((queue, group)) = self.next_group() {
+            queue.store_group(group).await;
+        }
+    }
+
+    /// The blocks to store next. To find none and to end is one, or a block that comes between
+    /// would wait for nobody.
+    fn next_group(&mut self) -> Option<(Arc<Queue>, Vec<Waiting>)> {
+        let queue = self.0.take()?;
+        let mut state = queue.state();
+        let Some(group) = queue.next_group(&mut state) else {
+            state.flushes -= 1;
+            return None;
+        };
+        drop(state);
+        self.0 = Some(Arc::clone(&queue));
+        Some((queue, group))
+    }
+}
+
+/// Only a task that ends before its work does gets here with its queue: it panicked, or its thread
+/// ends. In the first case another takes its place; in the second, the next block starts one.
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let Some(queue) = self.0.take() else {
+            return;
+        };
+        let mut state = queue.state();
+        let goes_on = std::thread::panicking() && !state.waiting.is_empty();
+        if !goes_on {
+            state.flushes -= 1;
+            return;
+        }
+        drop(state);
+        Self::start(&queue, &Handle::current());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::IntakeParts;
+    use super::super::block::testing::layout;
+    use super::*;
+    use crate::upstream::{Authorization, Replicas};
+    use aviary_crds::data_source::CsvDialect;
+    use aviary_crds::published::PublishedDataSource;
+    use std::time::Duration;
+    use tokio::runtime::{Builder, Runtime};
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn block() -> Block {
+        let mut block = Block::new(layout(0), "import");
+        block.end_row();
+        block
+    }
+
+    #[test]
+    fn a_flush_whose_thread_ends_keeps_nobody_waiting() {
+        let parts = IntakeParts {
+            database: "shop".to_owned(),
+            published: PublishedDataSource {
+                name: "sales".to_owned(),
+                columns: Vec::new(),
+                csv: CsvDialect::default(),
+            },
+            replicas: Arc::new(Replicas::new(Vec::new())),
+            writer: Authorization::basic("writer", &"".into()),
+        };
+        let store = Arc::new(Store::new(&parts, Duration::from_secs(1)));
+        let queue = Queue::new(store, 1);
+        let ending = runtime();
+        let first = {
+            let _on_it = ending.enter();
+            queue.submit(block(), None)
+        };
+        drop(ending);
+        let outcomes = runtime().block_on(async {
+            let second = queue.submit(block(), None);
+            (first.await, second.await)
+        });
+        for outcome in [outcomes.0, outcomes.1] {
+            assert!(matches!(outcome, Ok(Err(StoreError::Away))));
+        }
+        assert_eq!(queue.state().flushes, 0);
     }
 }

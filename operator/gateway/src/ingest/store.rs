@@ -295,6 +295,7 @@ impl From<UpstreamError> for StoreError {
             UpstreamError::Unavailable | UpstreamError::Connect(_) => Self::Away,
             UpstreamError::Interrupted(_)
             | UpstreamError::Timeout
+            | UpstreamError::Lost
             | UpstreamError::Truncated
             | UpstreamError::Malformed(_) => Self::Unsure,
         }

@@ -1,12 +1,14 @@
 //! One request and its answer on one connection.
 
 use super::framing::{Chunk, Framing};
+use super::patience::{Losses, Patience};
 use super::replica::Replica;
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Sleep;
+use tokio::time::timeout;
 
 /// More than ClickHouse ever sends.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -24,6 +26,10 @@ const READ_SIZE: usize = 64 * 1024;
 const LEAST_ROOM: usize = 4 * 1024;
 /// Bodies up to this size travel in the same segment as the head.
 const SMALL_BODY: usize = 16 * 1024;
+/// How long a replica may take nothing of a body.
+const TAKING: Duration = Duration::from_secs(30);
+/// How long a short text may take to come when its head is there.
+const SHORT_TEXT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept when ClickHouse does not say.
 const DEFAULT_IDLE: Duration = Duration::from_secs(5);
 
@@ -33,9 +39,8 @@ pub(super) struct Connection {
     received: BytesMut,
     /// The memory in which heads of requests are written.
     head: Vec<u8>,
-    /// Ends a request that takes too long. Setting one to a later time costs less than
-    /// making one.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// With the answer that is awaited; kept for the next one.
+    patience: Option<Patience>,
     /// When the replica may close it.
     pub(super) idle_until: Instant,
 }
@@ -65,7 +70,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     pub(crate) authorization: &'a Authorization,
     pub(crate) body: &'a [&'a [u8]],
-    /// How long to wait until the answer begins.
+    /// How long to wait for the answer, all of it. Time in which the answer waits for its reader counts,
+    /// but what has come by then is still given.
     pub(crate) patience: Duration,
     /// Whether it may be carried out twice.
     pub(crate) repeatable: bool,
@@ -97,7 +103,7 @@ impl Connection {
             stream,
             received: BytesMut::new(),
             head: Vec::with_capacity(1024),
-            timer: None,
+            patience: None,
             idle_until: Instant::now() + DEFAULT_IDLE,
         }
     }
@@ -113,17 +119,16 @@ impl Connection {
         now: Instant,
         address: &Address,
         request: &Request<'_>,
+        losses: &Losses,
     ) -> Result<Head, UpstreamError> {
-        let end = (now + request.patience).into();
-        let timer = self.timer.take();
-        let mut timer = timer.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(end)));
-        timer.as_mut().reset(end);
+        let mut patience = self.patience.take().unwrap_or_else(Patience::new);
+        patience.start(now.into(), request.patience, losses);
         let result = tokio::select! {
             biased;
             result = self.ask(address, request) => result,
-            () = timer.as_mut() => Err(UpstreamError::Timeout),
+            error = poll_fn(|context| patience.poll_end(context, losses)) => Err(error),
         };
-        self.timer = Some(timer);
+        self.patience = Some(patience);
         result
     }
 
@@ -187,8 +192,22 @@ impl Connection {
             return sent;
         }
         self.write(&head).await?;
+        self.head = head;
         for piece in pieces {
-            self.write(piece).await?;
+            self.write_while_taken(piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is large, for as long as the replica takes some of it now and then.
+    async fn write_while_taken(&mut self, mut bytes: &[u8]) -> Result<(), UpstreamError> {
+        while !bytes.is_empty() {
+            let written = timeout(TAKING, self.stream.write(bytes)).await;
+            match written.map_err(|_| UpstreamError::Timeout)? {
+                Ok(0) => return Err(UpstreamError::Interrupted(io::ErrorKind::WriteZero.into())),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => return Err(UpstreamError::Interrupted(error)),
+            }
         }
         Ok(())
     }
@@ -219,9 +238,21 @@ impl Connection {
         }
     }
 
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Receives more of the answer; how many bytes.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        losses: &Losses,
+    ) -> Poll<Result<usize, UpstreamError>> {
         self.make_room();
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), context, &mut self.received)
+        let stream = Pin::new(&mut self.stream);
+        match tokio_util::io::poll_read_buf(stream, context, &mut self.received) {
+            Poll::Ready(received) => Poll::Ready(received.map_err(UpstreamError::Interrupted)),
+            Poll::Pending => match &mut self.patience {
+                Some(patience) => patience.poll_end(context, losses).map(Err),
+                None => Poll::Pending,
+            },
+        }
     }
 
     /// Reserving rarely lets a buffer serve many short answers.
@@ -268,13 +299,15 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         exception_tag: None,
         written_rows: None,
     };
-    let mut length = None;
+    let mut length: Option<u64> = None;
     for header in &*response.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         let value = header.value.trim_ascii();
         if is("content-length") {
-            length =
-                Some(number(value).ok_or(UpstreamError::Malformed("its length is no number"))?);
+            let said = number(value).ok_or(UpstreamError::Malformed("its length is no number"))?;
+            if length.replace(said).is_some_and(|before| before != said) {
+                return Err(UpstreamError::Malformed("it has two lengths"));
+            }
         } else if is("transfer-encoding") {
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(UpstreamError::Malformed("its transfer encoding is unknown"));
@@ -304,8 +337,10 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
     Ok(head)
 }
 
+/// Digits and nothing else: Rust would read a sign, too.
 fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
-    str::from_utf8(digits).ok()?.parse().ok()
+    let plain = digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
 /// `{"read_rows":"0","written_rows":"3",...}`
@@ -389,28 +424,34 @@ impl Answer {
                 self.finish();
                 return Poll::Ready(Ok(None));
             }
-            match ready!(connection.poll_receive(context)) {
+            match ready!(connection.poll_receive(context, self.replica.losses())) {
                 Ok(0) if self.head.framing == Framing::UntilClose => {
                     self.connection = None;
                     return Poll::Ready(Ok(None));
                 }
-                Ok(0) => return Poll::Ready(Err(UpstreamError::Truncated)),
+                Ok(0) => return Poll::Ready(Err(self.replica.note(UpstreamError::Truncated))),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(UpstreamError::Interrupted(error))),
+                Err(error) => return Poll::Ready(Err(self.replica.note(error))),
             }
         }
     }
 
-    /// The whole body, cut at a number of bytes; for what is short.
+    /// The whole body, cut at a number of bytes; for what is short and therefore due at once.
     pub(crate) async fn text(mut self, most: usize) -> Result<Vec<u8>, UpstreamError> {
         let mut text = Vec::new();
-        while let Some(piece) = self.next().await? {
-            text.extend_from_slice(&piece[..piece.len().min(most - text.len())]);
-            if text.len() == most {
-                break;
+        let reading = async {
+            while let Some(piece) = self.next().await? {
+                text.extend_from_slice(&piece[..piece.len().min(most - text.len())]);
+                if text.len() == most {
+                    break;
+                }
             }
+            Ok(())
+        };
+        match timeout(SHORT_TEXT, reading).await {
+            Ok(read) => read.map(|()| text),
+            Err(_) => Err(self.replica.note(UpstreamError::Timeout)),
         }
-        Ok(text)
     }
 
     /// Hands the connection back for the next request.
@@ -450,6 +491,22 @@ mod tests {
         assert_eq!(head.exception_tag.as_deref(), Some("abcdefghijklmnop"));
         assert_eq!(head.written_rows, Some(12));
         assert_eq!(&received[..], b"rest");
+    }
+
+    #[test]
+    fn a_length_is_digits_and_said_once() {
+        for lengths in [
+            "Content-Length: +5",
+            "Content-Length: -5",
+            "Content-Length: ",
+            "Content-Length: 0x5",
+            "Content-Length: 5\r\nContent-Length: 6",
+        ] {
+            let mut received = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n")
+                .as_str()
+                .into();
+            assert!(parse_head(&mut received).is_err(), "{lengths}");
+        }
     }
 
     #[test]

@@ -118,9 +118,12 @@ fn line<T>(
 
 fn size(line: &[u8]) -> Result<u64, UpstreamError> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
+    let digits = digits.trim_ascii();
     std::str::from_utf8(digits)
         .ok()
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        // Rust would read a sign, too.
+        .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .ok_or(UpstreamError::Malformed("a chunk has no size"))
 }
 
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error() {
-        for bad in [&b"x\r\n"[..], b"1\r\nab\r\n", b"\r\n", b"-1\r\n"] {
+        for bad in [&b"x\r\n"[..], b"1\r\nab\r\n", b"\r\n", b"-1\r\n", b"+1\r\n"] {
             let mut received = BytesMut::from(bad);
             let mut framing = Framing::Chunked(Chunk::Size);
             let mut result = framing.take(&mut received);

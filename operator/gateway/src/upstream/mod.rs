@@ -10,6 +10,7 @@ mod address;
 mod connection;
 mod exception;
 mod framing;
+mod patience;
 mod replica;
 mod replicas;
 mod stream;
@@ -37,6 +38,9 @@ pub(crate) enum UpstreamError {
     /// No answer in time.
     #[error("ClickHouse did not answer in time")]
     Timeout,
+    /// The replica was found dead while the answer was awaited: the request may have been carried out.
+    #[error("the replica of ClickHouse answers nothing any more")]
+    Lost,
     /// The answer broke off.
     #[error("the answer of ClickHouse broke off")]
     Truncated,
@@ -53,6 +57,7 @@ impl UpstreamError {
             Self::Connect(_) => "connect",
             Self::Interrupted(_) => "interrupted",
             Self::Timeout => "timeout",
+            Self::Lost => "lost",
             Self::Truncated => "truncated",
             Self::Malformed(_) => "malformed",
         }

@@ -1,10 +1,12 @@
 //! One replica: its idle connections, and whether it is known to be away.
 
 use super::connection::{Answer, Connection, Request};
+use super::patience::Losses;
 use super::stream::Stream;
 use super::{Address, UpstreamError};
 use crate::metrics::{Metrics, ReplicaUp};
 use crate::workers::PerWorker;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,6 +17,27 @@ use tokio_rustls::TlsConnector;
 
 /// Idle connections of a worker beyond this are closed.
 const MOST_IDLE: usize = 256;
+
+/// How often a replica that answers is asked for its health.
+const LOOK: Duration = Duration::from_secs(1);
+/// A replica that is silent when asked for its health so many times, one after another, is dead,
+/// whatever its machine goes on taking. One that is busy answers: it costs nothing.
+const DEAD_AFTER: u32 = 4;
+/// How long the other machine may confirm nothing of what was sent to it.
+const UNCONFIRMED: Duration = Duration::from_secs(30);
+/// When a quiet connection is asked whether the other machine is still there, and how often then.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How a replica answers when it is asked whether it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Answers,
+    /// It takes no connections, or says no: it ends, or is not up yet. What is in flight may
+    /// still end well, and if its process is gone, connections have broken.
+    Refuses,
+    /// Nothing comes back at all.
+    Silent,
+}
 
 /// Connections without a request. Each stays in its box, since it moves with its answer through
 /// every step of a request.
@@ -41,6 +64,9 @@ pub(crate) struct Replica {
     /// would have to be woken by the one that made them.
     idle: PerWorker<Mutex<Idle>>,
     away: AtomicBool,
+    losses: Losses,
+    /// Whether a task looks after it.
+    looked_after: AtomicBool,
 }
 
 impl Replica {
@@ -56,12 +82,18 @@ impl Replica {
             metrics,
             idle: PerWorker::new(Mutex::default),
             away: AtomicBool::new(false),
+            losses: Losses::default(),
+            looked_after: AtomicBool::new(false),
         })
     }
 
     /// Whether it did not answer the last time and has not been seen since.
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// Sends a request and waits for the head of its answer. A request that may be
@@ -77,6 +109,7 @@ impl Replica {
                 result => return result.map_err(|error| self.note(error)),
             }
         }
+        self.look_after();
         let result = match self.connect().await {
             Ok(connection) => self.exchange(Instant::now(), connection, request).await,
             Err(error) => Err(error),
@@ -90,7 +123,9 @@ impl Replica {
         mut connection: Box<Connection>,
         request: &Request<'_>,
     ) -> Result<Answer, UpstreamError> {
-        let head = connection.exchange(now, &self.address, request).await?;
+        let head = connection
+            .exchange(now, &self.address, request, &self.losses)
+            .await?;
         Ok(Answer::new(head, connection, Arc::clone(self)))
     }
 
@@ -128,6 +163,13 @@ impl Replica {
         let address = (self.address.host.as_str(), self.address.port);
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_user_timeout(Some(UNCONFIRMED))?;
+        options.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEPALIVE)
+                .with_interval(KEEPALIVE),
+        )?;
         Ok(match &self.address.server_name {
             None => Stream::Plain(socket),
             Some(name) => {
@@ -138,7 +180,7 @@ impl Replica {
     }
 
     /// Counts an error, and finds out whether the replica is still there.
-    fn note(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
+    pub(super) fn note(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
         self.metrics.upstream_error(error.reason());
         match error {
             UpstreamError::Connect(_) => self.leave(),
@@ -150,6 +192,7 @@ impl Replica {
 
     /// Takes the replica out of the choice until it is seen again.
     fn leave(self: &Arc<Self>) {
+        self.look_after();
         if self.away.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -158,44 +201,92 @@ impl Replica {
         for idle in self.idle.iter() {
             idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        tokio::spawn(watch_for_return(
-            Arc::downgrade(self),
-            self.settings.probe_interval,
-        ));
     }
 
-    async fn answers(&self) -> bool {
+    /// Gives up what is in flight to it.
+    fn lose(self: &Arc<Self>) {
+        tracing::warn!(replica = %self.address.authority, "replica answers nothing any more");
+        self.leave();
+        self.losses.add();
+    }
+
+    fn come_back(&self) {
+        if self.away.swap(false, Ordering::Relaxed) {
+            self.up.set(true);
+            tracing::info!(replica = %self.address.authority, "replica is back");
+        }
+    }
+
+    async fn health(&self) -> Health {
         let ping = async {
-            match self.connect().await {
-                Ok(mut connection) => connection.ping(&self.address).await,
-                Err(_) => false,
-            }
+            let mut connection = self.open().await.map(Connection::new)?;
+            Ok(connection.ping(&self.address).await)
         };
-        timeout(self.settings.connect_timeout, ping)
-            .await
-            .unwrap_or(false)
+        match timeout(self.settings.connect_timeout, ping).await {
+            Ok(Ok(true)) => Health::Answers,
+            Ok(Ok(false)) => Health::Refuses,
+            // What the system gave up waiting for.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Health::Silent,
+            Ok::<io::Result<bool>, _>(Err(_)) => Health::Refuses,
+            Err(_) => Health::Silent,
+        }
+    }
+
+    /// Sees to it that somebody asks for its health.
+    fn look_after(self: &Arc<Self>) {
+        if !self.looked_after.load(Ordering::Relaxed)
+            && !self.looked_after.swap(true, Ordering::Relaxed)
+        {
+            let looking = Looking(Arc::downgrade(self));
+            tokio::spawn(looking.look(self.settings.probe_interval));
+        }
     }
 }
 
 /// A query without an answer may be slow, or its replica may hang.
 async fn suspect(replica: Arc<Replica>) {
-    if !replica.is_away() && !replica.answers().await {
+    if !replica.is_away() && replica.health().await != Health::Answers {
         replica.leave();
     }
 }
 
-/// Looks for a replica that is away, so that no request has to find out.
-async fn watch_for_return(replica: Weak<Replica>, interval: Duration) {
-    loop {
-        tokio::time::sleep(interval).await;
-        let Some(replica) = replica.upgrade() else {
-            return;
-        };
-        if replica.answers().await {
-            replica.away.store(false, Ordering::Relaxed);
-            replica.up.set(true);
-            tracing::info!(replica = %replica.address.authority, "replica is back");
-            return;
+/// Somebody who asks for the health of a replica for as long as it is in use.
+struct Looking(Weak<Replica>);
+
+impl Looking {
+    /// Looks often while it does not answer.
+    async fn look(self, interval: Duration) {
+        let mut silent = 0;
+        let mut wait = interval;
+        loop {
+            tokio::time::sleep(wait).await;
+            let Some(replica) = self.0.upgrade() else {
+                return;
+            };
+            let health = replica.health().await;
+            silent = if health == Health::Silent {
+                silent + 1
+            } else {
+                0
+            };
+            if health == Health::Answers {
+                replica.come_back();
+                wait = LOOK;
+            } else {
+                wait = interval;
+            }
+            if silent == DEAD_AFTER {
+                replica.lose();
+            }
+        }
+    }
+}
+
+/// If the task ends while the replica is in use, the next request starts another.
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if let Some(replica) = self.0.upgrade() {
+            replica.looked_after.store(false, Ordering::Relaxed);
         }
     }
 }

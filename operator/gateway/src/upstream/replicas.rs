@@ -68,7 +68,7 @@ impl Replicas {
 fn may_go_on(error: &UpstreamError, request: &Request<'_>) -> bool {
     match error {
         UpstreamError::Connect(_) => true,
-        UpstreamError::Interrupted(_) => request.repeatable,
+        UpstreamError::Interrupted(_) | UpstreamError::Lost => request.repeatable,
         _ => false,
     }
 }

@@ -16,4 +16,5 @@ mod ingestion;
 mod isolation;
 mod limits;
 mod restart;
+mod silence;
 mod stage;

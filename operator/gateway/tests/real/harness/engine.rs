@@ -55,6 +55,22 @@ impl EngineProcess {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+
+    /// Freezes it: its sockets stay open and its machine takes what is sent, and it does nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
 }
 
 impl Drop for EngineProcess {

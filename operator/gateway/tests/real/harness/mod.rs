@@ -2,9 +2,11 @@
 //! front of it that is fed by hand instead of by Kubernetes.
 
 mod engine;
+mod scripted;
 mod workspace;
 
 pub(crate) use engine::{EngineProcess, PASSWORD};
+pub(crate) use scripted::{STORED, Scripted};
 pub(crate) use workspace::Workspace;
 
 use aviary_gateway::{Gateway, GatewayArgs};

@@ -1,0 +1,160 @@
+//! Replicas that say nothing any more: nobody waits for them for ever, and nothing behind them does.
+
+use super::harness::{
+    Admin, Caller, EngineProcess, STORED, Scripted, Served, Workspace, eventually, scratch,
+    start_gateway,
+};
+use futures::future::join_all;
+use std::time::{Duration, Instant};
+
+const SHOP: &str = "
+kind: Workspace
+metadata: {name: shop}
+spec: {clusterRef: {name: shared}, limits: {queryTimeout: 1s}}
+---
+kind: DataSource
+metadata: {name: sales}
+spec: {workspace: shop, columns: [{name: id, type: Int32}]}
+---
+kind: Pipe
+metadata: {name: numbers}
+spec:
+  workspace: shop
+  nodes: [{name: answer, sql: 'SELECT number AS n FROM numbers(10)'}]
+  endpoint: {node: answer}
+---
+kind: Pipe
+metadata: {name: slow}
+spec:
+  workspace: shop
+  nodes: [{name: answer, sql: 'SELECT sum(sleepEachRow(0.1)) AS n FROM numbers(600) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0'}]
+  endpoint: {node: answer}
+";
+
+const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
+
+/// A gateway in front of a real engine, and of what a test puts in its place.
+struct Scene {
+    engine: EngineProcess,
+    shop: Workspace,
+    served: Served,
+}
+
+impl Scene {
+    async fn new(name: &str) -> Self {
+        let engine = EngineProcess::start(&scratch(name), 0);
+        let shop = Workspace::make(&Admin::new(engine.address), SHOP).await;
+        let served = start_gateway(|args| args.connect_timeout = "1s".parse().unwrap()).await;
+        Self {
+            engine,
+            shop,
+            served,
+        }
+    }
+
+    /// Somebody whose workspace is at these replicas, and whose queries may take so long.
+    fn caller(&self, name: &str, replicas: &[String], query_timeout: Duration) -> Caller {
+        let mut published = self.shop.published.clone();
+        published.replica_urls = replicas.to_vec();
+        published.concurrent_queries = 1000;
+        published.requests_per_second = 10_000;
+        published.query_timeout_milliseconds = query_timeout.as_millis() as u64;
+        let index = self.served.gateway.index();
+        self.shop.publish_as(index, name, &published, name, ALL);
+        Caller::new(self.served.address, name)
+    }
+}
+
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nX-ClickHouse-Exception-Tag: abcdefghijklmnop\r\n\r\n9\r\n{\"n\": 1}\n\r\n9\r\n{\"n\": 2}\n\r\n0\r\n\r\n";
+
+#[tokio::test]
+async fn a_replica_that_stops_anywhere_in_its_answer_ends_the_request() {
+    let scene = Scene::new("stops-anywhere").await;
+    let replica = Scripted::start(|number| ANSWER.as_bytes()[..number].to_vec()).await;
+    let urls = [format!("http://{}", replica.address)];
+    let caller = scene.caller("cut", &urls, Duration::from_secs(1));
+    let started = Instant::now();
+    let answers = join_all((0..ANSWER.len()).map(|_| caller.get("/v0/pipes/numbers.ndjson"))).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        started.elapsed()
+    );
+    for answer in answers {
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (408, "query_timeout"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(replica.asked(), ANSWER.len());
+}
+
+#[tokio::test]
+async fn an_insert_that_is_half_answered_holds_nobody_up() {
+    let scene = Scene::new("half-answered").await;
+    let replica = Scripted::start(|number| {
+        let half = STORED.find("\r\n\r\n").unwrap() + 4;
+        match number {
+            0 => STORED.as_bytes()[..half].to_vec(),
+            _ => STORED.into(),
+        }
+    })
+    .await;
+    let urls = [format!("http://{}", replica.address)];
+    let caller = scene.caller("half", &urls, Duration::from_secs(1));
+    let started = Instant::now();
+    let send = || caller.post("/v0/events?name=sales&wait=true", "{\"id\": 1}");
+    let answers = join_all([send(), send(), send()]).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(40),
+        "{:?}",
+        started.elapsed()
+    );
+    let stored = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!(stored > 0, "{answers:?}");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_to_a_frozen_replica_is_given_up() {
+    let scene = Scene::new("frozen").await;
+    // Neither a query's limit nor an INSERT's would end these within the test's patience.
+    let urls = [format!("http://{}", scene.engine.address)];
+    let caller = scene.caller("frozen", &urls, Duration::from_secs(600));
+    let waiting = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.get("/v0/pipes/slow.json").await }
+    });
+    let in_flight = "aviary_gateway_requests_in_flight{route=\"endpoint\"} 1";
+    eventually("the request is in flight", async || {
+        scene.served.gateway.metrics().encode().contains(in_flight)
+    })
+    .await;
+    scene.engine.freeze();
+    let frozen = Instant::now();
+    let insert = caller.post("/v0/events?name=sales", "{\"id\": 1}").await;
+    assert_eq!(insert.status, 503, "{}", insert.text());
+    let answer = waiting.await.unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (503, "clickhouse_unavailable"),
+        "{}",
+        answer.text()
+    );
+    assert!(
+        frozen.elapsed() < Duration::from_secs(90),
+        "{:?}",
+        frozen.elapsed()
+    );
+    // From now on it is known, and said at once.
+    let started = Instant::now();
+    assert_eq!(caller.get("/v0/pipes/numbers.json").await.status, 503);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    scene.engine.thaw();
+    eventually("endpoints answer again", async || {
+        caller.get("/v0/pipes/numbers.json").await.status == 200
+    })
+    .await;
+    assert_eq!(caller.events("sales", "{\"id\": 2}").await, (1, 0));
+}
