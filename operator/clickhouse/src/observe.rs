@@ -171,6 +171,7 @@ impl Replica {
                 .map(|part| without_parentheses(part).to_owned())
                 .collect(),
             ttl: clauses.ttl,
+            settings: clauses.settings,
             comment,
         };
         catalog.tables.insert(name, table);

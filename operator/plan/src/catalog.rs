@@ -44,6 +44,8 @@ pub struct Table {
     pub sorting_key: Vec<String>,
     /// `TTL`, if any.
     pub ttl: Option<String>,
+    /// `SETTINGS` by name. Wished for: those that matter to us; others are nobody's business.
+    pub settings: BTreeMap<String, String>,
     /// Who owns it.
     pub comment: Comment,
 }

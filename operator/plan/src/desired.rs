@@ -8,6 +8,7 @@ use crate::catalog::{Catalog, Column, Database, Sha256, Table, TableEngine, iden
 use crate::comment::{Comment, OwnerKind, Ownership};
 use crate::model::{ValidDataSource, WorkspaceModel};
 use sha2::{Digest, Sha256 as Sha256Digest};
+use std::collections::BTreeMap;
 
 /// The hashes of the passwords that the workspace's users log in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,18 +115,34 @@ fn live_table(
         codec: column.codec.clone().unwrap_or_default(),
         comment: column.comment.clone().unwrap_or_default(),
     });
+    let replication_path = replication_path(model, source, server, "");
     Table {
         columns: columns.collect(),
+        settings: deduplication(replication_path.as_deref()),
         engine: TableEngine {
             family: source.engine.as_str().to_owned(),
             arguments: source.engine_arguments.clone(),
-            replication_path: replication_path(model, source, server, ""),
+            replication_path,
         },
         partition_key: source.partition_key.clone().unwrap_or_default(),
         sorting_key: source.sorting_key.clone(),
         ttl: source.ttl.clone(),
         comment,
     }
+}
+
+/// How many of its last blocks a table knows again, so that an INSERT whose outcome nobody learned
+/// can be repeated: as many as a replicated table does, which has its own way to know them.
+const KNOWN_BLOCKS: &str = "10000";
+
+/// What lets a table store a repeated INSERT once.
+fn deduplication(replication_path: Option<&str>) -> BTreeMap<String, String> {
+    let window = ("non_replicated_deduplication_window", KNOWN_BLOCKS);
+    let needed = replication_path.is_none().then_some(window);
+    needed
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// The uid in the path keeps a table that is made anew apart from one of the same

@@ -3,12 +3,14 @@
 //! so strings, quoted names and brackets are all that must be understood.
 
 use aviary_plan::catalog::TableEngine;
+use std::collections::BTreeMap;
 
-/// An engine with its arguments, and the TTL of the table.
+/// An engine with its arguments, and the TTL and settings of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EngineClauses {
     pub(super) engine: TableEngine,
     pub(super) ttl: Option<String>,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// Reads `ReplacingMergeTree(v) PARTITION BY a ORDER BY b TTL c SETTINGS d = 1`.
@@ -34,18 +36,26 @@ pub(super) fn engine(text: &str) -> Option<EngineClauses> {
         .collect();
     starts.sort_unstable();
     let head_end = starts.first().map_or(text.len(), |(at, _)| *at);
-    let ttl = starts
-        .iter()
-        .position(|(_, clause)| *clause == " TTL ")
-        .map(|index| {
-            let start = starts[index].0 + " TTL ".len();
-            let end = starts.get(index + 1).map_or(text.len(), |(at, _)| *at);
-            text[start..end].to_owned()
-        });
+    let body_of = |wanted: &str| {
+        let index = starts.iter().position(|(_, clause)| *clause == wanted)?;
+        let start = starts[index].0 + wanted.len();
+        let end = starts.get(index + 1).map_or(text.len(), |(at, _)| *at);
+        Some(&text[start..end])
+    };
     Some(EngineClauses {
         engine: engine_head(&text[..head_end])?,
-        ttl,
+        ttl: body_of(" TTL ").map(str::to_owned),
+        settings: body_of(" SETTINGS ").map(settings).unwrap_or_default(),
     })
+}
+
+/// Reads `a = 1, b = 'c'`.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    let each = list(text);
+    let pairs = each.iter().filter_map(|item| item.split_once(" = "));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn engine_head(head: &str) -> Option<TableEngine> {
@@ -201,7 +211,7 @@ mod tests {
     #[test]
     fn engines_come_apart() {
         let clauses = engine(
-            "ReplacingMergeTree(v) PARTITION BY toYYYYMM(d) ORDER BY (a, c) TTL toDateTime(d) + toIntervalMonth(3) WHERE c = ' SETTINGS ' SETTINGS index_granularity = 8192",
+            "ReplacingMergeTree(v) PARTITION BY toYYYYMM(d) ORDER BY (a, c) TTL toDateTime(d) + toIntervalMonth(3) WHERE c = ' SETTINGS ' SETTINGS index_granularity = 8192, storage_policy = 'a, b'",
         )
         .unwrap();
         assert_eq!(clauses.engine.family, "ReplacingMergeTree");
@@ -210,6 +220,9 @@ mod tests {
             clauses.ttl.as_deref(),
             Some("toDateTime(d) + toIntervalMonth(3) WHERE c = ' SETTINGS '")
         );
+        let settings = [("index_granularity", "8192"), ("storage_policy", "'a, b'")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(clauses.settings, BTreeMap::from(settings));
         let clauses = engine("`Null`").unwrap();
         assert_eq!(clauses.engine.family, "Null");
         assert_eq!(clauses.ttl, None);

@@ -52,6 +52,8 @@ fn alterations() {
             "ALTER TABLE `DB`.flights MODIFY COLUMN year DEFAULT 7",
             "ALTER TABLE `DB`.flights MODIFY COLUMN delay REMOVE DEFAULT",
             "ALTER TABLE `DB`.flights MODIFY COLUMN at CODEC(LZ4)",
+            "ALTER TABLE `DB`.flights MODIFY SETTING merge_with_ttl_timeout = 7",
+            "ALTER TABLE `DB`.flights RESET SETTING non_replicated_deduplication_window",
         ],
     );
     assert_eq!(
@@ -62,6 +64,7 @@ fn alterations() {
             "set the default of flights.delay (Drifted)",
             "set the codec of flights.at (Drifted)",
             "set the TTL of flights (Drifted)",
+            "set non_replicated_deduplication_window of flights (Drifted)",
         ]
     );
 }

@@ -8,13 +8,14 @@
 //! given, so that a default such as `a + 1` means the converted column `a`, and
 //! messages are computed only for the rows that are left by the filter.
 
-use super::{quoted, replication_path};
+use super::{deduplication, quoted, replication_path};
 use crate::catalog::{Catalog, Column, Table, TableEngine, View};
 use crate::comment::Comment;
 use crate::conversion::{Complaint, Conversion, complaint, conversion};
 use crate::desired::ServerFeatures;
 use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel, names};
 use aviary_sql::StringLiteral;
+use std::collections::BTreeMap;
 
 /// Bytes of a value that a message shows; the whole value stands in its column.
 const SHOWN_BYTES: usize = 200;
@@ -63,6 +64,7 @@ fn landing_table(columns: &[ValidColumn], comment: Comment) -> Table {
         partition_key: String::new(),
         sorting_key: Vec::new(),
         ttl: None,
+        settings: BTreeMap::new(),
         comment,
     }
 }
@@ -87,6 +89,7 @@ fn quarantine_table(
     }
     Table {
         columns: raw,
+        settings: deduplication(replication_path.as_deref()),
         engine: TableEngine {
             family: "MergeTree".to_owned(),
             arguments: Vec::new(),

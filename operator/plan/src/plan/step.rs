@@ -9,6 +9,7 @@ use crate::model::ObjectKey;
 use crate::statement::Statement;
 use aviary_crds::conditions::Reason;
 use aviary_sql::Identifier;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is done, for which object, and why.
@@ -107,6 +108,10 @@ pub enum Action {
         table: String,
         ttl: Option<String>,
     },
+    ModifySettings {
+        table: String,
+        settings: BTreeMap<String, String>,
+    },
     CommentTable {
         name: String,
         comment: Comment,
@@ -177,6 +182,7 @@ impl Step {
             | Action::AddColumns { .. }
             | Action::AlterColumn { .. }
             | Action::ModifyTtl { .. }
+            | Action::ModifySettings { .. }
             | Action::CommentTable { .. }
             | Action::CreateView { .. }
             | Action::ReplaceView { .. }
@@ -252,6 +258,10 @@ impl fmt::Display for Step {
                 write!(formatter, "remove the TTL of {table}")
             }
             Action::ModifyTtl { table, .. } => write!(formatter, "set the TTL of {table}"),
+            Action::ModifySettings { table, settings } => {
+                let names: Vec<&str> = settings.keys().map(String::as_str).collect();
+                write!(formatter, "set {} of {table}", names.join(", "))
+            }
             Action::CommentTable { name, .. } => write!(formatter, "set the comment of {name}"),
             Action::CreateView { name, .. } => write!(formatter, "create the view {name}"),
             Action::ReplaceView { name, .. } => write!(formatter, "make the view {name} anew"),

@@ -83,6 +83,10 @@ fn apply_action(catalog: &mut Catalog, action: &Action) {
         Action::ModifyTtl { table, ttl } => {
             catalog.tables.get_mut(table).unwrap().ttl.clone_from(ttl);
         }
+        Action::ModifySettings { table, settings } => {
+            let found = &mut catalog.tables.get_mut(table).unwrap().settings;
+            found.extend(settings.clone());
+        }
         Action::CommentTable { name, comment } | Action::ReleaseTable { name, comment } => {
             let table = catalog.tables.get_mut(name).map(|it| &mut it.comment);
             let view = catalog.views.get_mut(name).map(|it| &mut it.comment);

@@ -111,6 +111,12 @@ fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
         let ttl = wanted.ttl.clone();
         draft.change(Action::ModifyTtl { table, ttl });
     }
+    let mut settings = wanted.settings.clone();
+    settings.retain(|name, value| found.settings.get(name) != Some(value));
+    if !settings.is_empty() {
+        let table = name.to_owned();
+        draft.change(Action::ModifySettings { table, settings });
+    }
 }
 
 /// What would need a rewrite of the table. A column that somebody added by hand

@@ -8,6 +8,7 @@ use crate::comment::Comment;
 use crate::desired::quoted;
 use crate::statement::Statement;
 use aviary_sql::{QualifiedName, StringLiteral};
+use std::collections::BTreeMap;
 
 pub(super) fn of(step: &Step) -> Vec<Statement> {
     let database = &step.database;
@@ -77,6 +78,11 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
         Action::ModifyTtl { table, ttl: None } => {
             format!("ALTER TABLE {} REMOVE TTL", full(table))
         }
+        Action::ModifySettings { table, settings } => format!(
+            "ALTER TABLE {} MODIFY SETTING {}",
+            full(table),
+            settings_list(settings)
+        ),
         Action::CommentTable { name, comment } | Action::ReleaseTable { name, comment } => format!(
             "ALTER TABLE {} MODIFY COMMENT {}",
             full(name),
@@ -127,8 +133,19 @@ fn create_table(verb: &str, name: &str, table: &Table) -> String {
     if let Some(ttl) = &table.ttl {
         text.push_str(&format!(" TTL {ttl}"));
     }
+    if !table.settings.is_empty() {
+        text.push_str(&format!(" SETTINGS {}", settings_list(&table.settings)));
+    }
     text.push_str(&format!(" COMMENT {}", comment_literal(&table.comment)));
     text
+}
+
+/// Names and values are our own, from [`crate::desired`].
+fn settings_list(settings: &BTreeMap<String, String>) -> String {
+    let each = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}"));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// `{replica}` and `{shard}` are macros that ClickHouse fills in.
