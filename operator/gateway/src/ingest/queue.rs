@@ -243,7 +243,7 @@ mod tests {
 
     fn block() -> Block {
         let mut block = Block::new(layout(0), "import");
-        block.end_row();
+        block.end_row(b"");
         block
     }
 
