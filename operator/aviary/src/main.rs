@@ -1,13 +1,15 @@
-//! The one binary: `aviary operator`, `aviary gateway` and `aviary engine`.
+//! The one binary: `aviary operator`, `aviary gateway`, `aviary engine` and `aviary plan`.
 //!
 //! Only wiring stands here: arguments, logs and the runtime. What each part
 //! does is in its own crate.
 
 use anyhow::Context as _;
+use aviary_cli::{Exit, PlanArgs};
 use aviary_controller::OperatorArgs;
 use aviary_engine::EngineArgs;
 use aviary_gateway::GatewayArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -40,7 +42,17 @@ enum LogFormat {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
+    #[command(flatten)]
+    Service(Service),
+    /// Print what manifests ask of a ClickHouse that has nothing yet; needs no Kubernetes and no ClickHouse.
+    Plan(PlanArgs),
+}
+
+/// What logs, and runs on the runtime.
+#[derive(Subcommand)]
+enum Service {
     /// Watch the custom resources and make ClickHouse agree with them.
     Operator(OperatorArgs),
     /// Serve published pipes and take rows in over HTTP.
@@ -60,7 +72,11 @@ enum DevCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let service = match cli.command {
+        Command::Service(service) => service,
+        Command::Plan(args) => return plan(&args),
+    };
+    match run(&cli.log, service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -69,18 +85,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    start_logs(&cli.log)?;
+fn plan(args: &PlanArgs) -> ExitCode {
+    let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
+    match aviary_cli::plan(args, &mut stdin, &mut stdout, &mut stderr) {
+        Ok(exit) => exit.into(),
+        // Who reads it has seen enough, as `head` has.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr, "error: the plan cannot be written: {error}");
+            Exit::Unreadable.into()
+        }
+    }
+}
+
+fn run(log: &LogArgs, service: Service) -> anyhow::Result<()> {
+    start_logs(log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
-        match cli.command {
-            Command::Operator(args) => aviary_controller::run(args).await.context("operator"),
-            Command::Gateway(args) => aviary_gateway::run(args).await.context("gateway"),
-            Command::Engine(args) => aviary_engine::run(args).await.context("engine"),
-            Command::Dev(DevCommand::InstallLibchdb) => install_libchdb(),
+        match service {
+            Service::Operator(args) => aviary_controller::run(args).await.context("operator"),
+            Service::Gateway(args) => aviary_gateway::run(args).await.context("gateway"),
+            Service::Engine(args) => aviary_engine::run(args).await.context("engine"),
+            Service::Dev(DevCommand::InstallLibchdb) => install_libchdb(),
         }
     })
 }

@@ -39,6 +39,18 @@ pub struct ServerFeatures {
     pub drop_limits: bool,
 }
 
+impl ServerFeatures {
+    /// What a server of the current stable version can do that replicates nothing.
+    pub fn current() -> Self {
+        Self {
+            version: "26.7.2.1".to_owned(),
+            sql_security: true,
+            replication: false,
+            drop_limits: true,
+        }
+    }
+}
+
 /// The catalog that the model asks for, with expressions as people wrote them.
 pub fn desired(
     model: &WorkspaceModel,

@@ -102,19 +102,9 @@ pub fn credentials() -> CredentialHashes {
     }
 }
 
-/// An ordinary server.
-pub fn server() -> ServerFeatures {
-    ServerFeatures {
-        version: "26.7.2.1".to_owned(),
-        sql_security: true,
-        replication: false,
-        drop_limits: true,
-    }
-}
-
-/// The model of manifests and the catalog that it asks of an ordinary server.
+/// The model of manifests and the catalog that it asks of a server of today.
 pub fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
     let model = model(&objects("acme", manifests));
-    let catalog = desired(&model, &credentials(), &server());
+    let catalog = desired(&model, &credentials(), &ServerFeatures::current());
     (model, catalog)
 }

@@ -21,8 +21,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-gateway", &["aviary-crds", "aviary-sql"]),
     ("aviary-engine", &[]),
     (
+        "aviary-cli",
+        &[
+            "aviary-crds",
+            "aviary-sql",
+            "aviary-plan",
+            "aviary-clickhouse",
+        ],
+    ),
+    (
         "aviary",
-        &["aviary-controller", "aviary-gateway", "aviary-engine"],
+        &[
+            "aviary-controller",
+            "aviary-gateway",
+            "aviary-engine",
+            "aviary-cli",
+        ],
     ),
     ("aviary-e2e", &["aviary-crds"]),
     (

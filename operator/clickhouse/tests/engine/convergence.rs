@@ -146,7 +146,7 @@ fn a_database_that_somebody_else_made_meanwhile_is_not_filled() {
     let desired = aviary_plan::desired(
         &model,
         &aviary_plan::testing::credentials(),
-        &aviary_plan::testing::server(),
+        &aviary_plan::ServerFeatures::current(),
     );
     let nothing = aviary_plan::Catalog::empty(model.database.clone());
     let plan = aviary_plan::plan(&desired, &nothing, &model.circumstances());

@@ -366,7 +366,7 @@ fn a_workspace_made_anew_has_the_database_its_namesake_left() {
         let desired = crate::desired(
             &model,
             &crate::testing::credentials(),
-            &crate::testing::server(),
+            &crate::ServerFeatures::current(),
         );
         (model, desired)
     };

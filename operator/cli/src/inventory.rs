@@ -1,0 +1,333 @@
+//! Manifests sorted into workspaces, filled in as the API server would, and without
+//! what it would refuse.
+
+use crate::input::{Manifest, Place};
+use crate::schema::{Fault, Schemas, meant};
+use aviary_crds::conditions::Reason;
+use aviary_crds::workspace::ClusterRef;
+use aviary_crds::{ClickHouseCluster, GROUP, VERSION, Workspace};
+use aviary_plan::{ObjectKey, Rejection, WorkspaceObjects};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What was found in files.
+#[derive(Default)]
+pub struct Inventory {
+    /// By namespace and name.
+    pub tenants: Vec<Tenant>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// A workspace and what belongs to it.
+pub struct Tenant {
+    /// The objects.
+    pub objects: WorkspaceObjects,
+    /// Its cluster, by namespace and name.
+    pub(crate) cluster: (String, String),
+    /// Whether that is among the files and has several replicas.
+    pub(crate) on_replicas: bool,
+    places: BTreeMap<ObjectKey, Place>,
+}
+
+/// An object, or a field of it, that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Refusal {
+    #[serde(flatten)]
+    pub(crate) place: Place,
+    #[serde(flatten)]
+    pub(crate) object: Reference,
+    /// Such as `spec.columns[2].type`; empty where the message tells.
+    pub(crate) field: String,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Something that is none of Aviary's objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Skipped {
+    #[serde(flatten)]
+    pub(crate) place: Place,
+    pub(crate) message: String,
+}
+
+/// Which object it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Reference {
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// What names one workspace, which may not be there.
+#[derive(Default)]
+struct Group {
+    workspace: Option<Arc<Workspace>>,
+    data_sources: Vec<Arc<aviary_crds::DataSource>>,
+    pipes: Vec<Arc<aviary_crds::Pipe>>,
+    access_tokens: Vec<Arc<aviary_crds::AccessToken>>,
+    places: BTreeMap<ObjectKey, Place>,
+}
+
+/// The state of sorting.
+struct Sorter<'a> {
+    namespace: &'a str,
+    schemas: Schemas,
+    inventory: Inventory,
+    seen: BTreeMap<Reference, Place>,
+    /// By namespace and name of the workspace.
+    groups: BTreeMap<(String, String), Group>,
+    /// Clusters with several replicas, by namespace and name.
+    replicated: BTreeSet<(String, String)>,
+}
+
+impl Inventory {
+    /// Sorts manifests; objects without a namespace are in the one given.
+    pub(crate) fn of(manifests: &[Manifest], namespace: &str) -> Self {
+        let mut sorter = Sorter {
+            namespace,
+            schemas: Schemas::of_all_kinds(),
+            inventory: Self::default(),
+            seen: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            replicated: BTreeSet::new(),
+        };
+        for manifest in manifests {
+            sorter.sort(manifest);
+        }
+        sorter.finish()
+    }
+}
+
+impl Tenant {
+    /// The refusal of one of its objects by the planner, with where that object stands.
+    pub(crate) fn refusal(&self, rejection: &Rejection) -> Option<Refusal> {
+        let place = self.places.get(&rejection.object)?;
+        let metadata = &self.objects.workspace.metadata;
+        Some(Refusal {
+            place: place.clone(),
+            object: Reference::of(
+                &rejection.object,
+                metadata.namespace.as_deref().unwrap_or_default(),
+                metadata.name.as_deref().unwrap_or_default(),
+            ),
+            field: String::new(),
+            reason: rejection.reason.as_str(),
+            message: rejection.message.clone(),
+            hint: None,
+        })
+    }
+}
+
+impl Sorter<'_> {
+    fn sort(&mut self, manifest: &Manifest) {
+        let version = manifest.text(&["apiVersion"]);
+        let kind = manifest.text(&["kind"]);
+        let is_known = self.schemas.kinds().any(|known| known == kind);
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        if group != GROUP && !(version.is_empty() && is_known) {
+            return self.skip(manifest, kind);
+        }
+        let mut object = manifest.node.to_json();
+        let name = self.complete(kind, manifest, &mut object);
+        let faults = if version != format!("{GROUP}/{VERSION}") {
+            vec![fault(
+                "apiVersion",
+                format!("it must be {GROUP}/{VERSION}"),
+                None,
+            )]
+        } else if !is_known {
+            let known: Vec<&str> = self.schemas.kinds().collect();
+            vec![fault(
+                "kind",
+                format!("there is no kind `{kind}`"),
+                Some(meant(kind, &known)),
+            )]
+        } else if let Some(other) = self.seen.get(&name) {
+            vec![fault(
+                "",
+                format!("it stands in {other}, too: the later would overwrite the earlier"),
+                None,
+            )]
+        } else {
+            self.schemas.check(kind, &object)
+        };
+        self.seen
+            .entry(name.clone())
+            .or_insert_with(|| manifest.place(""));
+        let faults = if faults.is_empty() {
+            self.take(&name, manifest, object)
+                .err()
+                .into_iter()
+                .collect()
+        } else {
+            faults
+        };
+        for fault in faults {
+            self.refuse(manifest, &name, fault);
+        }
+    }
+
+    fn skip(&mut self, manifest: &Manifest, kind: &str) {
+        let message = match kind {
+            "" => "this is no Kubernetes object".to_owned(),
+            "Kustomization" => "a Kustomization is not applied here: give its result, `kubectl kustomize DIR | aviary plan -f -`, where it changes anything".to_owned(),
+            _ => format!("{kind} {} is no object of Aviary's", manifest.text(&["metadata", "name"])),
+        };
+        let place = manifest.place("");
+        self.inventory.skipped.push(Skipped { place, message });
+    }
+
+    /// Adds what the API server would, as far as it has to be there: what is given stays.
+    fn complete(&self, kind: &str, manifest: &Manifest, object: &mut Value) -> Reference {
+        let mut name = Reference {
+            kind: kind.to_owned(),
+            namespace: self.namespace.to_owned(),
+            name: manifest.text(&["metadata", "name"]).to_owned(),
+        };
+        if let Value::Object(fields) = object {
+            // Of another time, and perhaps another cluster.
+            fields.remove("status");
+        }
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            let namespace = metadata
+                .entry("namespace")
+                .or_insert_with(|| self.namespace.into());
+            namespace
+                .as_str()
+                .unwrap_or_default()
+                .clone_into(&mut name.namespace);
+            let uid = format!(
+                "uid-of-{}-{}.{}",
+                kind.to_lowercase(),
+                name.namespace,
+                name.name
+            );
+            metadata.entry("uid").or_insert_with(|| uid.into());
+        }
+        name
+    }
+
+    fn take(&mut self, name: &Reference, manifest: &Manifest, object: Value) -> Result<(), Fault> {
+        let place = manifest.place("");
+        let own = name.name.clone();
+        let group = |workspace: &str| (name.namespace.clone(), workspace.to_owned());
+        match name.kind.as_str() {
+            "Workspace" => {
+                let group = self.groups.entry(group(&own)).or_default();
+                group.workspace = Some(typed(object)?);
+                group.places.insert(ObjectKey::Workspace, place);
+            }
+            "DataSource" => {
+                let source: Arc<aviary_crds::DataSource> = typed(object)?;
+                let group = self
+                    .groups
+                    .entry(group(&source.spec.workspace))
+                    .or_default();
+                group.data_sources.push(source);
+                group.places.insert(ObjectKey::DataSource(own), place);
+            }
+            "Pipe" => {
+                let pipe: Arc<aviary_crds::Pipe> = typed(object)?;
+                let group = self.groups.entry(group(&pipe.spec.workspace)).or_default();
+                group.pipes.push(pipe);
+                group.places.insert(ObjectKey::Pipe(own), place);
+            }
+            "AccessToken" => {
+                let token: Arc<aviary_crds::AccessToken> = typed(object)?;
+                let group = self.groups.entry(group(&token.spec.workspace)).or_default();
+                group.access_tokens.push(token);
+                group.places.insert(ObjectKey::AccessToken(own), place);
+            }
+            _ => {
+                let cluster: Arc<ClickHouseCluster> = typed(object)?;
+                if cluster.spec.external.replicas.len() > 1 {
+                    self.replicated.insert(group(&own));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, manifest: &Manifest, name: &Reference, fault: Fault) {
+        self.inventory.refusals.push(Refusal {
+            place: manifest.place(&fault.path),
+            object: name.clone(),
+            field: fault.path,
+            reason: Reason::Invalid.as_str(),
+            message: fault.message,
+            hint: fault.hint,
+        });
+    }
+
+    fn finish(mut self) -> Inventory {
+        for ((namespace, name), group) in self.groups {
+            let Some(workspace) = group.workspace else {
+                let refusals = group.places.into_iter().map(|(object, place)| Refusal {
+                    place,
+                    object: Reference::of(&object, &namespace, &name),
+                    field: "spec.workspace".to_owned(),
+                    reason: Reason::ReferenceNotFound.as_str(),
+                    message: format!(
+                        "there is no valid Workspace `{name}` in namespace `{namespace}`"
+                    ),
+                    hint: Some("give its file, too, with another -f".to_owned()),
+                });
+                self.inventory.refusals.extend(refusals);
+                continue;
+            };
+            let ClusterRef {
+                name,
+                namespace: elsewhere,
+            } = workspace.spec.cluster_ref.clone();
+            let cluster = (elsewhere.unwrap_or(namespace), name);
+            self.inventory.tenants.push(Tenant {
+                objects: WorkspaceObjects {
+                    workspace,
+                    data_sources: group.data_sources,
+                    pipes: group.pipes,
+                    access_tokens: group.access_tokens,
+                },
+                on_replicas: self.replicated.contains(&cluster),
+                cluster,
+                places: group.places,
+            });
+        }
+        self.inventory
+    }
+}
+
+impl Reference {
+    fn of(object: &ObjectKey, namespace: &str, workspace: &str) -> Self {
+        let (kind, name) = match object {
+            ObjectKey::Workspace => ("Workspace", workspace),
+            ObjectKey::DataSource(name) => ("DataSource", name.as_str()),
+            ObjectKey::Pipe(name) => ("Pipe", name.as_str()),
+            ObjectKey::AccessToken(name) => ("AccessToken", name.as_str()),
+        };
+        Self {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// What the schema lets pass and the type does not, such as a duration that overflows.
+fn typed<T: DeserializeOwned>(object: Value) -> Result<Arc<T>, Fault> {
+    serde_path_to_error::deserialize(object)
+        .map(Arc::new)
+        .map_err(|error| fault(&error.path().to_string(), error.inner().to_string(), None))
+}
+
+fn fault(path: &str, message: String, hint: Option<String>) -> Fault {
+    Fault {
+        path: path.to_owned(),
+        message,
+        hint,
+    }
+}
