@@ -10,6 +10,7 @@ use crate::replica::Replica;
 use aviary_sql::{Identifier, Rendered};
 use secrecy::SecretString;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// The login of a workspace's reader.
 #[derive(Clone, Debug)]
@@ -18,6 +19,17 @@ pub struct ReaderCredentials {
     pub user: String,
     /// Its password.
     pub password: SecretString,
+}
+
+/// What is to be checked of a pipe.
+#[derive(Clone, Debug)]
+pub struct PipeCheck {
+    /// The workspace's database.
+    pub database: Identifier,
+    /// Who will run it.
+    pub reader: ReaderCredentials,
+    /// What its template renders to; the last with all parameters given.
+    pub renderings: Vec<Rendered>,
 }
 
 /// A column of a pipe's answer.
@@ -57,6 +69,12 @@ pub enum PipeError {
     /// The reader cannot log in: its password must be set again.
     #[error("{0}")]
     ReaderRefused(ClickHouseError),
+    /// The answer took longer than a statement may.
+    #[error("ClickHouse could not check the SQL within {} s: look for a subquery that takes long", deadline.as_secs_f64())]
+    Slow {
+        /// How long it had.
+        deadline: Duration,
+    },
     /// ClickHouse could not be asked.
     #[error("{0}")]
     NotAsked(ClickHouseError),
@@ -70,9 +88,11 @@ impl Replica {
     /// the one with all parameters given.
     pub async fn check_pipe(
         &self,
-        database: &Identifier,
-        reader: &ReaderCredentials,
-        renderings: &[Rendered],
+        PipeCheck {
+            database,
+            reader,
+            renderings,
+        }: &PipeCheck,
     ) -> Result<Vec<ResultColumn>, PipeError> {
         let client = self
             .as_user(&reader.user, &reader.password)
@@ -110,6 +130,9 @@ impl From<ClickHouseError> for PipeError {
     fn from(error: ClickHouseError) -> Self {
         match error {
             ClickHouseError::Authentication { .. } => Self::ReaderRefused(error),
+            ClickHouseError::TimedOut { deadline, .. } | ClickHouseError::Slow { deadline } => {
+                Self::Slow { deadline }
+            }
             ClickHouseError::Refused { .. } if !error.is_transient() => Self::Refused(error),
             _ => Self::NotAsked(error),
         }

@@ -14,7 +14,7 @@ mod observe;
 mod probe;
 mod replica;
 
-pub use check::{PipeError, ReaderCredentials, ResultColumn};
+pub use check::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
 pub use error::ClickHouseError;
 pub use execute::{Bounds, Failure, Outcome};
 pub use observe::Observed;

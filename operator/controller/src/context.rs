@@ -1,14 +1,12 @@
 //! What every reconcile works with.
 
 use crate::cluster::Fleet;
-use crate::dispatch::Requests;
 use crate::happenings::Telemetry;
 use crate::index::Index;
 use crate::kubernetes::Kubernetes;
 use crate::leadership::Mandate;
 use crate::metrics::Metrics;
-use crate::names::ObjectName;
-use crate::workspace::Memory;
+use crate::workspace::Checker;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +17,9 @@ pub(crate) struct Context {
     pub(crate) fleet: Arc<Fleet>,
     /// Asked before ClickHouse is changed; Kubernetes asks on its own.
     pub(crate) mandate: Mandate,
-    pub(crate) memory: Memory,
+    pub(crate) checker: Checker,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) workspaces: Requests<ObjectName>,
     /// Uid of the Kubernetes this is.
     pub(crate) kubernetes_uid: String,
     /// Namespace of the operator.

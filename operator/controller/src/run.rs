@@ -1,7 +1,7 @@
 //! Starts everything and stops it in order: serve, lead, watch, reconcile; then the other way round.
 
 use crate::args::OperatorArgs;
-use crate::cluster::{self, Fleet, FleetOptions};
+use crate::cluster::{self, Audience, Fleet, FleetOptions};
 use crate::context::Context;
 use crate::dispatch::{Requests, dispatch};
 use crate::happenings::Telemetry;
@@ -14,7 +14,7 @@ use crate::queue::{Next, Timing};
 use crate::server::{Answers, serve};
 use crate::supervision::Supervisor;
 use crate::watches::{Progress, Watches};
-use crate::workspace::{self, Memory};
+use crate::workspace::{self, Checker};
 use kube::{Client, Config};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,11 +125,20 @@ async fn work(
 ) {
     let index = Arc::new(Index::default());
     let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate.clone());
-    let fleet = Arc::new(Fleet::new(kubernetes.clone(), fleet_options(args)));
-    metrics.observe(index.clone(), fleet.clone());
-    let telemetry = Telemetry::start(client.clone(), identity(args), metrics.clone());
     let (workspaces, workspace_requests) = Requests::channel();
     let (clusters, cluster_requests) = Requests::channel();
+    let fleet = Arc::new(Fleet::new(
+        kubernetes.clone(),
+        index.clone(),
+        supervisor.clone(),
+        Audience {
+            clusters: clusters.clone(),
+            workspaces: workspaces.clone(),
+        },
+        fleet_options(args),
+    ));
+    metrics.observe(index.clone(), fleet.clone());
+    let telemetry = Telemetry::start(client.clone(), identity(args), metrics.clone());
     Watches {
         client,
         index: index.clone(),
@@ -155,10 +164,9 @@ async fn work(
         kubernetes,
         fleet,
         mandate,
-        memory: Memory::default(),
+        checker: Checker::new(workspaces, args.resync_interval.get()),
         telemetry,
         metrics: metrics.clone(),
-        workspaces,
         kubernetes_uid,
         namespace: args.namespace.clone(),
         resync_interval: args.resync_interval.get(),

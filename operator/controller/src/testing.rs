@@ -1,6 +1,6 @@
 //! For tests: objects, and an API server that answers as told.
 
-use crate::cluster::{Fleet, FleetOptions};
+use crate::cluster::{Audience, Fleet, FleetOptions};
 use crate::context::Context;
 use crate::dispatch::Requests;
 use crate::happenings::Telemetry;
@@ -8,7 +8,8 @@ use crate::index::Index;
 use crate::kubernetes::Kubernetes;
 use crate::leadership::{Leadership, Mandate};
 use crate::metrics::Metrics;
-use crate::workspace::Memory;
+use crate::supervision::Supervisor;
+use crate::workspace::Checker;
 use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
 use kube::Client;
 use kube::client::Body;
@@ -129,15 +130,27 @@ pub(crate) fn context(client: Client) -> Context {
         statement_deadline: Duration::from_secs(1),
         workspaces_at_once: 1,
     };
+    let (workspaces, _) = Requests::channel();
+    let audience = Audience {
+        clusters: Requests::channel().0,
+        workspaces: workspaces.clone(),
+    };
+    let supervisor = Supervisor::new(metrics.clone());
+    let fleet = Fleet::new(
+        kubernetes.clone(),
+        index.clone(),
+        supervisor,
+        audience,
+        options,
+    );
     Context {
-        fleet: Arc::new(Fleet::new(kubernetes.clone(), options)),
+        fleet: Arc::new(fleet),
         telemetry: Telemetry::start(client, "test".to_owned(), metrics.clone()),
         index,
         kubernetes,
         mandate: mandate(),
         metrics,
-        memory: Memory::default(),
-        workspaces: Requests::channel().0,
+        checker: Checker::new(workspaces, Duration::from_mins(5)),
         kubernetes_uid: "uid-of-kubernetes".to_owned(),
         namespace: "aviary-system".to_owned(),
         resync_interval: Duration::from_mins(5),

@@ -1,7 +1,7 @@
 //! Pipes are checked with the rights of the tenant.
 
 use crate::harness::{ask, ask_by, converge, reader, replica, run};
-use aviary_clickhouse::{PipeError, ReaderCredentials, ResultColumn};
+use aviary_clickhouse::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
 use aviary_plan::model::WorkspaceModel;
 use pretty_assertions::assert_eq;
 
@@ -21,7 +21,11 @@ spec:
 async fn check(model: &WorkspaceModel) -> Result<Vec<ResultColumn>, PipeError> {
     let renderings = model.pipes[0].renderings();
     replica()
-        .check_pipe(&model.database, &reader(model), &renderings)
+        .check_pipe(&PipeCheck {
+            database: model.database.clone(),
+            reader: reader(model),
+            renderings,
+        })
         .await
 }
 
@@ -169,7 +173,11 @@ fn a_reader_that_cannot_log_in_is_told_apart() {
         };
         let renderings = model.pipes[0].renderings();
         let result = replica()
-            .check_pipe(&model.database, &wrong, &renderings)
+            .check_pipe(&PipeCheck {
+                database: model.database.clone(),
+                reader: wrong,
+                renderings,
+            })
             .await;
         assert!(
             matches!(result, Err(PipeError::ReaderRefused(_))),

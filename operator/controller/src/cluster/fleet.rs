@@ -1,18 +1,26 @@
 //! Connections to every cluster's replicas, what the last probe said of them, and how much may be
 //! asked of a cluster at once, so that a slow one uses up its own share and nobody else's.
 
+use crate::cluster::probe::{Pulse, keep_probing};
+use crate::dispatch::Requests;
+use crate::index::Index;
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::names::ObjectName;
+use crate::supervision::Supervisor;
 use aviary_clickhouse::{ClickHouseError, Health, Replica, ReplicaConfig};
 use aviary_crds::ClickHouseCluster;
 use aviary_crds::conditions::Reason;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+/// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deadlines and bounds for every cluster.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +30,21 @@ pub(crate) struct FleetOptions {
     pub(crate) workspaces_at_once: usize,
 }
 
-/// Every cluster that is or was asked for.
+/// Who is told when something was heard of a replica.
+#[derive(Clone)]
+pub(crate) struct Audience {
+    /// For the status.
+    pub(crate) clusters: Requests<ObjectName>,
+    /// Those on the cluster, when a replica can be worked with again.
+    pub(crate) workspaces: Requests<ObjectName>,
+}
+
+/// Every cluster there is.
 pub(crate) struct Fleet {
     kubernetes: Kubernetes,
+    index: Arc<Index>,
+    supervisor: Supervisor,
+    audience: Audience,
     options: FleetOptions,
     clusters: Mutex<HashMap<ObjectName, Arc<Member>>>,
     /// How many statements were sent to all replicas there ever were.
@@ -33,36 +53,53 @@ pub(crate) struct Fleet {
 
 /// What is known of one cluster.
 struct Member {
-    permits: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
     /// Held while connecting, so that many workspaces read the credentials once.
-    connection: tokio::sync::Mutex<Option<Connection>>,
-    health: Mutex<Probes>,
+    connecting: tokio::sync::Mutex<()>,
+    connection: Mutex<Option<Connection>>,
 }
 
-/// How each replica was when it last answered; nothing if it does not answer.
-type Probes = BTreeMap<String, Option<Health>>;
-
-/// What a round of probes heard of a replica.
-pub(crate) enum Heard {
-    Health(Health),
-    /// It is there, and could not say how it is.
-    Refusal,
-    /// It does not answer.
-    Nothing,
+/// How many checks of endpoints a cluster answers at once, over all its workspaces: quick ones,
+/// and those that turned out to be slow.
+pub(crate) struct Lanes {
+    pub(crate) first: Semaphore,
+    pub(crate) long: Semaphore,
 }
 
 /// Connections, and the spec they were made for.
 struct Connection {
     uid: Option<String>,
     generation: Option<i64>,
+    made: Instant,
     replicas: Vec<Connected>,
+    /// End with the connection.
+    _probes: JoinSet<()>,
 }
 
-/// A replica with its address.
+impl Connection {
+    /// Whether it is still the right one. Where the login is refused the credentials are read
+    /// anew, though not more often than they are tried.
+    fn fits(&self, cluster: &ClickHouseCluster) -> bool {
+        let meta = &cluster.metadata;
+        let is_current = (&self.uid, self.generation) == (&meta.uid, meta.generation);
+        let mut answers = self.replicas.iter().filter_map(|one| one.pulse.last());
+        let is_refused = answers.any(|answer| answer.is_about_credentials());
+        is_current && !(is_refused && self.made.elapsed() >= interval(cluster))
+    }
+}
+
+/// How far apart the probes of a replica are.
+fn interval(cluster: &ClickHouseCluster) -> Duration {
+    cluster.spec.probe_interval.get().max(SHORTEST_INTERVAL)
+}
+
+/// A replica with its address, and what was heard of it.
 #[derive(Clone)]
 pub(crate) struct Connected {
     pub(crate) replica: Replica,
     pub(crate) url: String,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// Why a cluster cannot be asked anything.
@@ -91,9 +128,18 @@ impl ConnectError {
 }
 
 impl Fleet {
-    pub(crate) fn new(kubernetes: Kubernetes, options: FleetOptions) -> Self {
+    pub(crate) fn new(
+        kubernetes: Kubernetes,
+        index: Arc<Index>,
+        supervisor: Supervisor,
+        audience: Audience,
+        options: FleetOptions,
+    ) -> Self {
         Self {
             kubernetes,
+            index,
+            supervisor,
+            audience,
             options,
             clusters: Mutex::default(),
             statements: Arc::default(),
@@ -105,48 +151,45 @@ impl Fleet {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// Waits for a turn to work on the cluster.
+    /// Waits for a turn to work on a cluster that is there.
     pub(crate) async fn turn(&self, cluster: &ObjectName) -> Option<OwnedSemaphorePermit> {
-        let permits = self.member(cluster).permits.clone();
-        permits.acquire_owned().await.ok()
+        let turns = self.member(cluster).turns.clone();
+        turns.acquire_owned().await.ok()
     }
 
-    /// Connections to every replica of the spec. They are kept until the spec changes or
-    /// [`Self::forget_credentials`].
+    /// The places for checks on a cluster that is there.
+    pub(crate) fn lanes(&self, cluster: &ObjectName) -> Arc<Lanes> {
+        self.member(cluster).lanes.clone()
+    }
+
+    /// Connections to every replica of the spec, each probed at a fixed rate from now on. They are
+    /// kept until the spec changes or the login is refused.
     pub(crate) async fn connect(
         &self,
         name: &ObjectName,
         cluster: &ClickHouseCluster,
     ) -> Result<Vec<Connected>, ConnectError> {
         let member = self.member(name);
-        let connection = &mut *member.connection.lock().await;
-        let meta = &cluster.metadata;
-        if let Some(known) = connection
-            && (&known.uid, known.generation) == (&meta.uid, meta.generation)
-        {
-            return Ok(known.replicas.clone());
-        }
+        let _connecting = member.connecting.lock().await;
+        let known = match &*member.connection() {
+            Some(known) if known.fits(cluster) => return Ok(known.replicas.clone()),
+            Some(known) => known.replicas.clone(),
+            None => Vec::new(),
+        };
         let (user, password) = self.credentials(name, cluster).await?;
-        let replicas = self.replicas(cluster, &user, &password)?;
-        let names = cluster.spec.external.replicas.iter();
-        let names: Vec<&str> = names.map(|replica| replica.name.as_str()).collect();
-        member
-            .health()
-            .retain(|replica, _| names.contains(&replica.as_str()));
-        *connection = Some(Connection {
-            uid: meta.uid.clone(),
-            generation: meta.generation,
+        let replicas = self.replicas(cluster, &user, &password, &known)?;
+        *member.connection() = Some(Connection {
+            uid: cluster.metadata.uid.clone(),
+            generation: cluster.metadata.generation,
+            made: Instant::now(),
+            _probes: self.probes(name, cluster, &replicas),
             replicas: replicas.clone(),
         });
+        // It may have gone since it was looked up; nobody else would end the probes then.
+        if self.index.cluster(name).is_none() {
+            self.forget(name);
+        }
         Ok(replicas)
-    }
-
-    /// Reads the credentials anew before the next connection: they were refused. How the replicas
-    /// are is not known either.
-    pub(crate) async fn forget_credentials(&self, cluster: &ObjectName) {
-        let member = self.member(cluster);
-        *member.connection.lock().await = None;
-        member.health().clear();
     }
 
     /// The cluster is gone.
@@ -154,45 +197,42 @@ impl Fleet {
         self.clusters().remove(cluster);
     }
 
-    /// Keeps what a round of probes found. Tells which replicas answer again.
-    pub(crate) fn record(
-        &self,
-        cluster: &ObjectName,
-        heard: BTreeMap<String, Heard>,
-    ) -> Vec<String> {
-        let member = self.member(cluster);
-        let known = &mut *member.health();
-        let was_down = |name: &String| known.get(name).is_some_and(Option::is_none);
-        let answers = heard.iter().filter(|(_, it)| !matches!(it, Heard::Nothing));
-        let back = answers.map(|(name, _)| name).filter(|name| was_down(name));
-        let back = back.cloned().collect();
-        let probes = heard.into_iter().filter_map(|(name, heard)| match heard {
-            Heard::Health(health) => Some((name, Some(health))),
-            Heard::Nothing => Some((name, None)),
-            Heard::Refusal => {
-                let last = known.get(&name)?.clone()?;
-                Some((name, Some(last)))
-            }
-        });
-        let probes: Probes = probes.collect();
-        *known = probes;
-        back
-    }
-
-    /// Whether the last probe of a replica went unanswered. What was never probed may be tried.
-    pub(crate) fn is_down(&self, cluster: &ObjectName, replica: &str) -> bool {
-        let member = self.member(cluster);
-        let health = member.health();
-        health.get(replica).is_some_and(Option::is_none)
-    }
-
     /// Reads what the last probes found.
     pub(crate) fn visit_health(&self, mut visit: impl FnMut(&ObjectName, &str, Option<&Health>)) {
         for (cluster, member) in &*self.clusters() {
-            for (replica, health) in &*member.health() {
-                visit(cluster, replica, health.as_ref());
+            let connection = member.connection();
+            for one in connection.iter().flat_map(|it| &it.replicas) {
+                let name = one.replica.name();
+                one.pulse.show_health(|health| visit(cluster, name, health));
             }
         }
+    }
+
+    /// Starts a task a replica.
+    fn probes(
+        &self,
+        name: &ObjectName,
+        cluster: &ClickHouseCluster,
+        replicas: &[Connected],
+    ) -> JoinSet<()> {
+        let mut probes = JoinSet::new();
+        for one in replicas.iter().cloned() {
+            let (name, interval) = (name.clone(), interval(cluster));
+            let (index, audience) = (self.index.clone(), self.audience.clone());
+            let supervisor = self.supervisor.clone();
+            probes.spawn(async move {
+                let tell = |is_back: bool| {
+                    audience.clusters.request(name.clone());
+                    let waiting = is_back.then(|| index.workspaces_on(&name));
+                    for workspace in waiting.into_iter().flatten() {
+                        audience.workspaces.request(workspace);
+                    }
+                };
+                let probe = || keep_probing(&one.replica, &one.pulse, interval, tell);
+                supervisor.keep_running("probe", probe).await;
+            });
+        }
+        probes
     }
 
     async fn credentials(
@@ -218,7 +258,14 @@ impl Fleet {
         cluster: &ClickHouseCluster,
         user: &str,
         password: &SecretString,
+        known: &[Connected],
     ) -> Result<Vec<Connected>, ConnectError> {
+        // What was heard of a replica holds under another login, too.
+        let pulse = |name: &str, url: &str| {
+            let same = |one: &&Connected| one.replica.name() == name && one.url == url;
+            let known = known.iter().find(same);
+            known.map_or_else(Arc::default, |one| one.pulse.clone())
+        };
         let addresses = cluster.spec.external.replicas.iter();
         addresses
             .map(|address| {
@@ -232,6 +279,7 @@ impl Fleet {
                 };
                 let connected = |replica: Replica| Connected {
                     replica: replica.counted_by(self.statements.clone()),
+                    pulse: pulse(&address.name, &address.url),
                     url: address.url.clone(),
                 };
                 Replica::connect(&config)
@@ -245,11 +293,16 @@ impl Fleet {
     }
 
     fn member(&self, cluster: &ObjectName) -> Arc<Member> {
+        let at_once = self.options.workspaces_at_once;
         let new = || {
             Arc::new(Member {
-                permits: Arc::new(Semaphore::new(self.options.workspaces_at_once)),
-                connection: tokio::sync::Mutex::default(),
-                health: Mutex::default(),
+                turns: Arc::new(Semaphore::new(at_once)),
+                lanes: Arc::new(Lanes {
+                    first: Semaphore::new(at_once * 2),
+                    long: Semaphore::new(at_once),
+                }),
+                connecting: tokio::sync::Mutex::default(),
+                connection: Mutex::default(),
             })
         };
         self.clusters()
@@ -264,8 +317,10 @@ impl Fleet {
 }
 
 impl Member {
-    fn health(&self) -> MutexGuard<'_, Probes> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,40 +333,5 @@ fn text_of(secret: &Secret, name: &ObjectName, key: &str) -> Result<String, Conn
         None => Err(ConnectError::Credentials(format!(
             "Secret `{name}` has no text under the key `{key}`"
         ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{FakeApi, context};
-    use rstest::rstest;
-
-    fn health() -> Health {
-        Health {
-            version: "26.7.2".to_owned(),
-            disks: Vec::new(),
-            replication: None,
-        }
-    }
-
-    #[rstest]
-    #[case::silence(Heard::Health(health()), Heard::Nothing, true)]
-    #[case::a_refusal_is_an_answer(Heard::Health(health()), Heard::Refusal, false)]
-    #[case::it_answers_again(Heard::Nothing, Heard::Refusal, false)]
-    #[case::it_is_well_again(Heard::Nothing, Heard::Health(health()), false)]
-    #[tokio::test]
-    async fn only_a_replica_that_says_nothing_is_down(
-        #[case] before: Heard,
-        #[case] now: Heard,
-        #[case] expected: bool,
-    ) {
-        let fleet = context(FakeApi::default().client(|_| unreachable!())).fleet;
-        let cluster = ObjectName::new("shop", "shared");
-        let was_down = matches!(before, Heard::Nothing);
-        fleet.record(&cluster, BTreeMap::from([("a".to_owned(), before)]));
-        let back = fleet.record(&cluster, BTreeMap::from([("a".to_owned(), now)]));
-        assert_eq!(fleet.is_down(&cluster, "a"), expected);
-        assert_eq!(!back.is_empty(), was_down);
     }
 }

@@ -1,11 +1,12 @@
-//! The reconcile of a `ClickHouseCluster`: probe, compare with what was known, report.
+//! The reconcile of a `ClickHouseCluster`: what its probes heard is compared with what was known,
+//! and reported. The probes themselves run beside it.
 
 mod fleet;
 mod probe;
 mod settled;
 mod status;
 
-pub(crate) use fleet::{ConnectError, Connected, Fleet, FleetOptions};
+pub(crate) use fleet::{Audience, ConnectError, Connected, Fleet, FleetOptions, Lanes};
 
 use crate::context::Context;
 use crate::happenings::Happening;
@@ -18,11 +19,11 @@ use aviary_crds::{ClickHouseCluster, ClickHouseClusterStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
-use probe::{Answer, ReplicaAnswer};
+use probe::ReplicaAnswer;
 use std::time::Duration;
 
-/// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest pause between two looks at a cluster that nothing is heard of.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// An error of a replica, for where its name stands beside it.
 pub(crate) fn describe(replica: &str, error: &ClickHouseError) -> String {
@@ -41,20 +42,24 @@ pub(crate) async fn reconcile(
         return Ok(Next::Forget);
     };
     let previous = cluster.status.clone().unwrap_or_default();
-    let status = observe(context, name, &cluster, &previous).await?;
-    // What is told before it is written would be told again if the writing failed.
-    context.kubernetes.patch_status(&*cluster, &status).await?;
-    tell(context, &cluster, &previous, &status);
-    let interval = cluster.spec.probe_interval.get();
-    Ok(Next::After(interval.max(SHORTEST_INTERVAL)))
+    if let Some(status) = observe(context, name, &cluster, &previous).await? {
+        // What is told before it is written would be told again if the writing failed.
+        context.kubernetes.patch_status(&*cluster, &status).await?;
+        tell(context, &cluster, &previous, &status);
+    }
+    // Each probe asks for a reconcile; without connections there is none.
+    Ok(Next::After(
+        cluster.spec.probe_interval.get().max(SHORTEST_PAUSE),
+    ))
 }
 
+/// What the probes heard makes of the status; nothing until each replica was heard of once.
 async fn observe(
     context: &Context,
     name: &ObjectName,
     cluster: &ClickHouseCluster,
     previous: &ClickHouseClusterStatus,
-) -> Result<ClickHouseClusterStatus, KubernetesError> {
+) -> Result<Option<ClickHouseClusterStatus>, KubernetesError> {
     let generation = cluster.metadata.generation;
     let replicas = match context.fleet.connect(name, cluster).await {
         Ok(replicas) => replicas,
@@ -62,54 +67,30 @@ async fn observe(
         Err(error) => {
             let reason = error.reason().unwrap_or(Reason::Unknown);
             let message = error.to_string();
-            return Ok(status::unusable_status(
+            return Ok(Some(status::unusable_status(
                 previous,
                 reason,
                 &message,
                 generation,
                 Timestamp::now(),
-            ));
+            )));
         }
     };
-    let answers = probe::probe(&replicas).await;
-    record(context, name, previous, &answers).await;
-    Ok(status::cluster_status(
-        previous,
-        &cluster.spec,
-        &answers,
-        generation,
-        Timestamp::now(),
-    ))
-}
-
-/// Keeps what was found for metrics and workspaces, and has the workspaces looked at again that
-/// wait for a replica which answers again.
-async fn record(
-    context: &Context,
-    name: &ObjectName,
-    previous: &ClickHouseClusterStatus,
-    answers: &[ReplicaAnswer],
-) {
-    let refused = answers.iter().any(|answer| {
-        matches!(&answer.answer, Answer::Failed { reason, .. } if *reason == Reason::CredentialsInvalid)
+    let answers = replicas.iter().map(|one| {
+        let answer = one.pulse.last()?;
+        let name = one.replica.name().to_owned();
+        Some(ReplicaAnswer { name, answer })
     });
-    if refused {
-        context.fleet.forget_credentials(name).await;
-    }
-    let heard = answers
-        .iter()
-        .map(|one| (one.name.clone(), one.answer.heard()));
-    let back = context.fleet.record(name, heard.collect());
-    let was_unusable = find(&previous.conditions, ConditionType::Ready)
-        .is_some_and(|condition| condition.status == "False");
-    let is_usable = answers
-        .iter()
-        .any(|answer| matches!(answer.answer, Answer::Healthy(_)));
-    if !back.is_empty() || (was_unusable && is_usable) {
-        for workspace in context.index.workspaces_on(name) {
-            context.workspaces.request(workspace);
-        }
-    }
+    let answers: Option<Vec<ReplicaAnswer>> = answers.collect();
+    Ok(answers.map(|answers| {
+        status::cluster_status(
+            previous,
+            &cluster.spec,
+            &answers,
+            generation,
+            Timestamp::now(),
+        )
+    }))
 }
 
 /// Tells of conditions that changed.

@@ -1,12 +1,13 @@
-//! Asks every replica of a cluster for its health, all at once and each directly, so that one
-//! that hangs is known to hang and hides nothing of the others.
+//! Asks each replica of a cluster for its health at a fixed rate, in a task of its own, so that one
+//! that hangs is known to hang and keeps nobody from hearing of the others. What is done with the
+//! answers does not slow the asking down.
 
-use crate::cluster::fleet::Heard;
-use crate::cluster::{Connected, describe};
+use crate::cluster::describe;
 use aviary_clickhouse::{ClickHouseError, Health, Replica};
 use aviary_crds::conditions::Reason;
-use futures::future::join_all;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 /// What a replica said, or why it said nothing.
 #[derive(Clone, Debug)]
@@ -23,53 +24,174 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// What to remember of it. A replica that refuses is not away, and is in what state it was.
-    pub(crate) fn heard(&self) -> Heard {
-        match self {
-            Self::Healthy(health) => Heard::Health(health.clone()),
-            Self::Failed {
-                reason: Reason::ClickHouseUnreachable,
-                ..
-            } => Heard::Nothing,
-            Self::Failed { .. } => Heard::Refusal,
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Failed { reason, .. } if *reason == Reason::ClickHouseUnreachable)
+    }
+
+    /// Whether the login was refused.
+    pub(crate) fn is_about_credentials(&self) -> bool {
+        matches!(self, Self::Failed { reason, .. } if *reason == Reason::CredentialsInvalid)
+    }
+}
+
+/// What was heard of a replica last.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse(Mutex<Heard>);
+
+#[derive(Clone, Debug, Default)]
+struct Heard {
+    last: Option<Answer>,
+    /// How it was when it last told. A replica that refuses is not away, and is in what state it
+    /// was; one that is silent is in none.
+    health: Option<Health>,
+}
+
+impl Pulse {
+    /// The last answer, if there was one yet.
+    pub(crate) fn last(&self) -> Option<Answer> {
+        self.lock().last.clone()
+    }
+
+    /// Whether the last probe went unanswered. What was never probed may be tried.
+    pub(crate) fn is_down(&self) -> bool {
+        self.lock().last.as_ref().is_some_and(Answer::is_silence)
+    }
+
+    /// Shows its health, none where it does not answer; shows nothing where nothing is known.
+    pub(crate) fn show_health(&self, show: impl FnOnce(Option<&Health>)) {
+        let heard = self.lock();
+        let is_down = heard.last.as_ref().is_some_and(Answer::is_silence);
+        if is_down || heard.health.is_some() {
+            show(heard.health.as_ref());
         }
+    }
+
+    /// Takes in an answer. Tells whether the replica can be worked with again.
+    pub(crate) fn take_in(&self, answer: Answer) -> bool {
+        let heard = &mut *self.lock();
+        let is_back = match (&heard.last, &answer) {
+            (Some(Answer::Failed { .. }), Answer::Healthy(_)) => true,
+            (Some(last), now) => last.is_silence() && !now.is_silence(),
+            (None, _) => false,
+        };
+        match &answer {
+            Answer::Healthy(health) => heard.health = Some(health.clone()),
+            silence if silence.is_silence() => heard.health = None,
+            Answer::Failed { .. } => {}
+        }
+        heard.last = Some(answer);
+        is_back
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How long a replica may take to tell of its health.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Probes every replica.
-pub(crate) async fn probe(replicas: &[Connected]) -> Vec<ReplicaAnswer> {
-    join_all(replicas.iter().map(|one| probe_one(&one.replica))).await
+/// Probes a replica for as long as this runs, and tells of each answer whether the replica can be
+/// worked with again.
+pub(crate) async fn keep_probing(
+    replica: &Replica,
+    pulse: &Pulse,
+    interval: Duration,
+    tell: impl Fn(bool),
+) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answer = if pulse.is_down() {
+            // Not longer than an interval, so that its return is noticed within one.
+            ask(replica, DEADLINE.min(interval)).await
+        } else {
+            ask_again(replica).await
+        };
+        let answer = match answer {
+            Ok(health) => Answer::Healthy(health),
+            Err(error) => Answer::Failed {
+                reason: error.reason(),
+                message: describe(replica.name(), &error),
+            },
+        };
+        tell(pulse.take_in(answer));
+    }
 }
 
 /// A replica that is silent or cannot answer once may be busy with something long; it is asked
 /// again before everybody is told that it is away.
-async fn probe_one(replica: &Replica) -> ReplicaAnswer {
-    let answer = match ask(replica).await {
-        Err(error) if error.is_transient() => ask(replica).await,
+async fn ask_again(replica: &Replica) -> Result<Health, ClickHouseError> {
+    match ask(replica, DEADLINE).await {
+        Err(error) if error.is_transient() => ask(replica, DEADLINE).await,
         answer => answer,
-    };
-    let answer = match answer {
-        Ok(health) => Answer::Healthy(health),
-        Err(error) => Answer::Failed {
-            reason: error.reason(),
-            message: describe(replica.name(), &error),
-        },
-    };
-    ReplicaAnswer {
-        name: replica.name().to_owned(),
-        answer,
     }
 }
 
-async fn ask(replica: &Replica) -> Result<Health, ClickHouseError> {
-    let in_time = tokio::time::timeout(DEADLINE, replica.probe()).await;
+async fn ask(replica: &Replica, deadline: Duration) -> Result<Health, ClickHouseError> {
+    let in_time = tokio::time::timeout(deadline, replica.probe()).await;
     in_time.unwrap_or_else(|_| {
         Err(ClickHouseError::TimedOut {
             replica: replica.name().to_owned(),
             deadline: DEADLINE,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn healthy() -> Answer {
+        Answer::Healthy(Health {
+            version: "26.7.2".to_owned(),
+            disks: Vec::new(),
+            replication: None,
+        })
+    }
+
+    fn failed(reason: Reason) -> Answer {
+        let message = "why".to_owned();
+        Answer::Failed { reason, message }
+    }
+
+    fn silent() -> Answer {
+        failed(Reason::ClickHouseUnreachable)
+    }
+
+    fn refusing() -> Answer {
+        failed(Reason::CredentialsInvalid)
+    }
+
+    #[rstest]
+    #[case::silence(healthy(), silent(), true, false)]
+    #[case::a_refusal_is_an_answer(healthy(), refusing(), false, false)]
+    #[case::it_answers_again(silent(), refusing(), false, true)]
+    #[case::it_is_well_again(silent(), healthy(), false, true)]
+    #[case::it_takes_the_login_again(refusing(), healthy(), false, true)]
+    #[case::it_goes_on(healthy(), healthy(), false, false)]
+    fn only_a_replica_that_says_nothing_is_down(
+        #[case] before: Answer,
+        #[case] now: Answer,
+        #[case] is_down: bool,
+        #[case] is_back: bool,
+    ) {
+        let pulse = Pulse::default();
+        let shown = || {
+            let mut shown = None;
+            pulse.show_health(|health| shown = Some(health.is_some()));
+            shown
+        };
+        assert!(!pulse.is_down() && shown().is_none());
+        assert!(!pulse.take_in(before.clone()));
+        assert_eq!(pulse.take_in(now.clone()), is_back);
+        assert_eq!(pulse.is_down(), is_down);
+        let told = [before, now]
+            .iter()
+            .any(|it| matches!(it, Answer::Healthy(_)));
+        let expected = (is_down || told).then_some(!is_down);
+        assert_eq!(shown(), expected);
+    }
 }

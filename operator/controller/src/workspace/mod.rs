@@ -1,6 +1,8 @@
 //! The reconcile of a workspace and everything that names it: observe, plan, execute, report.
 
 mod access;
+mod agenda;
+mod checks;
 mod endpoints;
 mod events;
 mod findings;
@@ -12,11 +14,11 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use endpoints::Memory;
+pub(crate) use checks::Checker;
 
 use crate::cluster::{ConnectError, Connected};
 use crate::context::Context;
-use crate::index::{Members, cluster_of};
+use crate::index::Members;
 use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
@@ -29,10 +31,12 @@ use aviary_plan::catalog::Sha256;
 use aviary_plan::{
     CredentialHashes, ObjectKey, Rejection, Scope, WorkspaceModel, WorkspaceObjects, model,
 };
+use checks::Desk;
 use endpoints::{Checks, Standing, stand};
 use findings::{Fault, InClickHouse, waits_for_a_person};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use placement::{Placement, place};
 use replicas::{OnReplica, Wish, converge, in_clickhouse, left_over, refusals};
 use report::{Report, report};
@@ -44,12 +48,6 @@ pub(crate) async fn reconcile(
     context: &Context,
     name: &ObjectName,
 ) -> Result<Next, KubernetesError> {
-    // The turn comes first: what is read before waiting for it would be old by then.
-    let workspace = context.index.members(name).workspace;
-    let _turn = match &workspace {
-        Some(workspace) => context.fleet.turn(&cluster_of(workspace)).await,
-        None => None,
-    };
     let members = context.index.members(name);
     let Some(workspace) = members.workspace.clone() else {
         // It is there: what is live stays live.
@@ -85,7 +83,7 @@ struct Pass {
     pipe_standings: BTreeMap<ObjectKey, Standing>,
 }
 
-/// The pass, or nothing if the cluster is paused.
+/// The pass, or nothing if the cluster is paused or the workspace changed meanwhile.
 async fn pass(
     context: &Context,
     workspace: Arc<Workspace>,
@@ -130,9 +128,38 @@ async fn pass(
             return Ok(Some(pass));
         }
     };
-    pass.execute(context, &cluster_name, &replicas, &admitted.access)
+    // The turn is for work on ClickHouse: neither Secrets nor statuses are written in it.
+    let turn = context.fleet.turn(&cluster_name).await;
+    let name = ObjectName::of(&*pass.workspace);
+    if !same(&pass.members, &context.index.members(&name)) {
+        // What was read before the wait is old; the change has asked for the pass after this one.
+        return Ok(None);
+    }
+    pass.execute(context, &replicas, &admitted.access).await;
+    drop(turn);
+    pass.look_at_pipes(context, &cluster_name, &replicas, &admitted.access)
         .await;
     Ok(Some(pass))
+}
+
+/// Whether these are the same objects with the same specs.
+fn same(before: &Members, now: &Members) -> bool {
+    fn alike<K: Resource>(before: &[Arc<K>], now: &[Arc<K>]) -> bool {
+        let facts = |one: &Arc<K>| {
+            let meta = one.meta();
+            (
+                meta.uid.clone(),
+                meta.generation,
+                meta.deletion_timestamp.clone(),
+                meta.annotations.clone(),
+            )
+        };
+        before.iter().map(facts).eq(now.iter().map(facts))
+    }
+    alike(before.workspace.as_slice(), now.workspace.as_slice())
+        && alike(&before.data_sources, &now.data_sources)
+        && alike(&before.pipes, &now.pipes)
+        && alike(&before.access_tokens, &now.access_tokens)
 }
 
 impl Pass {
@@ -152,7 +179,6 @@ impl Pass {
     async fn execute(
         &mut self,
         context: &Context,
-        cluster: &ObjectName,
         replicas: &[Connected],
         access: &WorkspaceAccess,
     ) {
@@ -162,9 +188,8 @@ impl Pass {
         else {
             return;
         };
-        let known = context.memory.take(&self.model.uid);
         let mut circumstances = self.model.circumstances();
-        circumstances.credentials_refused = known.credentials_refused;
+        circumstances.credentials_refused = self.desk(context).reader_is_refused();
         let wish = Wish {
             model: &self.model,
             credentials: &CredentialHashes {
@@ -174,7 +199,7 @@ impl Pass {
             circumstances,
             served_from: served_from(&self.workspace),
         };
-        self.outcomes = converge(context, cluster, replicas, &wish).await;
+        self.outcomes = converge(context, replicas, &wish).await;
         self.rejections.extend(refusals(&self.outcomes));
         if self.rejections.contains_key(&ObjectKey::Workspace) {
             return;
@@ -185,6 +210,18 @@ impl Pass {
             let found = in_clickhouse(&object, &self.outcomes);
             self.in_clickhouse.insert(object, found);
         }
+    }
+
+    async fn look_at_pipes(
+        &mut self,
+        context: &Context,
+        cluster: &ObjectName,
+        replicas: &[Connected],
+        access: &WorkspaceAccess,
+    ) {
+        if self.rejections.contains_key(&ObjectKey::Workspace) {
+            return;
+        }
         let checks = Checks {
             model: &self.model,
             pipes: &self.members.pipes,
@@ -192,10 +229,14 @@ impl Pass {
             outcomes: &self.outcomes,
             reader: &access.reader,
             lacking: &self.lacking(),
+            lanes: context.fleet.lanes(cluster),
         };
-        let (standings, remembered) = stand(&checks, known).await;
-        context.memory.put(&self.model.uid, remembered);
-        self.pipe_standings = standings;
+        self.pipe_standings = stand(&checks, &self.desk(context)).await;
+    }
+
+    fn desk(&self, context: &Context) -> Arc<Desk> {
+        let name = ObjectName::of(&*self.workspace);
+        context.checker.desk(&self.model.uid, &name)
     }
 
     /// Data sources, by name in SQL, of which no replica has anything.
@@ -282,8 +323,8 @@ impl Pass {
             Err(fault) => Some(fault.reason),
         });
         let in_pipes = self.pipe_standings.values().filter_map(|one| match one {
-            Standing::Bad { fault, .. } if !waits_for_a_person(fault.reason) => Some(fault.reason),
-            Standing::Bad { .. } | Standing::Good(_) => None,
+            Standing::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
+            Standing::Bad(_) | Standing::Checking | Standing::Good(_) => None,
         });
         let in_workspace = self
             .rejections

@@ -61,7 +61,7 @@ pub(crate) async fn release(
             .telemetry
             .emit(&workspace.object_ref(&()), &Happening::Released { what });
     }
-    context.memory.take(&workspace.uid().unwrap_or_default());
+    context.checker.forget(&workspace.uid().unwrap_or_default());
     let published = published_secret_name(&context.namespace, workspace);
     context.kubernetes.delete_secret(&published).await?;
     let mut finalizers = workspace.finalizers().to_vec();
@@ -94,9 +94,10 @@ async fn retire_everywhere(
         Err(ConnectError::Kubernetes(error)) => return Err(error),
         Err(error) => return Ok(Farewell::NotYet(error.to_string())),
     };
+    let _turn = context.fleet.turn(&name).await;
     let members = context.index.members(&ObjectName::of(&**workspace));
     let model = model_of(context, workspace, &members);
-    let outcomes = on_each(context, &name, &replicas, |connected| {
+    let outcomes = on_each(context, &replicas, |connected| {
         let (database, uid) = (model.database.clone(), model.uid.clone());
         async move {
             let replica = connected.replica;

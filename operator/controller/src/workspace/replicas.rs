@@ -3,7 +3,6 @@
 
 use crate::cluster::{Connected, describe};
 use crate::context::Context;
-use crate::names::ObjectName;
 use crate::workspace::findings::{Fault, InClickHouse};
 use aviary_clickhouse::{Bounds, ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
@@ -54,15 +53,13 @@ pub(crate) struct Wish<'a> {
 /// Makes every replica agree with the wish.
 pub(crate) async fn converge(
     context: &Context,
-    cluster: &ObjectName,
     replicas: &[Connected],
     wish: &Wish<'_>,
 ) -> Vec<OnReplica> {
     on_each(
         context,
-        cluster,
         replicas,
-        |Connected { replica, url }| async move {
+        |Connected { replica, url, .. }| async move {
             let circumstances = Circumstances {
                 had_database: wish.served_from.contains(&url),
                 ..wish.circumstances.clone()
@@ -96,7 +93,6 @@ fn apart(replicas: usize, name: &str, server: &ServerFeatures) -> Option<Rejecti
 /// Plans on every replica with `make_plan`, and executes.
 pub(crate) async fn on_each<MakePlan, Planning>(
     context: &Context,
-    cluster: &ObjectName,
     replicas: &[Connected],
     make_plan: MakePlan,
 ) -> Vec<OnReplica>
@@ -105,10 +101,14 @@ where
     Planning: Future<Output = Result<Plan, ClickHouseError>>,
 {
     join_all(replicas.iter().map(|connected| async {
-        let Connected { replica, url } = connected;
+        let Connected {
+            replica,
+            url,
+            pulse,
+        } = connected;
         // Nobody waits again for what did not answer its last probe; when it does, the
         // workspace is looked at at once.
-        let work = if context.fleet.is_down(cluster, replica.name()) {
+        let work = if pulse.is_down() {
             Err(Fault::new(
                 Reason::ClickHouseUnreachable,
                 "it did not answer its last probe",

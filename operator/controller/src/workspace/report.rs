@@ -215,6 +215,11 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
     }
 }
 
+fn being_checked() -> Fault {
+    let message = "ClickHouse is asked whether the SQL is right, which takes a while";
+    Fault::new(Reason::InProgress, message)
+}
+
 /// Whether the live revision is this spec.
 fn published(
     report: &Report<'_>,
@@ -224,7 +229,8 @@ fn published(
     is_live: bool,
 ) -> Finding {
     let fault = match (rejection, standing) {
-        (Some(fault), _) | (None, Some(Standing::Bad { fault, .. })) => fault,
+        (Some(fault), _) | (None, Some(Standing::Bad(fault))) => fault,
+        (None, Some(Standing::Checking)) => &being_checked(),
         (None, Some(Standing::Good(_))) => {
             let message = if has_endpoint {
                 "this spec is live"

@@ -2,7 +2,7 @@
 //! and published to an index as the operator would.
 
 use super::{Admin, PASSWORD};
-use aviary_clickhouse::{Bounds, ReaderCredentials, Replica, ReplicaConfig};
+use aviary_clickhouse::{Bounds, PipeCheck, ReaderCredentials, Replica, ReplicaConfig};
 use aviary_crds::published::{
     ClickHouseUser, PublishedPipe, PublishedToken, PublishedWorkspace, ResultColumn,
     WorkspaceAccess,
@@ -91,7 +91,11 @@ impl Workspace {
         };
         for pipe in &self.model.pipes {
             let columns = replica
-                .check_pipe(&self.model.database, &credentials, &pipe.renderings())
+                .check_pipe(&PipeCheck {
+                    database: self.model.database.clone(),
+                    reader: credentials.clone(),
+                    renderings: pipe.renderings(),
+                })
                 .await;
             let columns = columns
                 .unwrap_or_else(|error| {
