@@ -6,7 +6,7 @@ use crate::index::Index;
 use crate::kubernetes::Kubernetes;
 use crate::leadership::Mandate;
 use crate::metrics::Metrics;
-use crate::workspace::Checker;
+use crate::workspace::{Checker, Issuer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub(crate) struct Context {
     /// Asked before ClickHouse is changed; Kubernetes asks on its own.
     pub(crate) mandate: Mandate,
     pub(crate) checker: Checker,
+    pub(crate) issuer: Issuer,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     /// Uid of the Kubernetes this is.

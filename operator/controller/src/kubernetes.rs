@@ -147,6 +147,11 @@ impl Kubernetes {
         }
     }
 
+    /// What the watches have seen, and answers to writes.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Makes the status what it ought to be, in one request, or in none if it is.
     pub(crate) async fn patch_status<K: Reported>(
         &self,

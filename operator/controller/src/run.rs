@@ -14,7 +14,7 @@ use crate::queue::{Next, Timing};
 use crate::server::{Answers, serve};
 use crate::supervision::Supervisor;
 use crate::watches::{Progress, Watches};
-use crate::workspace::{self, Checker};
+use crate::workspace::{self, Checker, Issuer};
 use kube::{Client, Config};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -126,6 +126,7 @@ async fn work(
     let index = Arc::new(Index::default());
     let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate.clone());
     let (workspaces, workspace_requests) = Requests::channel();
+    let (revocations, revocation_requests) = Requests::channel();
     let (clusters, cluster_requests) = Requests::channel();
     let fleet = Arc::new(Fleet::new(
         kubernetes.clone(),
@@ -144,6 +145,7 @@ async fn work(
         index: index.clone(),
         telemetry: telemetry.clone(),
         workspaces: workspaces.clone(),
+        revocations,
         clusters,
         progress: progress.clone(),
         supervisor,
@@ -164,7 +166,8 @@ async fn work(
         kubernetes,
         fleet,
         mandate,
-        checker: Checker::new(workspaces, args.resync_interval.get()),
+        checker: Checker::new(workspaces.clone(), args.resync_interval.get()),
+        issuer: Issuer::new(workspaces, args.resync_interval.get()),
         telemetry,
         metrics: metrics.clone(),
         kubernetes_uid,
@@ -173,6 +176,7 @@ async fn work(
     });
     tokio::join!(
         reconcile_workspaces(args, &context, workspace_requests, stop),
+        revoke(args, &context, revocation_requests, stop),
         reconcile_clusters(args, &context, cluster_requests, stop),
     );
 }
@@ -203,6 +207,25 @@ async fn reconcile_workspaces(
             let started = Instant::now();
             let result = workspace::reconcile(&context, &name).await;
             concluded(&context, "Workspace", &name, started, result)
+        }
+    })
+    .await;
+}
+
+/// Takes access away in a queue of its own: never behind ClickHouse, and also where the rest is
+/// paused.
+async fn revoke(
+    args: &OperatorArgs,
+    context: &Arc<Context>,
+    requests: UnboundedReceiver<ObjectName>,
+    stop: &CancellationToken,
+) {
+    dispatch(requests, timing(args), stop.clone(), |name| {
+        let context = context.clone();
+        async move {
+            let started = Instant::now();
+            let result = workspace::revoke(&context, &name).await;
+            concluded(&context, "AccessToken", &name, started, result)
         }
     })
     .await;

@@ -9,7 +9,7 @@ use crate::kubernetes::Kubernetes;
 use crate::leadership::{Leadership, Mandate};
 use crate::metrics::Metrics;
 use crate::supervision::Supervisor;
-use crate::workspace::Checker;
+use crate::workspace::{Checker, Issuer};
 use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
 use kube::Client;
 use kube::client::Body;
@@ -150,7 +150,8 @@ pub(crate) fn context(client: Client) -> Context {
         kubernetes,
         mandate: mandate(),
         metrics,
-        checker: Checker::new(workspaces, Duration::from_mins(5)),
+        checker: Checker::new(workspaces.clone(), Duration::from_mins(5)),
+        issuer: Issuer::new(workspaces, Duration::from_mins(5)),
         kubernetes_uid: "uid-of-kubernetes".to_owned(),
         namespace: "aviary-system".to_owned(),
         resync_interval: Duration::from_mins(5),

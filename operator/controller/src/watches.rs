@@ -34,6 +34,8 @@ pub(crate) struct Watches {
     pub(crate) index: Arc<Index>,
     pub(crate) telemetry: Telemetry,
     pub(crate) workspaces: Requests<ObjectName>,
+    /// Workspaces again, for what is taken away whatever else they wait for.
+    pub(crate) revocations: Requests<ObjectName>,
     pub(crate) clusters: Requests<ObjectName>,
     pub(crate) progress: Progress,
     pub(crate) supervisor: Supervisor,
@@ -224,6 +226,7 @@ impl Watches {
             clusters,
         } = affected;
         for name in workspaces {
+            self.revocations.request(name.clone());
             self.workspaces.request(name);
         }
         for name in clusters {

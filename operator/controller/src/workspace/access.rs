@@ -1,19 +1,22 @@
 //! Who may come in: the Secrets with tokens' values, beside their `AccessToken`s, and the Secret
 //! that tells the gateways of a workspace's users and token hashes.
 //!
-//! Both are written before ClickHouse is asked anything. A password that ClickHouse knows and no
+//! The second is written before ClickHouse is asked anything. A password that ClickHouse knows and no
 //! Secret holds would lock the gateways out.
 
 use crate::context::Context;
-use crate::kubernetes::KubernetesError;
+use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::names::ObjectName;
+use crate::queue::Next;
 use crate::secrets::{
     FEWEST_DIFFERENT, PublishedSecret, SHORTEST_VALUE, TokenDecision, TokenSecret, decide_token,
     published_secret_name, published_secret_of, random_password, sha256, token_secret,
 };
 use crate::token_values::{GivenToken, Settled, settle};
+use crate::workspace::findings::Fault;
+use crate::workspace::model_of;
 use aviary_crds::conditions::Reason;
-use aviary_crds::published::{ClickHouseUser, WorkspaceAccess};
+use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{ObjectKey, Rejection, WorkspaceModel};
@@ -29,48 +32,173 @@ pub(crate) struct Admitted {
 }
 
 /// Makes tokens and publishes them with the workspace's users.
+///
+/// What was there already is published first: a token that is gone stops working however long the
+/// Secret of another takes.
 pub(crate) async fn admit(
     context: &Context,
     workspace: &Workspace,
     model: &WorkspaceModel,
     tokens: &[Arc<AccessToken>],
 ) -> Result<Admitted, KubernetesError> {
-    let mut given = Vec::new();
-    let mut rejections = Vec::new();
-    for token in &model.access_tokens {
-        let object = tokens
-            .iter()
-            .find(|object| object.metadata.uid.as_deref() == Some(&token.uid));
-        let Some(object) = object else { continue };
-        match give_out(context, object, token).await {
-            Ok(Given::Value(sha256)) => given.push(GivenToken {
-                name: token.object.clone(),
-                created: created(object),
-                sha256,
-                scopes: token.scopes.clone(),
-            }),
-            Ok(Given::Conflict) => rejections.push(conflict(token)),
-            Ok(Given::Weak) => rejections.push(weak(token)),
-            // One token's trouble is not the others'.
-            Err(error) => match error.refusal() {
-                Some(why) => rejections.push(refused(token, why)),
-                None => return Err(error),
-            },
+    let decided = decide(context, model, tokens);
+    let missing: Vec<_> = decided.iter().filter(|one| one.is_missing()).collect();
+    if !missing.is_empty() {
+        let secret = published_secret_name(&context.namespace, workspace);
+        if context.index.published_secret(&secret).is_some() {
+            let (given, _) = given_and_rejected(context, &decided);
+            publish(context, workspace, model, given).await?;
         }
+        for one in &missing {
+            issue(context, workspace, one);
+        }
+        let uids: Vec<&str> = missing.iter().map(|one| &*one.token.uid).collect();
+        context.issuer.settle(&uids).await;
     }
+    let decided = decide(context, model, tokens);
+    let (given, mut rejections) = given_and_rejected(context, &decided);
     let (access, taken) = publish(context, workspace, model, given).await?;
     rejections.extend(taken.into_iter().map(taken_value));
     Ok(Admitted { access, rejections })
 }
 
-/// What the Secret of a token came to.
-enum Given {
-    /// It holds a value with this hash.
-    Value(String),
-    /// It is not this token's.
-    Conflict,
-    /// Its value could be guessed.
-    Weak,
+/// Takes away from what is published whatever is no more: deleted tokens, values that are gone,
+/// scopes that were taken back. Nothing is added, so this is right while nothing else may change.
+pub(crate) async fn revoke(context: &Context, name: &ObjectName) -> Result<Next, KubernetesError> {
+    let members = context.index.members(name);
+    let Some(workspace) = &members.workspace else {
+        return Ok(Next::Forget);
+    };
+    let secret = published_secret_name(&context.namespace, workspace);
+    let known = context.index.published_secret(&secret);
+    let published = known.as_ref().and_then(|known| known.access.as_ref());
+    let Some(published) = published.filter(|published| !published.tokens.is_empty()) else {
+        return Ok(Next::Forget);
+    };
+    let model = model_of(context, workspace, &members);
+    let decided = decide(context, &model, &members.access_tokens);
+    let (given, _) = given_and_rejected(context, &decided);
+    let stays = |token: &PublishedToken| {
+        let same = |it: &&GivenToken| (&it.name, &it.sha256) == (&token.name, &token.sha256);
+        let now = given.iter().find(same)?;
+        let scopes = token.scopes.iter();
+        let scopes = scopes.filter(|scope| now.scopes.contains(scope));
+        Some(GivenToken {
+            scopes: scopes.cloned().collect(),
+            ..now.clone()
+        })
+    };
+    let left: Vec<GivenToken> = published.tokens.iter().filter_map(stays).collect();
+    let is_as_before = left.len() == published.tokens.len()
+        && left
+            .iter()
+            .zip(&published.tokens)
+            .all(|(now, before)| now.scopes == before.scopes);
+    if !is_as_before {
+        let document = document(context, &model, &secret, known.as_deref(), left)?;
+        let kubernetes = &context.kubernetes;
+        kubernetes.update_secret(&secret, &document.secret).await?;
+    }
+    Ok(Next::Forget)
+}
+
+/// A token, and what its Secret is as far as the watches have shown.
+struct Decided<'a> {
+    token: &'a ValidAccessToken,
+    object: &'a Arc<AccessToken>,
+    secret: ObjectName,
+    decision: TokenDecision,
+    /// The value it has, also where something else is lacking.
+    sha256: Option<String>,
+}
+
+impl Decided<'_> {
+    fn is_missing(&self) -> bool {
+        matches!(
+            self.decision,
+            TokenDecision::Create | TokenDecision::Restore { .. }
+        )
+    }
+}
+
+fn decide<'a>(
+    context: &Context,
+    model: &'a WorkspaceModel,
+    tokens: &'a [Arc<AccessToken>],
+) -> Vec<Decided<'a>> {
+    let decided = model.access_tokens.iter().filter_map(|token| {
+        let mut objects = tokens.iter();
+        let object = objects.find(|it| it.metadata.uid.as_deref() == Some(&token.uid))?;
+        // Who is going is gone, whatever holds the object.
+        if object.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let secret = ObjectName::new(namespace, &token.secret_name);
+        let known = context.index.token_secret(&secret);
+        Some(Decided {
+            decision: decide_token(&token.uid, known.as_deref()),
+            sha256: known.and_then(|known| known.sha256.clone()),
+            token,
+            object,
+            secret,
+        })
+    });
+    decided.collect()
+}
+
+/// Those that have their value, and why the others have not.
+fn given_and_rejected(
+    context: &Context,
+    decided: &[Decided<'_>],
+) -> (Vec<GivenToken>, Vec<Rejection>) {
+    let (mut given, mut rejections) = (Vec::new(), Vec::new());
+    for one in decided {
+        let token = one.token;
+        let value = match &one.decision {
+            TokenDecision::Use { sha256 } => Some(sha256.clone()),
+            TokenDecision::Restore { keeps_value: true } => one.sha256.clone(),
+            _ => None,
+        };
+        if let Some(sha256) = value {
+            given.push(GivenToken {
+                name: token.object.clone(),
+                created: created(one.object),
+                sha256,
+                scopes: token.scopes.clone(),
+            });
+        }
+        match &one.decision {
+            TokenDecision::Use { .. } => context.issuer.forget(&token.uid),
+            TokenDecision::Conflict => rejections.push(conflict(token)),
+            TokenDecision::Weak => rejections.push(weak(token)),
+            TokenDecision::Create | TokenDecision::Restore { .. } => {
+                let failure = context.issuer.failure(&token.uid);
+                rejections.push(not_made(token, failure));
+            }
+        }
+    }
+    (given, rejections)
+}
+
+/// Has the Secret made or completed, beside this pass.
+fn issue(context: &Context, workspace: &Workspace, decided: &Decided<'_>) {
+    let (kubernetes, name) = (context.kubernetes.clone(), decided.secret.clone());
+    let (object, token) = (decided.object.clone(), decided.token.clone());
+    let make = async move {
+        match make(&kubernetes, &object, &token, &name).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(match error.refusal() {
+                Some(why) => refused(&name, why),
+                None => Fault::new(
+                    Reason::DependencyNotReady,
+                    format!("Secret `{name}` cannot be made yet: {error}"),
+                ),
+            }),
+        }
+    };
+    let workspace = ObjectName::of(workspace);
+    context.issuer.issue(&decided.token.uid, &workspace, make);
 }
 
 fn created(token: &AccessToken) -> Timestamp {
@@ -109,77 +237,52 @@ fn taken_value(token: String) -> Rejection {
     }
 }
 
-fn refused(token: &ValidAccessToken, why: &str) -> Rejection {
+fn refused(secret: &ObjectName, why: &str) -> Fault {
+    let name = &secret.name;
+    let message = format!("Kubernetes does not take Secret `{name}`: {why}");
+    Fault::new(Reason::Invalid, message)
+}
+
+fn not_made(token: &ValidAccessToken, failure: Option<Fault>) -> Rejection {
+    let under_way = || {
+        let message = format!("Secret `{}` is being made", token.secret_name);
+        Fault::new(Reason::InProgress, message)
+    };
+    let Fault { reason, message } = failure.unwrap_or_else(under_way);
     Rejection {
         object: ObjectKey::AccessToken(token.object.clone()),
-        reason: Reason::Invalid,
-        message: format!(
-            "Kubernetes does not take Secret `{}`: {why}",
-            token.secret_name
-        ),
+        reason,
+        message,
     }
 }
 
-/// Sees to it that the token's Secret holds a value.
-async fn give_out(
-    context: &Context,
-    object: &AccessToken,
-    token: &ValidAccessToken,
-) -> Result<Given, KubernetesError> {
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let name = ObjectName::new(namespace, &token.secret_name);
-    let known = context.index.token_secret(&name);
-    match decide_token(&token.uid, known.as_deref()) {
-        TokenDecision::Use { sha256 } => Ok(Given::Value(sha256)),
-        TokenDecision::Conflict => Ok(Given::Conflict),
-        TokenDecision::Weak => Ok(Given::Weak),
-        TokenDecision::Create => create(context, object, token, &name).await,
-        TokenDecision::Restore { .. } => restore(context, object, token, &name).await,
-    }
-}
-
-async fn create(
-    context: &Context,
+/// Makes the token's Secret, or fills what it lacks.
+async fn make(
+    kubernetes: &Kubernetes,
     object: &AccessToken,
     token: &ValidAccessToken,
     name: &ObjectName,
-) -> Result<Given, KubernetesError> {
-    let (secret, sha256) = token_secret(object, name);
-    let kubernetes = &context.kubernetes;
+) -> Result<(), KubernetesError> {
+    let (secret, _) = token_secret(object, name);
     if kubernetes
         .create_secret::<TokenSecret>(name, &secret)
         .await?
     {
-        return Ok(Given::Value(sha256));
+        return Ok(());
     }
     // There is one: without the label that the watch goes by, or so new that it was not seen yet.
-    restore(context, object, token, name).await
-}
-
-/// Decides by what the API has now, and fills what this token's Secret lacks.
-async fn restore(
-    context: &Context,
-    object: &AccessToken,
-    token: &ValidAccessToken,
-    name: &ObjectName,
-) -> Result<Given, KubernetesError> {
-    let found = context.kubernetes.get_secret(name).await?;
+    let found = kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(TokenSecret::from);
-    match decide_token(&token.uid, found.as_ref()) {
-        TokenDecision::Use { sha256 } => Ok(Given::Value(sha256)),
-        TokenDecision::Weak => Ok(Given::Weak),
-        // It went just now; the next pass makes it.
-        TokenDecision::Create | TokenDecision::Conflict => Ok(Given::Conflict),
-        TokenDecision::Restore { keeps_value } => {
-            let (mut secret, mut sha256) = token_secret(object, name);
-            if let (true, Some(known)) = (keeps_value, found.and_then(|found| found.sha256)) {
-                secret.data = None;
-                sha256 = known;
-            }
-            context.kubernetes.update_secret(name, &secret).await?;
-            Ok(Given::Value(sha256))
+    if let TokenDecision::Restore { keeps_value } = decide_token(&token.uid, found.as_ref()) {
+        let (mut secret, _) = token_secret(object, name);
+        if keeps_value {
+            secret.data = None;
         }
+        kubernetes.update_secret(name, &secret).await?;
+    } else if let Some(found) = found {
+        kubernetes.index().created(name, found);
     }
+    Ok(())
 }
 
 /// Writes the Secret that gateways read, if it is not as it ought to be, and tells which tokens
@@ -291,38 +394,158 @@ pub(crate) fn password_sha256(user: &ClickHouseUser) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi, failure, object};
+    use crate::testing::{self, FakeApi, Request, failure, object};
+    use aviary_crds::names::{ANNOTATION_PAUSED, PUBLISHED_SECRET_KEY};
     use aviary_plan::WorkspaceObjects;
-    use serde_json::json;
+    use k8s_openapi::ByteString;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    #[tokio::test]
-    async fn a_secret_that_kubernetes_refuses_keeps_no_other_token_away() {
-        let token = |name: &str| -> Arc<AccessToken> {
-            let scopes = json!([{ "type": "PIPES:READ", "resource": "*" }]);
-            let spec = json!({ "workspace": "orders", "scopes": scopes });
-            Arc::new(object("AccessToken", name, spec))
-        };
-        let tokens = vec![token("bad"), token("good")];
+    fn token(name: &str) -> AccessToken {
+        let scopes = json!([
+            { "type": "PIPES:READ", "resource": "*" },
+            { "type": "DATASOURCES:APPEND", "resource": "*" },
+        ]);
+        let spec = json!({ "workspace": "orders", "scopes": scopes });
+        object("AccessToken", name, spec)
+    }
+
+    fn workspace() -> Workspace {
         let spec = json!({ "clusterRef": { "name": "shared" } });
-        let workspace: Arc<Workspace> = Arc::new(object("Workspace", "orders", spec));
+        object("Workspace", "orders", spec)
+    }
+
+    /// Published names with the number of scopes of each, as written in this Secret.
+    fn published(body: &Value) -> Vec<(String, usize)> {
+        let data = body["data"][PUBLISHED_SECRET_KEY].as_str().unwrap();
+        let document: ByteString = serde_json::from_value(json!(data)).unwrap();
+        let access: WorkspaceAccess = serde_json::from_slice(&document.0).unwrap();
+        let tokens = access.tokens.into_iter();
+        tokens
+            .map(|token| (token.name, token.scopes.len()))
+            .collect()
+    }
+
+    /// Versions grow with each answer, as those of a real API server do.
+    fn take(request: &Request, version: &AtomicU64) -> (u16, Value) {
+        let mut object = request.body.clone();
+        let version = version.fetch_add(1, Ordering::SeqCst).to_string();
+        object["metadata"]["resourceVersion"] = json!(version);
+        (201, object)
+    }
+
+    #[rstest]
+    #[case::refused(422, "metadata.name: too long", Reason::Invalid)]
+    #[case::by_a_webhook(500, "failed calling webhook", Reason::DependencyNotReady)]
+    #[case::too_many_requests(429, "slow down", Reason::DependencyNotReady)]
+    #[case::without_answer(testing::NO_ANSWER, "is being made", Reason::InProgress)]
+    #[tokio::test]
+    async fn a_secret_that_cannot_be_made_is_its_own_tokens_trouble(
+        #[case] code: u16,
+        #[case] message: &'static str,
+        #[case] reason: Reason,
+    ) {
+        let tokens: Vec<_> = ["bad", "good"].map(|name| Arc::new(token(name))).into();
+        let workspace = Arc::new(workspace());
         let model = aviary_plan::model(&WorkspaceObjects {
             workspace: workspace.clone(),
             data_sources: Vec::new(),
             pipes: Vec::new(),
             access_tokens: tokens.clone(),
         });
-        let client = FakeApi::default().client(|request| {
+        let version = AtomicU64::new(10);
+        let client = FakeApi::default().client(move |request| {
             if request.body["metadata"]["name"] == "bad" {
-                return failure(422, "Invalid", "metadata.name: too long");
+                return failure(code, "Trouble", message);
             }
-            (201, request.body.clone())
+            take(request, &version)
         });
         let context = testing::context(client);
         let admitted = admit(&context, &workspace, &model, &tokens).await.unwrap();
         let published: Vec<&str> = admitted.access.tokens.iter().map(|it| &*it.name).collect();
         assert_eq!(published, ["good"]);
-        let message = "Kubernetes does not take Secret `bad`: metadata.name: too long";
-        assert_eq!(admitted.rejections[0].message, message);
+        let [rejection] = &admitted.rejections[..] else {
+            panic!("{:?}", admitted.rejections)
+        };
+        assert_eq!(rejection.object, ObjectKey::AccessToken("bad".to_owned()));
+        assert_eq!(rejection.reason, reason);
+        assert!(rejection.message.contains(message), "{}", rejection.message);
+    }
+
+    /// A context whose API server makes no Secret for a token; two tokens are published.
+    async fn two_published(api: &FakeApi) -> Context {
+        let version = AtomicU64::new(10);
+        let client = api.client(move |request| {
+            if request.method == "POST" && request.body["metadata"]["name"] == "new" {
+                return failure(500, "InternalError", "failed calling webhook");
+            }
+            take(request, &version)
+        });
+        let context = testing::context(client);
+        context.index.apply(&orders(), workspace());
+        for name in ["kept", "gone"] {
+            let name = ObjectName::new("shop", name);
+            context.index.apply(&name, token(&name.name));
+        }
+        admit_all(&context).await;
+        context
+    }
+
+    fn orders() -> ObjectName {
+        ObjectName::new("shop", "orders")
+    }
+
+    async fn admit_all(context: &Context) -> Admitted {
+        let members = context.index.members(&orders());
+        let workspace = members.workspace.clone().unwrap();
+        let model = model_of(context, &workspace, &members);
+        let admitted = admit(context, &workspace, &model, &members.access_tokens).await;
+        admitted.unwrap()
+    }
+
+    fn patches(api: &FakeApi) -> Vec<Vec<(String, usize)>> {
+        let asked = api.asked().into_iter();
+        let patches = asked.filter(|request| request.method == "PATCH");
+        patches.map(|request| published(&request.body)).collect()
+    }
+
+    #[tokio::test]
+    async fn taking_away_comes_before_making() {
+        let api = FakeApi::default();
+        let context = two_published(&api).await;
+        let name = ObjectName::new("shop", "gone");
+        context.index.remove::<AccessToken>(&name, Some("50"));
+        context
+            .index
+            .apply(&ObjectName::new("shop", "new"), token("new"));
+        admit_all(&context).await;
+        assert_eq!(patches(&api)[0], [("kept".to_owned(), 2)]);
+        let asked = api.asked();
+        let patched = asked.iter().position(|it| it.method == "PATCH").unwrap();
+        let is_new = |it: &Request| it.body["metadata"]["name"] == "new";
+        assert!(patched < asked.iter().position(is_new).unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_paused_loses_tokens_and_scopes_and_gets_none() {
+        let api = FakeApi::default();
+        let context = two_published(&api).await;
+        let mut paused = workspace();
+        let annotation = (ANNOTATION_PAUSED.to_owned(), "true".to_owned());
+        paused.metadata.annotations = Some([annotation].into());
+        context.index.apply(&orders(), paused);
+        revoke(&context, &orders()).await.unwrap();
+        assert_eq!(patches(&api), Vec::<Vec<_>>::new());
+        let name = ObjectName::new("shop", "gone");
+        context.index.remove::<AccessToken>(&name, Some("50"));
+        let mut narrower = token("kept");
+        narrower.spec.scopes.truncate(1);
+        context
+            .index
+            .apply(&ObjectName::new("shop", "kept"), narrower);
+        revoke(&context, &orders()).await.unwrap();
+        assert_eq!(patches(&api), [[("kept".to_owned(), 1)]]);
     }
 
     #[test]

@@ -290,3 +290,82 @@ fn result_column(column: aviary_clickhouse::ResultColumn) -> ResultColumn {
         column_type: column.column_type,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::object;
+    use aviary_clickhouse::{ReaderCredentials, ReplicaConfig};
+    use aviary_plan::WorkspaceObjects;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    /// Listens and accepts, and says nothing.
+    async fn silent() -> (TcpListener, Replica) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let replica = Replica::connect(&ReplicaConfig {
+            name: "a".to_owned(),
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            user: "admin".to_owned(),
+            password: String::new().into(),
+            connect_deadline: Duration::from_secs(10),
+            statement_deadline: Duration::from_secs(30),
+        });
+        (listener, replica.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_pass_does_not_wait_for_checks_that_hang() {
+        let (_listener, replica) = silent().await;
+        let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
+        let spec = json!({ "workspace": "orders", "nodes": nodes, "endpoint": { "node": "n" } });
+        let model = aviary_plan::model(&WorkspaceObjects {
+            workspace: Arc::new(object(
+                "Workspace",
+                "orders",
+                json!({ "clusterRef": { "name": "shared" } }),
+            )),
+            data_sources: Vec::new(),
+            pipes: vec![Arc::new(object("Pipe", "p", spec))],
+            access_tokens: Vec::new(),
+        });
+        let question = Question {
+            check: PipeCheck {
+                database: model.database.clone(),
+                reader: ReaderCredentials {
+                    user: "reader".to_owned(),
+                    password: String::new().into(),
+                },
+                renderings: model.pipes[0].renderings(),
+            },
+            replicas: vec![replica],
+            lanes: Arc::new(Lanes {
+                first: Semaphore::new(16),
+                long: Semaphore::new(8),
+            }),
+        };
+        let checker = Checker::new(Requests::channel().0, Duration::from_mins(5));
+        let desk = checker.desk("uid", &ObjectName::new("shop", "orders"));
+        let uids: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let situation = || Situation {
+            pipes: uids.iter().map(String::as_str).collect(),
+            reachable: BTreeSet::from(["a".to_owned()]),
+            has_changed: false,
+        };
+        let look = |consult: Consult<'_>| -> usize {
+            let known = uids
+                .iter()
+                .filter_map(|uid| consult(uid, "1", &|| question.clone()));
+            known.count()
+        };
+        let begun = Instant::now();
+        assert_eq!(desk.attend(situation(), look).await, 0);
+        let first = begun.elapsed();
+        assert!(first < PATIENCE * 4, "{first:?}");
+        // Nothing new is wished for: the next pass does not wait at all.
+        let begun = Instant::now();
+        assert_eq!(desk.attend(situation(), look).await, 0);
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    }
+}

@@ -6,6 +6,7 @@ mod checks;
 mod endpoints;
 mod events;
 mod findings;
+mod issuing;
 mod orphans;
 mod placement;
 mod release;
@@ -14,7 +15,9 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::revoke;
 pub(crate) use checks::Checker;
+pub(crate) use issuing::Issuer;
 
 use crate::cluster::{ConnectError, Connected};
 use crate::context::Context;
@@ -326,6 +329,11 @@ impl Pass {
             Standing::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
             Standing::Bad(_) | Standing::Checking | Standing::Good(_) => None,
         });
+        // A Secret that could not be made yet; what a person must mend is not tried again for it.
+        let in_tokens = self.rejections.iter().filter_map(|(key, fault)| {
+            let is_token = matches!(key, ObjectKey::AccessToken(_));
+            (is_token && fault.reason == Reason::DependencyNotReady).then_some(fault.reason)
+        });
         let in_workspace = self
             .rejections
             .get(&ObjectKey::Workspace)
@@ -333,6 +341,7 @@ impl Pass {
         let retried = |reason: &Reason| *reason == Reason::CredentialsInvalid;
         in_work
             .chain(in_pipes)
+            .chain(in_tokens)
             .chain(in_workspace.filter(retried))
             .next()
     }
