@@ -335,3 +335,62 @@ fn text_of(secret: &Secret, name: &ObjectName, key: &str) -> Result<String, Conn
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::testing::{FakeApi, context, object};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    fn name() -> ObjectName {
+        ObjectName::new("shop", "shared")
+    }
+
+    /// A cluster of these replicas, and what knows of its credentials.
+    fn cluster_of(urls: &[(&str, String)]) -> (Context, ClickHouseCluster) {
+        let credentials = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "admin" },
+            "data": { "username": "YWRtaW4=", "password": "YWRtaW4=" },
+        });
+        let client = FakeApi::default().client(move |_| (200, credentials.clone()));
+        let replicas = urls.iter();
+        let replicas = replicas.map(|(name, url)| json!({ "name": name, "url": url }));
+        let spec = json!({ "external": {
+            "replicas": replicas.collect::<Vec<_>>(),
+            "credentialsSecretRef": { "name": "admin" },
+        }});
+        (context(client), object("ClickHouseCluster", "shared", spec))
+    }
+
+    #[tokio::test]
+    async fn a_silent_replica_keeps_no_other_from_being_heard_of() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent_url = format!("http://{}", silent.local_addr().unwrap());
+        let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let away_url = format!("http://{}", away.local_addr().unwrap());
+        drop(away);
+        let (context, cluster) = cluster_of(&[("silent", silent_url), ("away", away_url)]);
+        context.index.apply(&name(), cluster.clone());
+        let replicas = context.fleet.connect(&name(), &cluster).await.unwrap();
+        // Whoever asks again gets the same connections, and no second task a replica.
+        let again = context.fleet.connect(&name(), &cluster).await.unwrap();
+        assert!(Arc::ptr_eq(&replicas[0].pulse, &again[0].pulse));
+        let heard = async {
+            while replicas[1].pulse.last().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = Duration::from_secs(30);
+        tokio::time::timeout(in_time, heard).await.unwrap();
+        assert!(replicas[1].pulse.is_down() && !replicas[0].pulse.is_down());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_cluster_that_went_while_it_was_connected() {
+        let (context, cluster) = cluster_of(&[("a", "http://127.0.0.1:1".to_owned())]);
+        context.fleet.connect(&name(), &cluster).await.unwrap();
+        assert!(context.fleet.clusters().is_empty());
+    }
+}
