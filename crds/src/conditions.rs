@@ -76,6 +76,8 @@ reasons! {
     Invalid,
     /// Something the spec names does not exist (yet).
     ReferenceNotFound,
+    /// The SQL reads or calls what tells of the server or of other tenants.
+    OutOfReach,
     /// Pipes use each other in a circle.
     DependencyCycle,
     /// Another object has this name in the same workspace.

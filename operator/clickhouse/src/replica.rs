@@ -132,7 +132,8 @@ impl Replica {
             .map(|line| {
                 serde_json::from_slice(line).map_err(|error| ClickHouseError::Malformed {
                     replica: self.name.clone(),
-                    what: error.to_string(),
+                    // The error itself could quote what is there.
+                    what: format!("a row, from its column {} on", error.column()),
                 })
             })
             .collect()

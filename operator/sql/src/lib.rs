@@ -11,11 +11,14 @@ pub mod dependencies;
 pub mod ident;
 mod lexer;
 pub mod pipe;
+pub mod reach;
+pub mod system_tables;
 pub mod template;
 
 pub use dependencies::{References, TableReference, references, table_functions, table_references};
 pub use ident::{Identifier, IdentifierError, QualifiedName, StringLiteral, is_plain_name};
 pub use pipe::{ComposeError, ComposeInput, Node, compose, compose_with_pipes};
+pub use reach::{ReachError, check_reach};
 pub use template::{
     Parameter, ParameterType, ParameterValues, RenderError, Rendered, ScalarType, Template,
     TemplateError, Value,

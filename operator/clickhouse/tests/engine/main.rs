@@ -12,3 +12,4 @@ mod harness;
 mod network;
 mod pipes;
 mod probe;
+mod system_tables;

@@ -174,6 +174,7 @@ pub(crate) fn sum_up(findings: Vec<Finding>, ready: impl Into<String>) -> Vec<Fi
 pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
     match reason {
         Reason::Invalid
+        | Reason::OutOfReach
         | Reason::DependencyCycle
         | Reason::NameConflict
         | Reason::OwnedByAnother

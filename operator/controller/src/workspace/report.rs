@@ -12,7 +12,7 @@ use aviary_crds::{
     AccessToken, AccessTokenStatus, DataSource, DataSourceStatus, Pipe, PipeStatus, Workspace,
     WorkspaceStatus,
 };
-use aviary_plan::model::{ValidDataSource, ValidPipe};
+use aviary_plan::model::{ValidDataSource, ValidPipe, stays_in_reach};
 use aviary_plan::{ObjectKey, WorkspaceModel};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -179,6 +179,12 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
     let rejection = report.rejections.get(&key);
     let standing = report.pipe_standings.get(&key);
     let valid = report.model.pipes.iter().find(|pipe| pipe.object == name);
+    // What a tenant may not run does not stay live either, from before it was refused.
+    let out_of_reach = rejection.is_some_and(|fault| fault.reason == Reason::OutOfReach);
+    let last_good = previous
+        .published
+        .clone()
+        .filter(|published| has_endpoint && (!out_of_reach || stays_in_reach(&published.template)));
     let findings = vec![
         accepted(rejection),
         published(
@@ -186,18 +192,14 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
             rejection,
             standing,
             has_endpoint,
-            previous.published.is_some(),
+            last_good.is_some(),
         ),
     ];
     let good = match standing {
         Some(Standing::Good(good)) if rejection.is_none() => Some(good.clone()),
         _ => None,
     };
-    let published = if has_endpoint {
-        good.or(previous.published)
-    } else {
-        None
-    };
+    let published = good.filter(|_| has_endpoint).or(last_good);
     let endpoint = published
         .as_ref()
         .map(|published| format!("/v0/pipes/{}.json", published.name));

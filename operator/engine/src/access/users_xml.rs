@@ -269,7 +269,8 @@ fn default_filters(model: &Model) -> Filters {
         "has(enabledRoles(), {}) OR arrayExists(role -> startsWith(Settings['{MARK_SETTING}'], concat(role, ':')), enabledRoles())",
         Literal(&helper(DEFAULT_USER))
     );
-    let hiding = system_filters(own_queries);
+    let is_default = format!("has(enabledRoles(), {})", Literal(&helper(DEFAULT_USER)));
+    let hiding = system_filters(own_queries, &is_default);
     let of_policies = by_table(model).into_iter().map(|(table, policies)| {
         let conditions = policies
             .into_iter()
@@ -299,11 +300,27 @@ fn acting_user() -> String {
     )
 }
 
+/// Tables that quote what others have asked. libchdb has no `select_from_system_db_requires_grant`,
+/// with which a server refuses them.
+const OF_OTHERS: [&str; 10] = [
+    "asynchronous_inserts",
+    "background_schedule_pool",
+    "backups",
+    "dropped_tables",
+    "errors",
+    "query_cache",
+    "query_condition_cache",
+    "schema_inference_cache",
+    "view_refreshes",
+    "warnings",
+];
+
 /// Hides what the engine needs for itself, and all queries but a user's own.
-fn system_filters(own_queries: String) -> Filters {
+fn system_filters(own_queries: String, is_default: &str) -> Filters {
     let prefix = Literal(HELPER_PREFIX);
     let visible = |column: &str| format!("NOT startsWith(ifNull({column}, ''), {prefix})");
     let of_default = format!("ifNull(user_name, '') = {}", Literal(DEFAULT_USER));
+    let of_others = OF_OTHERS.map(|table| (table, is_default.to_owned()));
     [
         ("processes", own_queries),
         ("roles", visible("name")),
@@ -322,6 +339,7 @@ fn system_filters(own_queries: String) -> Filters {
         ("row_policies", "database != 'system'".to_owned()),
     ]
     .into_iter()
+    .chain(of_others)
     .map(|(table, filter)| (("system".to_owned(), table.to_owned()), filter))
     .collect()
 }
@@ -335,7 +353,7 @@ fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
         "startsWith(Settings['{MARK_SETTING}'], {})",
         Literal(&format!("{}:", helper(name)))
     );
-    let hiding = system_filters(own_queries);
+    let hiding = system_filters(own_queries, "0");
     by_table(model)
         .into_iter()
         .map(|(table, policies)| {

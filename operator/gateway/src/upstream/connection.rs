@@ -87,6 +87,8 @@ pub(super) struct Head {
     exception_code: Option<i32>,
     exception_tag: Option<Box<str>>,
     written_rows: Option<u64>,
+    /// Whether ClickHouse gave it, and not whatever else is at the address.
+    is_clickhouse: bool,
 }
 
 /// An answer of ClickHouse. Dropping it before its end closes the connection,
@@ -129,7 +131,13 @@ impl Connection {
             error = poll_fn(|context| patience.poll_end(context, losses)) => Err(error),
         };
         self.patience = Some(patience);
-        result
+        // Neither text nor status of anything else reaches a client.
+        let head = result?;
+        if head.is_clickhouse {
+            Ok(head)
+        } else {
+            Err(UpstreamError::Malformed("it is not ClickHouse's"))
+        }
     }
 
     async fn ask(
@@ -298,9 +306,11 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         exception_code: None,
         exception_tag: None,
         written_rows: None,
+        is_clickhouse: false,
     };
     let mut length: Option<u64> = None;
     for header in &*response.headers {
+        head.is_clickhouse |= is_clickhouse_header(header.name);
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         let value = header.value.trim_ascii();
         if is("content-length") {
@@ -335,6 +345,13 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamErro
         };
     }
     Ok(head)
+}
+
+/// ClickHouse puts such headers on every answer to a query, and on every exception.
+fn is_clickhouse_header(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-clickhouse-";
+    let start = name.as_bytes().get(..PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// Digits and nothing else: Rust would read a sign, too.
@@ -490,6 +507,7 @@ mod tests {
         assert_eq!(head.exception_code, Some(241));
         assert_eq!(head.exception_tag.as_deref(), Some("abcdefghijklmnop"));
         assert_eq!(head.written_rows, Some(12));
+        assert!(head.is_clickhouse);
         assert_eq!(&received[..], b"rest");
     }
 
@@ -522,6 +540,7 @@ mod tests {
         }
         let head = parse_head(&mut BytesMut::from(wire)).unwrap().unwrap();
         assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), false));
+        assert!(!head.is_clickhouse);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One replica: its idle connections, and whether it is known to be away.
 
+use super::address::is_of_the_machine;
 use super::connection::{Answer, Connection, Request};
 use super::patience::Losses;
 use super::stream::Stream;
@@ -8,10 +9,11 @@ use crate::metrics::{Metrics, ReplicaUp};
 use crate::workers::PerWorker;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -161,7 +163,15 @@ impl Replica {
 
     async fn open(&self) -> io::Result<Stream> {
         let address = (self.address.host.as_str(), self.address.port);
-        let socket = TcpStream::connect(address).await?;
+        let found: Vec<SocketAddr> = lookup_host(address)
+            .await?
+            .filter(|address| !is_of_the_machine(address.ip()))
+            .collect();
+        if found.is_empty() {
+            let kind = io::ErrorKind::AddrNotAvailable;
+            return Err(io::Error::new(kind, "no address that ClickHouse may be at"));
+        }
+        let socket = TcpStream::connect(&*found).await?;
         socket.set_nodelay(true)?;
         let options = SockRef::from(&socket);
         options.set_tcp_user_timeout(Some(UNCONFIRMED))?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use access_token::ValidAccessToken;
 pub use data_source::{ValidColumn, ValidDataSource};
-pub use pipe::ValidPipe;
+pub use pipe::{ValidPipe, stays_in_reach};
 
 /// A workspace and everything in its namespace that names it.
 #[derive(Clone, Debug)]

@@ -147,6 +147,7 @@ fn draft<'a>(
         own_template,
     };
     let mut missing = BTreeSet::new();
+    check_reach_of(&draft.own_template)?;
     for (table, certain) in tables_of(&draft.own_template).map_err(invalid)? {
         let here = table
             .database
@@ -192,6 +193,22 @@ fn nodes(pipe: &Pipe) -> Vec<Node<'_>> {
         sql: &node.sql,
     });
     nodes.collect()
+}
+
+/// Whether a tenant may run every rendering of the template.
+pub fn stays_in_reach(template: &str) -> bool {
+    check_reach_of(template).is_ok()
+}
+
+fn check_reach_of(template: &str) -> Result<(), Fault> {
+    let fault = |reason, message: String| Fault { reason, message };
+    let template =
+        Template::parse(template).map_err(|error| fault(Reason::Invalid, error.to_string()))?;
+    for rendered in template.render_for_check() {
+        aviary_sql::check_reach(&rendered.sql)
+            .map_err(|error| fault(Reason::OutOfReach, error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// The tables that any rendering of the template reads, and whether each is
