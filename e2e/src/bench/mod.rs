@@ -6,6 +6,7 @@
 //! statements sent by one client. A figure missed is printed as missed and is
 //! no error. `docs/guides/benchmarks.md` describes each.
 
+mod abuse;
 mod change;
 mod floor;
 mod idle;
@@ -58,6 +59,8 @@ enum Section {
     Throughput,
     /// Rows per second of a CSV file against a direct INSERT
     Ingestion,
+    /// Attacks on a gateway's memory and connections, and another tenant's latency meanwhile
+    Abuse,
     /// 50 workspaces with 10 objects each, from `kubectl apply` to ready
     Scale,
     /// From a changed pipe to the new answer
@@ -88,6 +91,9 @@ pub async fn run(progress: &Progress, options: Options) -> Result<()> {
     }
     if options.wants(Section::Ingestion) {
         finished.add("ingestion", ingestion::measure(&stage, progress).await);
+    }
+    if options.wants(Section::Abuse) {
+        finished.add("abuse", abuse::measure(&stage, progress).await);
     }
     if [Section::Scale, Section::Change, Section::Idle]
         .into_iter()

@@ -6,6 +6,7 @@ use crate::product;
 use crate::support::pods::{self, Component};
 use crate::support::{ClickHouse, Gateway};
 use anyhow::{Context as _, Result, ensure};
+use aviary_crds::ByteSize;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, Patch, PatchParams};
@@ -34,6 +35,10 @@ pub(crate) struct Stage {
 pub(crate) struct GatewayPod {
     pub(crate) address: String,
     pub(crate) process: Process,
+    /// MiB that its container may use.
+    pub(crate) memory_limit: f64,
+    /// How often its container was started again.
+    pub(crate) restarts: i32,
 }
 
 impl GatewayPod {
@@ -83,6 +88,8 @@ impl Stage {
         Ok(GatewayPod {
             address: address(&pod)?.to_owned(),
             process: self.process(Component::Gateway).await?,
+            memory_limit: memory_limit(&pod)?,
+            restarts: restarts(&pod),
         })
     }
 
@@ -151,6 +158,29 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+fn memory_limit(pod: &Pod) -> Result<f64> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut limits = containers.filter_map(|container| {
+        let limits = container.resources.as_ref()?.limits.as_ref()?;
+        limits.get("memory")?.0.parse::<ByteSize>().ok()
+    });
+    let limit = limits
+        .next()
+        .with_context(|| format!("pod {} has no memory limit", pod.name_any()))?;
+    Ok(limit.get() as f64 / 1024.0 / 1024.0)
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| &status.container_statuses);
+    statuses
+        .flatten()
+        .map(|container| container.restart_count)
+        .sum()
 }
 
 fn address(pod: &Pod) -> Result<&str> {

@@ -109,7 +109,7 @@ impl Gateway {
             let answer = ask();
             async move {
                 let answer = answer.await?;
-                let known = !matches!(answer.status, 401 | 403 | 404 | 503);
+                let known = !matches!(answer.status, 401 | 403 | 404 | 429 | 503);
                 Ok(known.then_some(()).ok_or_else(|| answer.to_string()))
             }
         })

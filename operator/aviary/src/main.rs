@@ -56,7 +56,7 @@ enum Service {
     /// Watch the custom resources and make ClickHouse agree with them.
     Operator(OperatorArgs),
     /// Serve published pipes and take rows in over HTTP.
-    Gateway(GatewayArgs),
+    Gateway(Box<GatewayArgs>),
     /// Run an embedded ClickHouse behind its own HTTP interface, for development and tests.
     Engine(EngineArgs),
     /// Help with development.
@@ -107,7 +107,7 @@ fn run(log: &LogArgs, service: Service) -> anyhow::Result<()> {
     runtime.block_on(async {
         match service {
             Service::Operator(args) => aviary_controller::run(args).await.context("operator"),
-            Service::Gateway(args) => aviary_gateway::run(args).await.context("gateway"),
+            Service::Gateway(args) => aviary_gateway::run(*args).await.context("gateway"),
             Service::Engine(args) => aviary_engine::run(args).await.context("engine"),
             Service::Dev(DevCommand::InstallLibchdb) => install_libchdb(),
         }

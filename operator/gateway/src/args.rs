@@ -43,17 +43,46 @@ pub struct GatewayArgs {
     #[arg(long, default_value = "5m")]
     pub insert_timeout: Duration,
 
-    /// Rows go to ClickHouse in blocks of about this size.
+    /// Rows go to ClickHouse in blocks of about this size, or of an eighth of the memory for rows.
     #[arg(long, default_value = "16Mi")]
     pub insert_block: ByteSize,
 
-    /// Memory for rows on their way to ClickHouse; uploads wait for each other beyond it.
-    #[arg(long, default_value = "256Mi")]
-    pub insert_memory: ByteSize,
+    /// The memory that the process may use, of which the parts below are taken.
+    #[arg(long, env = "AVIARY_GATEWAY_MEMORY", default_value = "1Gi")]
+    pub memory: ByteSize,
 
-    /// Memory for Parquet files, which are read as a whole; larger ones are refused.
-    #[arg(long, default_value = "256Mi")]
-    pub parquet_memory: ByteSize,
+    /// Memory for rows on their way to ClickHouse [default: a quarter of --memory]. A workspace may
+    /// hold as much of it as it leaves free; its uploads wait for each other beyond that.
+    #[arg(long)]
+    pub insert_memory: Option<ByteSize>,
+
+    /// Memory for Parquet files, which are read as a whole [default: a quarter of --memory]. Files
+    /// of more than half of it are refused.
+    #[arg(long)]
+    pub parquet_memory: Option<ByteSize>,
+
+    /// Memory for answers and forms of more than 16 KiB [default: a sixteenth of --memory].
+    #[arg(long)]
+    pub answer_memory: Option<ByteSize>,
+
+    /// Connections of clients at once; more are answered 503 and closed [default: one for each
+    /// 256 KiB of --memory].
+    #[arg(long)]
+    pub connections: Option<u32>,
+
+    /// Connections at once from one address, or one IPv6 network of 64 bits [default: half of
+    /// --connections]. Behind a proxy all clients have its address.
+    #[arg(long)]
+    pub connections_per_address: Option<u32>,
+
+    /// Requests of a workspace that send rows at once; more are answered 429.
+    #[arg(long, default_value = "512")]
+    pub uploads_per_workspace: u32,
+
+    /// Unknown tokens per second from one address before it is answered 429, with bursts of ten
+    /// times as many; tokens that have worked from there go on working. 0 for any number.
+    #[arg(long, default_value = "10")]
+    pub failed_logins_per_address: u32,
 
     /// After SIGTERM: how long to go on taking requests, until load balancers know.
     #[arg(long, default_value = "5s")]

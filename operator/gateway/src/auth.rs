@@ -30,6 +30,13 @@ impl TokenHash {
         self.0[31]
     }
 
+    /// What tells it from others where nothing depends on it; never 0.
+    pub(crate) fn start(&self) -> u64 {
+        self.0
+            .first_chunk()
+            .map_or(1, |first| u64::from_ne_bytes(*first).max(1))
+    }
+
     /// Compares in constant time.
     pub(crate) fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -1,10 +1,14 @@
 //! A client's connection that gives up on clients that do not read: their queries
-//! would hold a slot and memory for as long as they like.
+//! would hold a slot and memory for as long as they like. And it is reset when it
+//! ends in the middle of an answer that has no other end than the connection's, as
+//! answers over HTTP/1.0 have: what is cut must not look whole.
 
+use crate::connections::Peer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -13,18 +17,32 @@ use tokio::time::Sleep;
 /// A connection whose writes must get on.
 pub(crate) struct ClientStream {
     io: TokioIo<TcpStream>,
+    peer: Arc<Peer>,
+    /// Whether closing it resets it. The system keeps to that even when the process dies.
+    resets: bool,
     patience: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
-    pub(crate) fn new(socket: TcpStream, patience: Duration) -> Self {
+    pub(crate) fn new(socket: TcpStream, peer: Arc<Peer>, patience: Duration) -> Self {
         Self {
             io: TokioIo::new(socket),
+            peer,
+            resets: false,
             patience,
             stalled: None,
         }
+    }
+
+    /// Until an answer without another end is whole, closing means that it is not.
+    fn guard_answer(&mut self) -> io::Result<()> {
+        if !self.resets && self.peer.has_unframed_answer() {
+            set_reset(self.io.inner(), true)?;
+            self.resets = true;
+        }
+        Ok(())
     }
 
     fn watch<T>(
@@ -64,6 +82,7 @@ impl Write for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.guard_answer()?;
         let written = Pin::new(&mut this.io).poll_write(context, bytes);
         this.watch(context, written)
     }
@@ -74,6 +93,7 @@ impl Write for ClientStream {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.guard_answer()?;
         let written = Pin::new(&mut this.io).poll_write_vectored(context, pieces);
         this.watch(context, written)
     }
@@ -88,7 +108,19 @@ impl Write for ClientStream {
         this.watch(context, flushed)
     }
 
+    /// hyper comes here when all is sent, and not when an answer breaks off.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.resets {
+            set_reset(this.io.inner(), false)?;
+            this.resets = false;
+        }
+        Pin::new(&mut this.io).poll_shutdown(context)
     }
+}
+
+/// Whether closing a connection resets it.
+fn set_reset(socket: &TcpStream, resets: bool) -> io::Result<()> {
+    let linger = resets.then_some(Duration::ZERO);
+    Ok(rustix::net::sockopt::set_socket_linger(socket, linger)?)
 }

@@ -85,12 +85,20 @@ error_codes! {
     RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     /// As many queries run at once as the workspace's limit allows.
     TooManyQueries = "too_many_queries", TOO_MANY_REQUESTS;
+    /// As many uploads run at once as a gateway takes of a workspace.
+    TooManyUploads = "too_many_uploads", TOO_MANY_REQUESTS;
+    /// Too many unknown tokens came from this address; tokens that have worked from there go on working.
+    TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS;
     /// ClickHouse could not answer the query.
     QueryFailed = "query_failed", INTERNAL_SERVER_ERROR;
     /// The workspace is not ready: the operator has not published it yet.
     WorkspaceNotReady = "workspace_not_ready", SERVICE_UNAVAILABLE;
     /// ClickHouse cannot be reached or takes no work now; try again.
     ClickHouseUnavailable = "clickhouse_unavailable", SERVICE_UNAVAILABLE;
+    /// The gateway has as many connections as it takes, altogether or from this address; it closes this one.
+    TooManyConnections = "too_many_connections", SERVICE_UNAVAILABLE;
+    /// The workspace's share of the gateway's memory is in use; of a body's rows, `acknowledged_rows` from its start are safe.
+    MemoryInUse = "memory_in_use", SERVICE_UNAVAILABLE;
     /// Rows could not be stored; `acknowledged_rows` from the start of the body are safe, the rest may be sent again.
     IngestionFailed = "ingestion_failed", SERVICE_UNAVAILABLE;
 }

@@ -12,10 +12,13 @@
 //! ```
 
 mod args;
+mod attempts;
 mod auth;
 mod body;
 mod browser;
+mod budgets;
 mod client_stream;
+mod connections;
 mod context;
 mod endpoint;
 mod error;
@@ -23,7 +26,9 @@ mod head_timer;
 mod index;
 mod ingest;
 mod limits;
+mod memory;
 mod metrics;
+mod origin;
 pub mod rbac;
 mod received;
 mod request_id;
@@ -35,6 +40,7 @@ mod watch;
 mod workers;
 
 pub use args::GatewayArgs;
+pub use budgets::BudgetError;
 pub use error::ErrorCode;
 pub use index::{Index, Kind, Object, ObjectKey, Published};
 pub use metrics::Metrics;
@@ -60,6 +66,9 @@ pub enum GatewayError {
     /// There is no way to the apiserver.
     #[error("find the Kubernetes apiserver: {0}")]
     Kubernetes(#[source] Box<kube::Error>),
+    /// The limits do not go together.
+    #[error("share out the memory: {0}")]
+    Budgets(#[from] BudgetError),
     /// The system's TLS settings are unusable.
     #[error("prepare TLS: {0}")]
     Tls(String),

@@ -1,4 +1,4 @@
-//! What a workspace may use of a gateway: requests per second, and queries at once.
+//! What a workspace may use of a gateway: requests per second, queries and uploads at once.
 
 use crate::error::{ApiError, ErrorCode, RateState};
 use governor::clock::{Clock, DefaultClock};
@@ -89,6 +89,24 @@ impl QuerySlots {
     }
 }
 
+/// Uploads that run at once.
+pub(crate) struct UploadSlots(Arc<Semaphore>);
+
+impl UploadSlots {
+    pub(crate) fn new(count: u32) -> Self {
+        Self(Arc::new(Semaphore::new(count as usize)))
+    }
+
+    /// The slot is held until the permit is dropped.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let message =
+                "the workspace has as many uploads under way as the gateway takes at once";
+            ApiError::new(ErrorCode::TooManyUploads, message).retry_after(Duration::from_secs(1))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +128,15 @@ mod tests {
         );
         drop(first);
         assert!(slots.admit().await.is_ok());
+    }
+
+    #[test]
+    fn one_upload_too_many_is_refused_at_once() {
+        let slots = UploadSlots::new(1);
+        let first = slots.admit().unwrap();
+        let refused = slots.admit().unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::TooManyUploads);
+        drop(first);
+        assert!(slots.admit().is_ok());
     }
 }

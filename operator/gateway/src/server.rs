@@ -2,12 +2,16 @@
 
 use crate::GatewayError;
 use crate::args::GatewayArgs;
+use crate::attempts::Attempts;
 use crate::body::Body;
+use crate::budgets::{Budgets, LARGEST_HEAD, Sizes};
 use crate::client_stream::ClientStream;
+use crate::connections::{Connections, Peer};
 use crate::head_timer::HeadTimer;
 use crate::index::Index;
-use crate::ingest::{self, Memory};
+use crate::ingest;
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 use crate::service::{Service, plain};
 use crate::upstream::ReplicaSettings;
 use crate::workers::Workers;
@@ -29,8 +33,6 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The head of a request, its URL included, is no larger.
-const LARGEST_HEAD: usize = 128 * 1024;
 /// How often a replica that is away is looked at.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// When the system has no file handle left for a new connection.
@@ -40,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Gateway {
     service: Arc<Service>,
+    connections: Arc<Connections>,
     args: Arc<GatewayArgs>,
 }
 
@@ -52,20 +55,28 @@ impl Gateway {
             probe_interval: PROBE_INTERVAL,
             tls: tls()?,
         };
+        let sizes = Sizes::of(&args)?;
         let ingestion = ingest::Settings {
-            block_bytes: args.insert_block.get() as usize,
-            memory: Arc::new(Memory::new(args.insert_memory.get() as usize)),
-            files: Arc::new(Memory::new(args.parquet_memory.get() as usize)),
+            block_bytes: sizes.block(&args),
             insert_timeout: args.insert_timeout.get(),
             body_timeout: args.body_timeout.get(),
         };
+        let budgets = Budgets::new(sizes, args.uploads_per_workspace, &metrics);
+        let connections = Connections::new(
+            sizes.connections as usize,
+            sizes.connections_of_origin as usize,
+            metrics.connections(),
+        );
+        let index = Index::new(replicas, ingestion, budgets, Arc::clone(&metrics));
         let service = Service {
-            index: Arc::new(Index::new(replicas, ingestion, Arc::clone(&metrics))),
+            index: Arc::new(index),
+            attempts: Attempts::new(args.failed_logins_per_address),
             metrics,
             ready: Arc::new(AtomicBool::new(false)),
         };
         Ok(Self {
             service: Arc::new(service),
+            connections,
             args: Arc::new(args),
         })
     }
@@ -96,8 +107,9 @@ impl Gateway {
         let workers = {
             let (gateway, stop, connections) = (self.clone(), stop.clone(), connections.clone());
             // A token of its own, since a connection locks its token whenever it wakes up.
-            let serve = move |socket| {
-                connections.track_future(gateway.clone().connection(socket, stop.child_token()))
+            let serve = move |(socket, peer)| {
+                let connection = gateway.clone().connection(socket, peer, stop.child_token());
+                connections.track_future(connection)
             };
             Workers::start(serve).map_err(GatewayError::Workers)?
         };
@@ -106,7 +118,17 @@ impl Gateway {
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            if let Err(error) = accepted.and_then(|(socket, _)| workers.take(socket)) {
+            let taken = accepted.and_then(|(socket, address)| {
+                match self.connections.admit(Origin::of(address.ip())) {
+                    Some(peer) => workers.take(socket, peer),
+                    None => {
+                        self.service.metrics.refused("connection");
+                        self.connections.refuse(socket);
+                        Ok(())
+                    }
+                }
+            });
+            if let Err(error) = taken {
                 tracing::warn!(%error, "accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -125,12 +147,16 @@ impl Gateway {
         Ok(())
     }
 
-    async fn connection(self, socket: TcpStream, stop: CancellationToken) {
+    async fn connection(self, socket: TcpStream, peer: Peer, stop: CancellationToken) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "set TCP_NODELAY");
         }
-        let stream = ClientStream::new(socket, self.args.write_timeout.get());
-        let service = service_fn(|request| self.service.answer(request).map(Ok::<_, Infallible>));
+        let peer = Arc::new(peer);
+        let stream = ClientStream::new(socket, Arc::clone(&peer), self.args.write_timeout.get());
+        let service = service_fn(|request| {
+            let answer = self.service.answer(request, &peer);
+            answer.map(Ok::<_, Infallible>)
+        });
         let connection = http1::Builder::new()
             .timer(HeadTimer::default())
             .header_read_timeout(self.args.header_timeout.get())

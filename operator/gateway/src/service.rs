@@ -1,9 +1,11 @@
 //! From a request to its answer: the route, the token, the rate, and then the
 //! handler. Errors become answers here and nowhere else.
 
+use crate::attempts::Attempts;
 use crate::auth;
 use crate::body::Body;
 use crate::browser;
+use crate::connections::Peer;
 use crate::context::Context;
 use crate::endpoint::{self, Format, Question};
 use crate::error::{ApiError, ErrorCode};
@@ -14,7 +16,7 @@ use crate::received::Received;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) index: Arc<Index>,
+    pub(crate) attempts: Attempts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: Arc<AtomicBool>,
 }
@@ -34,14 +37,16 @@ impl Service {
     pub(crate) fn answer(
         &self,
         request: Request<Incoming>,
+        peer: &Peer,
     ) -> impl Future<Output = Response<Body>> {
+        let has_chunks = request.version() > Version::HTTP_10;
         let (parts, body) = request.into_parts();
         let request_id = RequestId::new();
         let foreign = browser::is_foreign(&parts.headers);
         let mut measured = None;
         let begun = match browser::preflight(&parts.method, &parts.headers) {
             Some(response) => Ok(Begun::Answered(response)),
-            None => self.begin(&request_id, parts, Received::new(body), &mut measured),
+            None => self.begin(&request_id, peer, parts, Received::new(body), &mut measured),
         };
         async move {
             let result = match begun {
@@ -60,6 +65,9 @@ impl Service {
             if let Some(measured) = &mut measured {
                 measured.status(response.status().as_u16());
             }
+            if !has_chunks && matches!(response.body(), Body::Streaming(_)) {
+                peer.begin_unframed_answer();
+            }
             browser::open(foreign, &mut response);
             response
         }
@@ -77,6 +85,7 @@ impl Service {
     fn begin(
         &self,
         request_id: &RequestId,
+        peer: &Peer,
         parts: Parts,
         body: Received,
         measured: &mut Option<Measured>,
@@ -91,7 +100,7 @@ impl Service {
             .map_or(RouteKind::Other, |route| route.kind());
         *measured = Some(self.metrics.request(kind));
         let route = route?;
-        let context = self.authenticate(request_id, &parts)?;
+        let context = self.authenticate(request_id, peer, &parts)?;
         if let Some(workspace) = &context.opened.served {
             workspace.rate.admit()?;
         }
@@ -124,7 +133,12 @@ impl Service {
         })
     }
 
-    fn authenticate(&self, request_id: &RequestId, parts: &Parts) -> Result<Context<'_>, ApiError> {
+    fn authenticate(
+        &self,
+        request_id: &RequestId,
+        peer: &Peer,
+        parts: &Parts,
+    ) -> Result<Context<'_>, ApiError> {
         let token = auth::presented(&parts.headers, parts.uri.query().unwrap_or_default());
         let token = token.ok_or_else(|| {
             ApiError::new(
@@ -132,9 +146,15 @@ impl Service {
                 "give a token: `Authorization: Bearer <token>` or `?token=<token>`",
             )
         })?;
-        let opened = self
-            .index
-            .authenticate(&token)
+        let find = || self.index.authenticate(&token);
+        let opened = if peer.trusts(token.start()) {
+            find()
+        } else {
+            let found = self.attempts.look_up(peer.origin, &token, find);
+            found.inspect_err(|_| self.metrics.refused("login"))?
+        };
+        peer.trust(opened.as_ref().map_or(0, |_| token.start()));
+        let opened = opened
             .ok_or_else(|| ApiError::new(ErrorCode::TokenInvalid, "the token is not known"))?;
         Ok(Context {
             request_id: request_id.clone(),

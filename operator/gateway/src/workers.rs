@@ -58,18 +58,19 @@ impl<T> PerWorker<T> {
 }
 
 /// All of them. They end when this is dropped, with what they are doing.
-pub(crate) struct Workers(Vec<Worker>);
+pub(crate) struct Workers<P>(Vec<Worker<P>>);
 
-struct Worker {
-    sockets: mpsc::UnboundedSender<std::net::TcpStream>,
+struct Worker<P> {
+    /// Connections that it is to take, and what comes with each.
+    sockets: mpsc::UnboundedSender<(std::net::TcpStream, P)>,
     /// Connections that it has now.
     connections: Arc<AtomicUsize>,
 }
 
-impl Workers {
+impl<P: Send + 'static> Workers<P> {
     /// Starts them. Each takes its connections through `serve`.
     pub(crate) fn start<F>(
-        serve: impl Fn(TcpStream) -> F + Clone + Send + 'static,
+        serve: impl Fn((TcpStream, P)) -> F + Clone + Send + 'static,
     ) -> io::Result<Self>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -81,20 +82,23 @@ impl Workers {
     }
 
     /// Gives a connection to the worker that has the fewest.
-    pub(crate) fn take(&self, socket: TcpStream) -> io::Result<()> {
+    pub(crate) fn take(&self, socket: TcpStream, peer: P) -> io::Result<()> {
         let socket = socket.into_std()?;
-        let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let load = |worker: &&Worker<P>| worker.connections.load(Ordering::Relaxed);
         if let Some(worker) = self.0.iter().min_by_key(load) {
             worker.connections.fetch_add(1, Ordering::Relaxed);
             // A worker lives as long as its sender.
-            let _ = worker.sockets.send(socket);
+            let _ = worker.sockets.send((socket, peer));
         }
         Ok(())
     }
 }
 
-impl Worker {
-    fn start<F>(number: usize, serve: impl Fn(TcpStream) -> F + Send + 'static) -> io::Result<Self>
+impl<P: Send + 'static> Worker<P> {
+    fn start<F>(
+        number: usize,
+        serve: impl Fn((TcpStream, P)) -> F + Send + 'static,
+    ) -> io::Result<Self>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -105,11 +109,11 @@ impl Worker {
         let connections = Arc::new(AtomicUsize::new(0));
         let open = Arc::clone(&connections);
         let work = async move {
-            while let Some(socket) = received.recv().await {
+            while let Some((socket, peer)) = received.recv().await {
                 let open = Open(Arc::clone(&open));
                 match TcpStream::from_std(socket) {
                     Ok(socket) => {
-                        let serving = serve(socket);
+                        let serving = serve((socket, peer));
                         tokio::spawn(async move {
                             serving.await;
                             drop(open);
@@ -150,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn connections_are_shared_out_evenly() {
         let (served, mut seen) = mpsc::unbounded_channel();
-        let workers = Workers::start(move |socket| {
+        let workers = Workers::start(move |(socket, ()): (TcpStream, ())| {
             let served = served.clone();
             async move {
                 let _ = served.send(current());
@@ -165,7 +169,9 @@ mod tests {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for _ in 0..2 * count() {
             clients.push(TcpStream::connect(address).await.unwrap());
-            workers.take(listener.accept().await.unwrap().0).unwrap();
+            workers
+                .take(listener.accept().await.unwrap().0, ())
+                .unwrap();
             *counts.entry(seen.recv().await.unwrap()).or_default() += 1;
         }
         assert_eq!(counts.len(), count());

@@ -2,12 +2,15 @@
 //!
 //! The start of an answer is held back until it is whole or large: a short one
 //! goes out in one piece with its length, and an exception in it becomes an error
-//! with the right status. What is larger is streamed, at the client's pace.
+//! with the right status. What is larger is streamed, at the client's pace. What is
+//! more than a little is counted for its workspace until it is sent.
 
 use super::{Format, failure};
 use crate::body::{Body, Cut};
+use crate::budgets::SMALL_ANSWER;
 use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
+use crate::memory::Held;
 use crate::metrics::{CutBy, Measured};
 use crate::request_id::RequestId;
 use crate::upstream::{Answer, Completeness, Exception, ExceptionWatch, UpstreamError};
@@ -20,6 +23,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// How much of an answer is held back.
 const HELD_BACK: usize = 64 * 1024;
+/// What an answer of more than one piece takes: what is held back, a piece that is being read,
+/// and one that is being sent.
+const LARGE_ANSWER: usize = HELD_BACK + 3 * 64 * 1024;
+/// How long to wait for memory; a client would rather ask again than wait longer.
+const MEMORY_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Rows on their way from ClickHouse to a client. Dropping this, as happens when
 /// the client leaves, drops the connection to ClickHouse, which ends the query.
@@ -32,6 +40,7 @@ pub(crate) struct Streaming {
     finished: bool,
     request_id: RequestId,
     _slot: OwnedSemaphorePermit,
+    _memory: Held,
     _measured: Option<Measured>,
     cut_by_limit: Counter,
     cut_by_failure: Counter,
@@ -53,16 +62,17 @@ pub(super) async fn respond(
         .await
         .map_err(|error| broken(error, &mut watch))?;
     let Some(first) = first else {
-        return finish(context, watch.judge(Bytes::new(), format), format, limit);
+        return finish(context, watch.judge(Bytes::new(), format), None, format).await;
     };
     let second = match answer.next().await {
         Ok(Some(second)) => second,
-        Ok(None) => return finish(context, watch.judge(first, format), format, limit),
+        Ok(None) => return finish(context, watch.judge(first, format), None, format).await,
         Err(error) => {
             watch.pass(first);
             return Err(broken(error, &mut watch));
         }
     };
+    let memory = hold(context, LARGE_ANSWER).await?;
     let mut start = BytesMut::from(watch.pass(first));
     start.extend_from_slice(&watch.pass(second));
     while start.len() < HELD_BACK {
@@ -76,7 +86,7 @@ pub(super) async fn respond(
                 start.extend_from_slice(&end);
                 start.freeze()
             };
-            return finish(context, end.map_whole(whole), format, limit);
+            return finish(context, end.map_whole(whole), Some(memory), format).await;
         };
         start.extend_from_slice(&watch.pass(piece));
     }
@@ -88,6 +98,7 @@ pub(super) async fn respond(
         finished: false,
         request_id: context.request_id.clone(),
         _slot: slot,
+        _memory: memory,
         _measured: measured.take().map(|mut measured| {
             measured.status(200);
             measured
@@ -155,17 +166,34 @@ impl Broken {
     }
 }
 
+async fn hold(context: &Context<'_>, bytes: usize) -> Result<Held, ApiError> {
+    let share = &context.workspace()?.shares.answers;
+    let held = share.reserve_within(MEMORY_PATIENCE, bytes).await;
+    Ok(held.inspect_err(|_| context.metrics.refused("answer"))?)
+}
+
 /// Answers with what is all there.
-fn finish(
+async fn finish(
     context: &Context<'_>,
     answer: Completeness,
+    memory: Option<Held>,
     format: Format,
-    limit: Duration,
 ) -> Result<Response<Body>, ApiError> {
-    match answer {
-        Completeness::Whole(bytes) => Ok(response(context, format, Body::full(bytes))),
-        Completeness::Broken(exception) => Err(failure::of_exception(&exception, limit)),
-    }
+    let bytes = match answer {
+        Completeness::Whole(bytes) if bytes.len() <= SMALL_ANSWER => bytes,
+        Completeness::Whole(bytes) => {
+            let memory = match memory {
+                Some(memory) => memory,
+                None => hold(context, bytes.len()).await?,
+            };
+            memory.attach(bytes)
+        }
+        Completeness::Broken(exception) => {
+            let limit = context.workspace()?.query_timeout();
+            return Err(failure::of_exception(&exception, limit));
+        }
+    };
+    Ok(response(context, format, Body::full(bytes)))
 }
 
 fn response(context: &Context<'_>, format: Format, body: Body) -> Response<Body> {

@@ -72,7 +72,8 @@ impl Question {
         parts: &Parts,
         body: Received,
     ) -> Result<Self, ApiError> {
-        let body = parameters::collect(body).await?;
+        let share = &context.workspace()?.shares.answers;
+        let body = parameters::collect(body, share).await?;
         Self::new(context, pipe, format, &parameters::of_body(parts, &body)?)
     }
 

@@ -1,16 +1,19 @@
 //! A request's parameters: from its query string and, for POST, from a form or a
 //! JSON object in its body. What the body says counts more.
 
+use crate::budgets::SMALL_ANSWER;
 use crate::error::{ApiError, ErrorCode};
+use crate::memory::{Held, Share};
 use crate::received::Received;
 use aviary_sql::ParameterValues;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header;
 use http::request::Parts;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
 
@@ -40,21 +43,47 @@ pub(super) fn of_body<'p>(
     Ok(values)
 }
 
-/// The body, which is short.
-pub(super) async fn collect(body: Received) -> Result<Bytes, ApiError> {
-    let collecting = tokio::time::timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
-    match collecting.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
-            ErrorCode::BodyTooLarge,
-            format!("parameters in a body may take {LARGEST_BODY} bytes"),
-        )),
-        Ok(Err(_)) => Err(ApiError::new(ErrorCode::BodyInvalid, "the body broke off")),
-        Err(_) => Err(ApiError::new(
-            ErrorCode::BodyTimeout,
-            "the body stopped coming",
-        )),
+/// The body, which is short. What is more than a little is counted for the workspace.
+pub(super) async fn collect(mut body: Received, share: &Arc<Share>) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    let mut memory: Option<Held> = None;
+    let collecting = async {
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|_| ApiError::new(ErrorCode::BodyInvalid, "the body broke off"))?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            let size = collected.len() + piece.len();
+            if size > LARGEST_BODY {
+                return Err(ApiError::new(
+                    ErrorCode::BodyTooLarge,
+                    format!("parameters in a body may take {LARGEST_BODY} bytes"),
+                ));
+            }
+            match &mut memory {
+                Some(memory) => memory.grow(size)?,
+                None if size <= SMALL_ANSWER => {}
+                None => memory = Some(share.try_reserve(size)?),
+            }
+            collected.extend_from_slice(&piece);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(PATIENCE, collecting).await {
+        Ok(collected) => collected?,
+        Err(_) => {
+            return Err(ApiError::new(
+                ErrorCode::BodyTimeout,
+                "the body stopped coming",
+            ));
+        }
     }
+    let bytes = collected.freeze();
+    Ok(match memory {
+        Some(memory) => memory.attach(bytes),
+        None => bytes,
+    })
 }
 
 fn from_body<'b>(

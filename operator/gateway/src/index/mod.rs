@@ -12,6 +12,7 @@ mod tokens;
 pub(crate) use served::{Opened, ServedPipe, ServedWorkspace};
 
 use crate::auth::TokenHash;
+use crate::budgets::Budgets;
 use crate::metrics::Metrics;
 use crate::upstream::ReplicaSettings;
 use aviary_crds::published::{
@@ -80,10 +81,11 @@ impl Index {
     pub(crate) fn new(
         replicas: ReplicaSettings,
         ingestion: crate::ingest::Settings,
+        budgets: Budgets,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            state: Mutex::new(State::new(replicas, ingestion, metrics)),
+            state: Mutex::new(State::new(replicas, ingestion, budgets, metrics)),
             tokens: Tokens::default(),
         }
     }

@@ -3,6 +3,7 @@
 
 use super::ObjectKey;
 use crate::auth::Scopes;
+use crate::budgets::Shares;
 use crate::endpoint::Format;
 use crate::ingest::Intake;
 use crate::limits::{QuerySlots, RequestRate};
@@ -58,6 +59,7 @@ pub(crate) struct ServedWorkspace {
     pub(crate) reader: Authorization,
     pub(crate) rate: Arc<RequestRate>,
     pub(crate) queries: Arc<QuerySlots>,
+    pub(crate) shares: Arc<Shares>,
     /// By name, in order for documentation.
     pub(crate) pipes: BTreeMap<String, Arc<ServedPipe>>,
     /// Where rows go in, by data source.
@@ -101,6 +103,7 @@ fn query_start(database: &str, format: Format) -> String {
 /// What a workspace is put together from.
 pub(crate) struct Parts {
     pub(crate) key: WorkspaceKey,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) published: PublishedWorkspace,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) reader: Authorization,
@@ -115,6 +118,7 @@ impl ServedWorkspace {
     pub(crate) fn new(parts: Parts, previous: Option<&Self>) -> Self {
         let Parts {
             key,
+            shares,
             published,
             replicas,
             reader,
@@ -141,6 +145,7 @@ impl ServedWorkspace {
             reader,
             rate,
             queries,
+            shares,
             pipes,
             intakes,
             query_starts,

@@ -5,6 +5,7 @@ use super::served::{Opened, Parts, Principal, ServedPipe, ServedWorkspace, Works
 use super::tokens::{Claims, OwnClaims, Tokens, claims_of};
 use super::{Kind, Object, ObjectKey, Published};
 use crate::auth::{Scopes, TokenHash};
+use crate::budgets::Budgets;
 use crate::ingest::{self, Intake, IntakeParts};
 use crate::metrics::Metrics;
 use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub(super) struct State {
     registry: Registry,
     ingestion: ingest::Settings,
+    budgets: Budgets,
     metrics: Arc<Metrics>,
     workspaces: BTreeMap<WorkspaceKey, PublishedWorkspace>,
     /// By name of the Secret.
@@ -61,11 +63,13 @@ impl State {
     pub(super) fn new(
         replicas: ReplicaSettings,
         ingestion: ingest::Settings,
+        budgets: Budgets,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             registry: Registry::new(replicas, Arc::clone(&metrics)),
             ingestion,
+            budgets,
             metrics,
             workspaces: BTreeMap::new(),
             access: BTreeMap::new(),
@@ -312,8 +316,14 @@ impl State {
             intakes.entry(name).or_insert_with(serve);
         }
         let reader = access.reader.clone();
+        // What is held goes on counting where it did.
+        let shares = previous.map_or_else(
+            || Arc::new(self.budgets.share()),
+            |old| Arc::clone(&old.shares),
+        );
         let parts = Parts {
             key: key.clone(),
+            shares,
             published,
             replicas,
             reader,

@@ -105,18 +105,26 @@ impl Block {
         self.rows
     }
 
+    /// Bytes of its texts, which are there as columns or as records that could not be split.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.column_bytes().max(self.raw.0.len())
+    }
+
+    fn column_bytes(&self) -> usize {
+        let columns = self.columns.iter();
+        columns
+            .map(|column| column.nulls.len() + column.texts.0.len())
+            .sum()
+    }
+
     /// Bytes it takes at most, until it is stored: as it is, and as it will be encoded.
     pub(crate) fn size(&self) -> usize {
-        let columns = self.columns.iter();
-        let texts: usize = columns
-            .map(|column| column.nulls.len() + column.texts.0.len())
-            .sum();
         let imports = self.imports.iter();
         let overhead: usize = imports
             .map(|(import_id, rows)| rows * self.layout.row_overhead(import_id))
             .sum();
-        let texts = texts * (1 + self.layout.typed.growth);
-        self.layout.head + texts + self.raw.0.len() + self.errors.0.len() + overhead
+        let columns = self.column_bytes() * (1 + self.layout.typed.growth);
+        self.layout.head + columns + self.raw.0.len() + self.errors.0.len() + overhead
     }
 
     /// The imports whose rows it holds.

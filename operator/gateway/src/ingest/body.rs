@@ -1,7 +1,10 @@
 //! The body of a request as a stream of plain bytes: decompressed, no larger
-//! than allowed, and given up when the client sends nothing for too long.
+//! than allowed, and given up when the client sends nothing for too long. What
+//! its decoder takes is counted before the decoder gets to it.
 
+use super::zstd_frames::Frames;
 use crate::error::{ApiError, ErrorCode};
+use crate::memory::{Held, InUse, Share};
 use crate::received::Received;
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
@@ -11,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -20,6 +24,10 @@ const PLAIN_PIECE: usize = 128 * 1024;
 /// The window of a zstd frame is memory of the gateway, for each request. This
 /// many bits are 8 MiB, which is what RFC 8878 asks decoders to have.
 const ZSTD_WINDOW_BITS: u32 = 23;
+/// What decoders take: pieces, tables, and a window of 32 KiB.
+const INFLATE: usize = PLAIN_PIECE + 64 * 1024;
+/// The same, with three blocks of 128 KiB, and without the window, which each frame has of its own.
+const ZSTD: usize = PLAIN_PIECE + 3 * 128 * 1024 + 192 * 1024;
 
 /// The plain bytes of a body.
 pub(super) struct PlainBody {
@@ -27,6 +35,8 @@ pub(super) struct PlainBody {
     encoding: Encoding,
     limit: u64,
     taken: u64,
+    /// Of a decoder whose needs are known from the start.
+    _memory: Option<Held>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +49,13 @@ enum Encoding {
 
 impl PlainBody {
     /// Refuses a body that says of itself that it is too large, or compressed in
-    /// a way that is not known.
-    pub(super) fn new(
+    /// a way that is not known. Waits for the memory of its decoder.
+    pub(super) async fn open(
         headers: &HeaderMap,
         body: Received,
         limit: u64,
         patience: Duration,
+        share: &Arc<Share>,
     ) -> Result<Self, ApiError> {
         let encoding = encoding(headers)?;
         let announced = headers
@@ -54,19 +65,25 @@ impl PlainBody {
             return Err(too_large(limit));
         }
         let received = received(body, patience);
-        let pieces = match encoding {
-            Encoding::Identity => received,
+        let (pieces, memory) = match encoding {
+            Encoding::Identity => (received, None),
             Encoding::Gzip => {
+                let memory = share.reserve(INFLATE).await?;
                 let mut decoder = GzipDecoder::new(StreamReader::new(received));
                 decoder.multiple_members(true);
-                plain(decoder)
+                (plain(decoder), Some(memory))
             }
-            Encoding::Deflate => plain(ZlibDecoder::new(StreamReader::new(received))),
+            Encoding::Deflate => {
+                let memory = share.reserve(INFLATE).await?;
+                let decoder = ZlibDecoder::new(StreamReader::new(received));
+                (plain(decoder), Some(memory))
+            }
             Encoding::Zstd => {
+                let counted = counted(received, share.reserve(ZSTD).await?);
                 let window = [DParameter::window_log_max(ZSTD_WINDOW_BITS)];
-                let mut decoder = ZstdDecoder::with_params(StreamReader::new(received), &window);
+                let mut decoder = ZstdDecoder::with_params(StreamReader::new(counted), &window);
                 decoder.multiple_members(true);
-                plain(decoder)
+                (plain(decoder), None)
             }
         };
         Ok(Self {
@@ -74,6 +91,7 @@ impl PlainBody {
             encoding,
             limit,
             taken: 0,
+            _memory: memory,
         })
     }
 
@@ -104,6 +122,7 @@ impl PlainBody {
             Encoding::Zstd => Some("zstd"),
         };
         match (error.kind(), encoding) {
+            (io::ErrorKind::OutOfMemory, _) => InUse.into(),
             (io::ErrorKind::TimedOut, _) => {
                 ApiError::new(ErrorCode::BodyTimeout, "the body stopped coming")
             }
@@ -165,6 +184,25 @@ fn received(body: Received, patience: Duration) -> BoxStream<'static, io::Result
                 }
             }
         }
+    })
+    .boxed()
+}
+
+/// The same bytes, each frame's window counted before its head is passed on.
+fn counted(
+    received: BoxStream<'static, io::Result<Bytes>>,
+    memory: Held,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let start = (received, Frames::new(), memory);
+    stream::try_unfold(start, async |(mut received, mut frames, mut memory)| {
+        let Some(bytes) = received.try_next().await? else {
+            return Ok(None);
+        };
+        // A larger one the decoder refuses.
+        let window = frames.scan(&bytes).min(1 << ZSTD_WINDOW_BITS);
+        let grown = memory.grow_in_time(ZSTD + window as usize).await;
+        grown.map_err(|InUse| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Some((bytes, (received, frames, memory))))
     })
     .boxed()
 }

@@ -21,9 +21,11 @@ mod ndjson;
 mod parquet;
 mod queue;
 mod request;
+mod splitting;
 mod store;
 mod typed;
 mod upload;
+mod zstd_frames;
 
 pub(crate) use request::{handle_append, handle_events};
 
@@ -34,27 +36,16 @@ use queue::Queue;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
-use tokio::sync::Semaphore;
 
 /// How ingestion uses memory and time.
 #[derive(Clone)]
 pub(crate) struct Settings {
     /// A block is sent when it is about this large.
     pub(crate) block_bytes: usize,
-    /// What all blocks together may use.
-    pub(crate) memory: Arc<Memory>,
-    /// What all Parquet files together may use.
-    pub(crate) files: Arc<Memory>,
     /// How long an INSERT may take.
     pub(crate) insert_timeout: Duration,
     /// How long a client may send nothing.
     pub(crate) body_timeout: Duration,
-}
-
-/// A budget of memory, given out in units of [`Memory::UNIT`] bytes.
-pub(crate) struct Memory {
-    bytes: usize,
-    units: Arc<Semaphore>,
 }
 
 /// What an intake is made from.
@@ -99,22 +90,5 @@ impl Intake {
     /// Whether a new intake from these parts would be the same.
     pub(crate) fn is_made_from(&self, parts: &IntakeParts) -> bool {
         self.parts == *parts
-    }
-}
-
-impl Memory {
-    const UNIT: usize = 64 * 1024;
-
-    pub(crate) fn new(bytes: usize) -> Self {
-        let units = (bytes / Self::UNIT).clamp(1, u32::MAX as usize);
-        Self {
-            bytes,
-            units: Arc::new(Semaphore::new(units)),
-        }
-    }
-
-    /// All of it.
-    fn bytes(&self) -> usize {
-        self.bytes
     }
 }

@@ -7,11 +7,12 @@
 
 use super::block::Block;
 use super::store::{Store, StoreError};
+use crate::memory::Held;
 use crate::upstream::Replica;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 /// INSERTs at once for one data source. The second is for full blocks only: while
 /// ClickHouse works on one, the other travels.
@@ -50,7 +51,7 @@ struct State {
 struct Waiting {
     block: Block,
     /// The memory of the block, given back when it is stored.
-    memory: Option<OwnedSemaphorePermit>,
+    memory: Held,
     done: oneshot::Sender<Outcome>,
 }
 
@@ -77,7 +78,7 @@ impl Queue {
     pub(super) fn submit(
         self: &Arc<Self>,
         block: Block,
-        memory: Option<OwnedSemaphorePermit>,
+        memory: Held,
     ) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         let mut state = self.state();
@@ -231,9 +232,11 @@ mod tests {
     use super::super::IntakeParts;
     use super::super::block::testing::layout;
     use super::*;
+    use crate::memory::{Budget, STEP};
     use crate::upstream::{Authorization, Replicas};
     use aviary_crds::data_source::CsvDialect;
     use aviary_crds::published::PublishedDataSource;
+    use prometheus_client::metrics::gauge::Gauge;
     use std::time::Duration;
     use tokio::runtime::{Builder, Runtime};
 
@@ -245,6 +248,11 @@ mod tests {
         let mut block = Block::new(layout(0), "import");
         block.end_row(b"");
         block
+    }
+
+    fn memory() -> Held {
+        let budget = Budget::new(STEP * 2, Gauge::default());
+        budget.share().try_reserve(0).unwrap()
     }
 
     #[test]
@@ -264,11 +272,11 @@ mod tests {
         let ending = runtime();
         let first = {
             let _on_it = ending.enter();
-            queue.submit(block(), None)
+            queue.submit(block(), memory())
         };
         drop(ending);
         let outcomes = runtime().block_on(async {
-            let second = queue.submit(block(), None);
+            let second = queue.submit(block(), memory());
             (first.await, second.await)
         });
         for outcome in [outcomes.0, outcomes.1] {

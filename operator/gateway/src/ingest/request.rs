@@ -5,6 +5,7 @@ use super::Intake;
 use super::body::PlainBody;
 use super::upload::{Import, Taken};
 use crate::body::Body;
+use crate::budgets::Shares;
 use crate::context::Context;
 use crate::error::{ApiError, ErrorCode};
 use crate::received::Received;
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use url::form_urlencoded;
 
 /// The formats of a file.
@@ -56,8 +58,10 @@ pub(crate) async fn handle_events(
     {
         return Err(unknown_format(&format, "`ndjson`"));
     }
-    let body = plain_body(context, &intake, &parts.headers, body)?;
-    let taken = intake.take_ndjson(body, import(context)?).await?;
+    let import = import(context)?;
+    let _slot = admit(context, import.shares)?;
+    let body = plain_body(context, &intake, &parts.headers, body).await?;
+    let taken = intake.take_ndjson(body, import).await?;
     let status = match query.get("wait").as_deref() {
         Some("true" | "1") => StatusCode::OK,
         _ => StatusCode::ACCEPTED,
@@ -86,8 +90,9 @@ pub(crate) async fn handle_append(
         ));
     }
     let format = file_format(&query, &parts.headers)?;
-    let body = plain_body(context, &intake, &parts.headers, body)?;
     let import = import(context)?;
+    let _slot = admit(context, import.shares)?;
+    let body = plain_body(context, &intake, &parts.headers, body).await?;
     let taken = match format {
         FileFormat::Csv => intake.take_csv(body, import).await?,
         FileFormat::NdJson => intake.take_ndjson(body, import).await?,
@@ -132,21 +137,31 @@ fn find(context: &Context<'_>, query: &Query<'_>) -> Result<Arc<Intake>, ApiErro
 }
 
 fn import<'a>(context: &'a Context<'_>) -> Result<Import<'a>, ApiError> {
+    let workspace = context.workspace()?;
     Ok(Import {
         id: context.request_id.as_str().to_owned(),
-        tenant: context.workspace()?.tenant(),
+        tenant: workspace.tenant(),
+        shares: &workspace.shares,
         metrics: context.metrics,
     })
 }
 
-fn plain_body(
+/// One upload more of the workspace, if it may have one more.
+fn admit(context: &Context<'_>, shares: &Shares) -> Result<OwnedSemaphorePermit, ApiError> {
+    let slot = shares.uploads.admit();
+    slot.inspect_err(|_| context.metrics.refused("upload"))
+}
+
+async fn plain_body(
     context: &Context<'_>,
     intake: &Intake,
     headers: &HeaderMap,
     body: Received,
 ) -> Result<PlainBody, ApiError> {
-    let limit = context.workspace()?.published.body_size_bytes;
-    PlainBody::new(headers, body, limit, intake.settings.body_timeout)
+    let workspace = context.workspace()?;
+    let limit = workspace.published.body_size_bytes;
+    let patience = intake.settings.body_timeout;
+    PlainBody::open(headers, body, limit, patience, &workspace.shares.rows).await
 }
 
 fn file_format(query: &Query<'_>, headers: &HeaderMap) -> Result<FileFormat, ApiError> {

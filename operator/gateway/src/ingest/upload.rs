@@ -1,35 +1,33 @@
 //! One request's rows: split into blocks as they come, and stored block by block
 //! while the next is being split.
 
+use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
 use super::csv::{CsvSplitter, Dialect};
-use super::lines::{Feeder, Splitter};
+use super::lines::Splitter;
 use super::ndjson::NdJsonSplitter;
 use super::queue::Stored;
+use super::splitting::{LARGE_PIECE, Splitting};
 use super::store::StoreError;
-use super::{Intake, Memory};
-use crate::error::{ApiError, ErrorCode, Progress};
+use crate::budgets::Shares;
+use crate::error::{ApiError, Progress};
+use crate::memory::Held;
 use crate::metrics::{Metrics, RowCounts, Tenant};
 use crate::upstream::Replica;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-/// How much is split before the size of the block is looked at, at most.
-const LONGEST_STRIDE: usize = 32 * 1024;
-/// In a wide table a record of two bytes takes some for every column; a block grows by
-/// about this much between two looks, where a stride can be as short as that.
-const STRIDE_GROWTH: usize = 1024 * 1024;
-const SHORTEST_STRIDE: usize = 1024;
 /// When a client sends nothing for so long, what it has sent goes on without more.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Memory that is held for so long is given back, and waited for again.
-pub(super) const TURN: Duration = Duration::from_secs(5);
-/// How long to wait for memory: longer than a turn, or those in the queue would never get one.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Rows do not wait longer than this for more of their body.
+const TURN: Duration = Duration::from_secs(5);
+/// Of a body that is not small, this much is split at a time, if it comes without a break.
+const BATCH: usize = 2 * LARGE_PIECE;
+const BREAK: Duration = Duration::from_millis(2);
 
 /// What became of a request's rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +47,8 @@ pub(super) struct Import<'a> {
     /// Marks them in quarantine.
     pub(super) id: String,
     pub(super) tenant: Tenant<'a>,
+    /// What of the gateway its workspace may use.
+    pub(super) shares: &'a Shares,
     pub(super) metrics: &'a Metrics,
 }
 
@@ -83,17 +83,15 @@ impl Intake {
         Ok(self.take(body, import, splitter).await?.0)
     }
 
-    async fn take<S: Splitter>(
+    async fn take<S: Splitter + Send + 'static>(
         &self,
         body: PlainBody,
         import: Import<'_>,
         splitter: S,
     ) -> Result<(Taken, S), ApiError> {
         let mut upload = Upload::new(self, import);
-        let mut feeder = Feeder::new(splitter);
-        let result = upload.run(body, &mut feeder).await;
-        let taken = upload.finish(result).await?;
-        Ok((taken, feeder.into_splitter()))
+        let result = upload.run(body, splitter).await;
+        upload.finish(result).await
     }
 }
 
@@ -101,12 +99,11 @@ impl Intake {
 pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import: Import<'a>,
-    /// How much is split before the size of the block is looked at.
-    stride: usize,
-    block: Block,
-    /// Reserved for the block, and for the record that is not whole yet.
-    memory: Option<OwnedSemaphorePermit>,
-    /// Since when it is held.
+    /// Bytes of the body so far.
+    seen: usize,
+    /// Why the body ends before its end.
+    broken: Option<ApiError>,
+    /// When a block was handed over last.
     since: Instant,
     /// The block that is being stored, and its rows.
     in_flight: Option<(oneshot::Receiver<Result<Stored, StoreError>>, u64)>,
@@ -115,6 +112,8 @@ pub(super) struct Upload<'a> {
     unconfirmed: u64,
     /// Of all blocks but the one that is being filled.
     submitted: u64,
+    /// Of that one.
+    filling: u64,
     quarantined: Option<u64>,
     /// The replica that counts them.
     counted_at: Option<Arc<Replica>>,
@@ -122,98 +121,115 @@ pub(super) struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     pub(super) fn new(intake: &'a Intake, import: Import<'a>) -> Self {
-        let layout = intake.store.layout();
         Self {
-            stride: stride(layout.smallest_row(&import.id)),
-            block: Block::new(layout, &import.id),
-            memory: None,
             since: Instant::now(),
+            seen: 0,
+            broken: None,
             intake,
             import,
             in_flight: None,
             acknowledged: 0,
             unconfirmed: 0,
             submitted: 0,
+            filling: 0,
             quarantined: Some(0),
             counted_at: None,
         }
     }
 
-    async fn run<S: Splitter>(
+    async fn run<S: Splitter + Send + 'static>(
         &mut self,
         mut body: PlainBody,
-        feeder: &mut Feeder<S>,
-    ) -> Result<(), ApiError> {
-        while let Some(piece) = self.next(&mut body, feeder.carried()).await? {
-            for part in piece.chunks(self.stride) {
-                self.hold(feeder.carried()).await?;
-                feeder.feed(part, &mut self.block);
-                if self.is_full(feeder.carried()) {
-                    self.submit().await?;
+        splitter: S,
+    ) -> Result<S, ApiError> {
+        let (layout, full) = (self.intake.store.layout(), self.intake.settings.block_bytes);
+        let share = &self.import.shares.rows;
+        let begun = Splitting::begin(splitter, layout, &self.import.id, full, share);
+        let mut splitting = begun.await?;
+        while let Some(mut piece) = self.next(&mut body, &mut splitting).await? {
+            while piece.has_remaining() {
+                let used;
+                (splitting, used) = splitting.split(piece.clone(), self.import.shares).await?;
+                piece.advance(used);
+                self.filling = splitting.rows();
+                // What became of it can be more than there was room for.
+                if splitting.is_full() || self.since.elapsed() > TURN {
+                    self.submit(&mut splitting).await?;
+                    splitting.room().await?;
                 }
             }
         }
-        feeder.finish(&mut self.block);
-        self.submit().await
+        splitting.finish();
+        self.filling = splitting.rows();
+        self.submit(&mut splitting).await?;
+        Ok(splitting.into_splitter())
     }
 
-    /// The next bytes. A client that pauses does not keep others from memory.
-    async fn next(
+    /// The next bytes. While a client pauses, what it has sent goes on.
+    async fn next<S: Splitter>(
         &mut self,
         body: &mut PlainBody,
-        carried: usize,
+        splitting: &mut Splitting<S>,
     ) -> Result<Option<Bytes>, ApiError> {
-        loop {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let piece = loop {
             match timeout(PAUSE, body.next()).await {
-                Ok(piece) => return piece,
-                Err(_) => self.submit().await?,
+                Ok(piece) => break piece?,
+                Err(_) => self.submit(splitting).await?,
             }
-            if carried > Memory::UNIT {
-                self.hold(carried).await?;
+        };
+        let Some(piece) = piece else {
+            return Ok(None);
+        };
+        self.seen += piece.len();
+        if self.seen < LARGE_PIECE || piece.len() >= BATCH {
+            self.make_room(splitting, piece.len()).await?;
+            return Ok(Some(piece));
+        }
+        self.make_room(splitting, BATCH).await?;
+        let mut batch = BytesMut::from(piece);
+        while batch.len() < BATCH {
+            match timeout(BREAK, body.next()).await {
+                Ok(Ok(Some(more))) => batch.extend_from_slice(&more),
+                Ok(Ok(None)) | Err(_) => break,
+                Ok(Err(error)) => {
+                    // What came before it goes first.
+                    self.broken = Some(error);
+                    break;
+                }
             }
         }
+        Ok(Some(batch.freeze()))
     }
 
-    /// Sees to it that memory is reserved, and given back now and then to those who wait.
-    async fn hold(&mut self, carried: usize) -> Result<(), ApiError> {
-        if self.since.elapsed() > TURN {
-            self.submit().await?;
-        }
-        if self.memory.is_none() {
-            // Nobody waits for memory while holding some.
-            self.memory = Some(self.intake.settings.memory.reserve(carried).await?);
-            self.since = Instant::now();
+    /// Makes room for so many more bytes, if need be by handing over what is there.
+    async fn make_room<S: Splitter>(
+        &mut self,
+        splitting: &mut Splitting<S>,
+        bytes: usize,
+    ) -> Result<(), ApiError> {
+        if !splitting.make_room(bytes) {
+            self.submit(splitting).await?;
+            splitting.wait_for_room(bytes).await?;
         }
         Ok(())
     }
 
-    /// Whether the block should go: it is large enough, or there is no memory to let it grow.
-    fn is_full(&mut self, carried: usize) -> bool {
-        let size = self.block.size();
-        let fits = self
-            .memory
-            .as_mut()
-            .is_some_and(|held| self.intake.settings.memory.grow(held, size + carried));
-        size >= self.intake.settings.block_bytes || !fits
-    }
-
-    async fn submit(&mut self) -> Result<(), ApiError> {
-        let empty = Block::new(self.intake.store.layout(), &self.import.id);
-        let block = std::mem::replace(&mut self.block, empty);
-        let memory = self.memory.take();
+    async fn submit<S: Splitter>(&mut self, splitting: &mut Splitting<S>) -> Result<(), ApiError> {
+        self.since = Instant::now();
+        if splitting.rows() == 0 {
+            return Ok(());
+        }
+        self.filling = 0;
+        let (block, memory) = splitting.take_block();
         self.store(block, memory).await
     }
 
     /// Hands a block over when the one before it is stored, so that what is
     /// acknowledged is always the start of the body.
-    pub(super) async fn store(
-        &mut self,
-        block: Block,
-        memory: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), ApiError> {
-        if block.rows() == 0 {
-            return Ok(());
-        }
+    pub(super) async fn store(&mut self, block: Block, memory: Held) -> Result<(), ApiError> {
         let rows = block.rows() as u64;
         self.submitted += rows;
         self.settle().await?;
@@ -222,15 +238,21 @@ impl<'a> Upload<'a> {
     }
 
     /// Waits for what was sent, whatever happened: the client learns how far its rows are safe.
-    pub(super) async fn finish(mut self, result: Result<(), ApiError>) -> Result<Taken, ApiError> {
+    pub(super) async fn finish<T>(
+        mut self,
+        result: Result<T, ApiError>,
+    ) -> Result<(Taken, T), ApiError> {
         let settled = self.settle().await;
-        match result.and(settled) {
-            Ok(()) => Ok(Taken {
-                import_id: std::mem::take(&mut self.import.id),
-                rows: self.acknowledged,
-                quarantined: self.quarantined,
-                ignored_columns: Vec::new(),
-            }),
+        match result.and_then(|value| settled.map(|()| value)) {
+            Ok(value) => {
+                let taken = Taken {
+                    import_id: std::mem::take(&mut self.import.id),
+                    rows: self.acknowledged,
+                    quarantined: self.quarantined,
+                    ignored_columns: Vec::new(),
+                };
+                Ok((taken, value))
+            }
             Err(error) => Err(error.progress(Progress {
                 import_id: std::mem::take(&mut self.import.id),
                 acknowledged_rows: self.acknowledged,
@@ -273,7 +295,7 @@ impl Drop for Upload<'_> {
     fn drop(&mut self) {
         let in_flight = self.in_flight.as_ref().map_or(0, |(_, rows)| *rows);
         let unconfirmed = self.unconfirmed + in_flight;
-        let read = self.submitted + self.block.rows() as u64;
+        let read = self.submitted + self.filling;
         let quarantined = self.quarantined.unwrap_or(0).min(self.acknowledged);
         let counts = RowCounts {
             stored: self.acknowledged - quarantined,
@@ -282,75 +304,5 @@ impl Drop for Upload<'_> {
             unconfirmed,
         };
         self.import.metrics.rows(self.import.tenant, counts);
-    }
-}
-
-impl Memory {
-    /// Waits a while for room for so many bytes, after those who came before.
-    pub(super) async fn reserve(&self, size: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.reserve_within(PATIENCE, size).await
-    }
-
-    async fn reserve_within(
-        &self,
-        patience: Duration,
-        size: usize,
-    ) -> Result<OwnedSemaphorePermit, ApiError> {
-        // What is larger than all of it takes all of it.
-        let units = size.clamp(1, self.bytes.max(1)).div_ceil(Self::UNIT);
-        let units = Arc::clone(&self.units).acquire_many_owned(units as u32);
-        match timeout(patience, units).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(ApiError::new(
-                ErrorCode::IngestionFailed,
-                "the gateway's memory for uploads is in use: try again",
-            )
-            .retry_after(Duration::from_secs(2))),
-        }
-    }
-
-    /// Makes a reservation cover a size, if there is room for it.
-    pub(super) fn grow(&self, held: &mut OwnedSemaphorePermit, size: usize) -> bool {
-        let missing = size.div_ceil(Self::UNIT).saturating_sub(held.num_permits());
-        if missing == 0 {
-            return true;
-        }
-        match Arc::clone(&self.units).try_acquire_many_owned(missing as u32) {
-            Ok(more) => {
-                held.merge(more);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-}
-
-/// For rows that take so many bytes at least; the shortest record has two, with its line end.
-fn stride(smallest_row: usize) -> usize {
-    let records = STRIDE_GROWTH / smallest_row;
-    (2 * records).clamp(SHORTEST_STRIDE, LONGEST_STRIDE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request_id::RequestId;
-
-    #[tokio::test]
-    async fn memory_is_waited_for_and_not_for_ever() {
-        let memory = Memory::new(4 * Memory::UNIT);
-        let patience = Duration::from_millis(20);
-        let mut held = memory.reserve(3 * Memory::UNIT).await.unwrap();
-        assert!(memory.grow(&mut held, 4 * Memory::UNIT));
-        assert!(!memory.grow(&mut held, 4 * Memory::UNIT + 1));
-        let refused = memory.reserve_within(patience, 1).await.unwrap_err();
-        let refused = refused.into_response(&RequestId::new());
-        assert_eq!(refused.status(), 503);
-        assert_eq!(refused.headers()["retry-after"], "2");
-        drop(held);
-        // What is larger than all of it gets all of it.
-        let all = memory.reserve_within(patience, usize::MAX).await.unwrap();
-        assert_eq!(all.num_permits(), 4);
     }
 }

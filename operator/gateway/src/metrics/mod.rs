@@ -68,6 +68,11 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UseLabels {
+    r#use: &'static str,
+}
+
 /// All metrics of one gateway.
 pub struct Metrics {
     registry: Registry,
@@ -77,6 +82,9 @@ pub struct Metrics {
     cut_answers: Family<CutLabels, Counter>,
     replicas: Replicas,
     served: Family<KindLabels, Gauge>,
+    memory: Family<UseLabels, Gauge>,
+    connections: Gauge,
+    refused: Family<ErrorLabels, Counter>,
 }
 
 /// What cuts an answer in the middle.
@@ -125,6 +133,9 @@ impl Metrics {
         }
         let replicas = Replicas::default();
         let served = Family::default();
+        let memory = Family::default();
+        let connections = Gauge::default();
+        let refused = Family::default();
         registry.register_collector(Box::new(requests.clone()));
         registry.register(
             "rows",
@@ -143,6 +154,21 @@ impl Metrics {
         );
         registry.register_collector(Box::new(replicas.clone()));
         registry.register("served", "Objects served, by kind", served.clone());
+        registry.register(
+            "memory_held_bytes",
+            "Memory counted for what requests hold, by what for",
+            memory.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections of clients that are open",
+            connections.clone(),
+        );
+        registry.register(
+            "refused",
+            "Connections and requests refused for what else the gateway does",
+            refused.clone(),
+        );
         Self {
             registry,
             requests,
@@ -151,6 +177,9 @@ impl Metrics {
             cut_answers,
             replicas,
             served,
+            memory,
+            connections,
+            refused,
         }
     }
 
@@ -182,6 +211,21 @@ impl Metrics {
     /// Where to say whether the replica at this address answers.
     pub(crate) fn replica(&self, address: &str) -> Arc<ReplicaUp> {
         self.replicas.at(address)
+    }
+
+    /// Shows the memory that is held for a use.
+    pub(crate) fn memory(&self, r#use: &'static str) -> Gauge {
+        self.memory.get_or_create(&UseLabels { r#use }).clone()
+    }
+
+    /// Shows how many connections are open.
+    pub(crate) fn connections(&self) -> Gauge {
+        self.connections.clone()
+    }
+
+    /// Counts what is refused because there is too much of it.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ErrorLabels { reason }).inc();
     }
 
     pub(crate) fn served(&self, kind: &'static str, count: usize) {

@@ -2,10 +2,12 @@
 
 use super::harness::{Answer, Caller, Served, eventually};
 use super::stage::{SHOP_TOKEN, mark, stage};
+use aviary_crds::ByteSize;
+use aviary_gateway::GatewayArgs;
 use reqwest::Method;
 use std::io::Write as _;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const APPEND: &str = "/v0/datasources?mode=append&name=";
@@ -22,66 +24,224 @@ async fn count(city: &str) -> u64 {
     stage().admin().number(&sql).await
 }
 
-/// A client that has begun to send rows.
-async fn begun(served: &Served, rows: &str) -> TcpStream {
+const NEIGHBOUR_TOKEN: &str = "neighbour-token";
+
+/// A gateway of a test's own that serves a second workspace beside `shop`.
+async fn gateway(change: impl FnOnce(&mut GatewayArgs)) -> Served {
+    let served = stage().gateway(change).await;
+    let shop = &stage().shop;
+    let index = served.gateway.index();
+    shop.publish_as(index, "neighbour", &shop.published, NEIGHBOUR_TOKEN, ALL);
+    served
+}
+
+fn size(text: &str) -> ByteSize {
+    text.parse().unwrap()
+}
+
+/// Bytes that a gateway counts as held for a use.
+fn held(served: &Served, r#use: &str) -> usize {
+    let name = format!("aviary_gateway_memory_held_bytes{{use=\"{use}\"}} ");
+    let text = served.gateway.metrics().encode();
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap().parse().unwrap()
+}
+
+/// A client that has begun to send a body.
+async fn begun(served: &Served, headers: &str, start: &[u8]) -> TcpStream {
     let mut client = TcpStream::connect(served.address).await.unwrap();
     let head = format!(
-        "POST /v0/events?name=sales HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SHOP_TOKEN}\r\nContent-Length: 100000000\r\n\r\n"
+        "POST /v0/events?name=sales HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SHOP_TOKEN}\r\nContent-Length: 100000000\r\n{headers}\r\n"
     );
     client.write_all(head.as_bytes()).await.unwrap();
-    client.write_all(rows.as_bytes()).await.unwrap();
+    client.write_all(start).await.unwrap();
     client
+}
+
+/// The neighbour's event is taken, and so soon that it cannot have waited for others.
+async fn neighbour_is_served(served: &Served) {
+    let neighbour = Caller::new(served.address, NEIGHBOUR_TOKEN);
+    let row = "{\"id\": 1, \"city\": \"neighbour\"}";
+    let served = tokio::time::timeout(Duration::from_secs(5), neighbour.events("sales", row));
+    assert_eq!(served.await.expect("it waits for the others"), (1, 0));
+}
+
+/// The start of the answer, as far as it comes at once.
+async fn answer_of(client: &mut TcpStream) -> String {
+    let mut received = vec![0; 4096];
+    let length = client.read(&mut received).await.unwrap();
+    String::from_utf8_lossy(&received[..length]).into_owned()
 }
 
 #[tokio::test]
 async fn a_client_that_pauses_keeps_nobody_from_memory() {
-    let served = stage()
-        .gateway(|args| args.insert_memory = "64Ki".parse().unwrap())
-        .await;
+    let served = gateway(|args| args.insert_memory = Some(size("1Mi"))).await;
     let city = mark();
     let row = format!("{{\"id\": 1, \"city\": \"{city}\"}}\n");
-    let _pausing = begun(&served, &format!("{row}{{\"id\":")).await;
-    // What it has sent is stored meanwhile.
-    eventually("the row is stored", async || count(&city).await == 1).await;
+    let mut pausing = Vec::new();
+    for _ in 0..4 {
+        let start = format!("{row}{{\"id\":");
+        pausing.push(begun(&served, "", start.as_bytes()).await);
+    }
+    // What they have sent is stored meanwhile.
+    eventually("the rows are stored", async || count(&city).await == 4).await;
     let caller = Caller::new(served.address, SHOP_TOKEN);
-    let other = tokio::time::timeout(Duration::from_secs(10), caller.events("sales", row));
-    assert_eq!(other.await.expect("it waits for the first"), (1, 0));
+    assert_eq!(caller.events("sales", row).await, (1, 0));
+    drop(pausing);
+    eventually("all is given back", async || held(&served, "rows") == 0).await;
 }
 
 #[tokio::test]
 async fn rows_of_a_client_that_leaves_are_counted() {
     let served = stage().gateway(|_| {}).await;
     let row = "{\"id\": 1, \"city\": \"left\"}\n";
-    drop(begun(&served, &row.repeat(3)).await);
+    drop(begun(&served, "", row.repeat(3).as_bytes()).await);
     eventually("all rows are counted", async || served.rows("failed") == 3).await;
     assert_eq!(served.rows("stored"), 0);
 }
 
 #[tokio::test]
-async fn a_client_that_is_slow_lets_others_go_first() {
-    let served = stage()
-        .gateway(|args| args.insert_memory = "64Ki".parse().unwrap())
-        .await;
-    // It never pauses, and never ends the line.
-    let mut slow = begun(&served, &format!("{{\"city\": \"{}", "x".repeat(100_000))).await;
-    let trickling = tokio::spawn(async move {
-        while slow.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+async fn uploads_of_one_workspace_wait_for_each_other_and_no_other_for_them() {
+    let served = gateway(|args| args.insert_memory = Some(size("4Mi"))).await;
+    let line = format!("{{\"city\": \"{}", "x".repeat(100_000));
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        slow.push(begun(&served, "", line.as_bytes()).await);
+    }
+    eventually("the share is used up", async || {
+        held(&served, "rows") > 5 << 18
+    })
+    .await;
+    neighbour_is_served(&served).await;
+    assert!(held(&served, "rows") < 5 << 19, "{}", held(&served, "rows"));
+    // Those of the workspace itself are told so.
+    let own = Caller::new(served.address, SHOP_TOKEN);
+    let path = "/v0/events?name=sales&wait=true";
+    let refused = own.post(path, "{\"id\": 1}\n").await;
+    if refused.status != 200 {
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (503, "memory_in_use")
+        );
+        assert_eq!(refused.header("retry-after"), "2");
+    }
+    drop(slow);
+    eventually("all is given back", async || held(&served, "rows") == 0).await;
+}
+
+#[tokio::test]
+async fn windows_of_decoders_are_counted_before_they_are_made() {
+    let served = gateway(|args| args.insert_memory = Some(size("64Mi"))).await;
+    let mut packing = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    packing.window_log(23).unwrap();
+    packing.write_all(&vec![b'\n'; 8 << 20]).unwrap();
+    packing.flush().unwrap();
+    let bomb = packing.finish().unwrap();
+    assert!(bomb.len() < 10_000);
+    let mut open = Vec::new();
+    for _ in 0..12 {
+        open.push(begun(&served, "Content-Encoding: zstd\r\n", &bomb).await);
+    }
+    eventually("the share is used up", async || {
+        held(&served, "rows") > 24 << 20
+    })
+    .await;
+    neighbour_is_served(&served).await;
+    assert!(
+        held(&served, "rows") <= 33 << 20,
+        "{}",
+        held(&served, "rows")
+    );
+    let mut answers = Vec::new();
+    for client in &mut open {
+        let answer = tokio::time::timeout(Duration::from_secs(12), answer_of(client)).await;
+        answers.extend(answer.ok());
+        if !answers.is_empty() {
+            break;
         }
-    });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let refused = answers.first().expect("nobody is refused");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(
+        refused.contains("retry-after: 2") && refused.contains("memory_in_use"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn empty_rows_are_no_way_to_more_memory() {
+    let served = gateway(|args| {
+        args.insert_memory = Some(size("8Mi"));
+        args.insert_block = "1Mi".parse().unwrap();
+    })
+    .await;
+    let rows = 300_000;
+    let mut packing = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packing.write_all("{}\n".repeat(rows).as_bytes()).unwrap();
     let caller = Caller::new(served.address, SHOP_TOKEN);
-    let row = "{\"id\": 1, \"city\": \"slow\"}";
-    let other = tokio::time::timeout(Duration::from_secs(20), caller.events("sales", row));
-    assert_eq!(other.await.expect("it waits for the first"), (1, 0));
-    trickling.abort();
+    let request = caller
+        .request(Method::POST, "/v0/events?name=direct&wait=true")
+        .header("content-encoding", "gzip")
+        .body(packing.finish().unwrap());
+    let sending = tokio::spawn(Answer::of(request));
+    let mut most = 0;
+    while !sending.is_finished() {
+        most = most.max(held(&served, "rows"));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (stored, quarantined) = sending.await.unwrap().counts();
+    assert_eq!(stored + quarantined, rows as u64);
+    assert!((1 << 19..=6 << 20).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn an_upload_too_many_is_refused_at_once() {
+    let served = gateway(|args| args.uploads_per_workspace = 2).await;
+    let open = [
+        begun(&served, "", b"{").await,
+        begun(&served, "", b"{").await,
+    ];
+    let caller = Caller::new(served.address, SHOP_TOKEN);
+    let path = "/v0/events?name=sales&wait=true";
+    eventually("one more is refused", async || {
+        caller.post(path, "{\"id\": 1}\n").await.status == 429
+    })
+    .await;
+    let refused = caller.post(path, "{\"id\": 1}\n").await;
+    assert_eq!(refused.code(), "too_many_uploads");
+    assert_eq!(refused.header("retry-after"), "1");
+    neighbour_is_served(&served).await;
+    drop(open);
+    eventually("there is room again", async || {
+        caller.post(path, "{\"id\": 1}\n").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn large_answers_are_counted_and_small_ones_find_room() {
+    let served = gateway(|args| args.answer_memory = Some(size("512Ki"))).await;
+    let caller = Caller::new(served.address, SHOP_TOKEN);
+    let path = format!("/v0/pipes/endless.ndjson?mark={}", mark());
+    let mut open = caller.request(Method::GET, &path).send().await.unwrap();
+    assert!(open.chunk().await.unwrap().is_some());
+    assert!(held(&served, "answers") >= 256 << 10);
+    let refused = caller.get("/v0/pipes/numbers.csv?count=100000").await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "memory_in_use")
+    );
+    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!(caller.get("/v0/pipes/echo.json?needed=1").await.status, 200);
+    drop(open);
+    eventually("all is given back", async || held(&served, "answers") == 0).await;
+    let whole = caller.get("/v0/pipes/numbers.csv?count=100000").await;
+    assert_eq!((whole.status, whole.text().lines().count()), (200, 100_001));
 }
 
 #[tokio::test]
 async fn rows_pass_through_little_memory() {
-    let served = stage()
-        .gateway(|args| args.insert_memory = "128Ki".parse().unwrap())
-        .await;
+    let served = gateway(|args| args.insert_memory = Some(size("8Mi"))).await;
     let caller = Caller::new(served.address, SHOP_TOKEN);
     let city = mark();
     let long = "x".repeat(1_000_000);

@@ -1,8 +1,8 @@
 //! Answers: formats, parameters, errors, and what becomes of a query when its
 //! client leaves.
 
-use super::harness::{Answer, eventually};
-use super::stage::{mark, stage};
+use super::harness::{Answer, Served, eventually};
+use super::stage::{SHOP_TOKEN, mark, stage};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -319,6 +319,56 @@ async fn an_exception_in_the_middle_breaks_the_transfer_off() {
         );
     }
     assert_eq!(cut(), before + 3);
+}
+
+/// All that comes of a request over HTTP/1.0, and how it ends.
+async fn over_http_1_0(served: &Served, path: &str) -> (Vec<u8>, std::io::Result<usize>) {
+    let mut client = TcpStream::connect(served.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nAuthorization: Bearer {SHOP_TOKEN}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    let end = client.read_to_end(&mut received).await;
+    (received, end)
+}
+
+#[tokio::test]
+async fn over_http_1_0_what_is_cut_does_not_look_whole() {
+    let served = stage().gateway(|_| {}).await;
+    let (received, end) = over_http_1_0(&served, "/v0/pipes/breaks.ndjson?at=5000000").await;
+    assert!(received.starts_with(b"HTTP/1.0 200"));
+    let error = end.expect_err("it looks whole");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let (received, end) = over_http_1_0(&served, "/v0/pipes/numbers.csv?count=300000").await;
+    assert!(end.is_ok(), "{end:?}");
+    let text = String::from_utf8(received).unwrap();
+    let (_, rows) = text.split_once("\r\n\r\n").unwrap();
+    assert_eq!(rows.lines().count(), 300_001);
+    assert!(text.ends_with("299999,\"299999\"\n"));
+}
+
+#[tokio::test]
+async fn curl_sees_over_http_1_0_that_an_answer_is_cut() {
+    let served = stage().gateway(|_| {}).await;
+    let curl = async |path: &str| {
+        let url = format!("http://{}{path}", served.address);
+        let token = format!("Authorization: Bearer {SHOP_TOKEN}");
+        let mut command = tokio::process::Command::new("curl");
+        command.args([
+            "-0",
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--header",
+            &token,
+            &url,
+        ]);
+        command.status().await
+    };
+    // A machine without curl has the test above.
+    if let Ok(status) = curl("/v0/pipes/breaks.ndjson?at=5000000").await {
+        assert!(!status.success());
+        assert!(curl("/v0/pipes/numbers.csv").await.unwrap().success());
+    }
 }
 
 #[tokio::test]

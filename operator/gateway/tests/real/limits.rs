@@ -1,10 +1,10 @@
 //! What a workspace may use, and what those are told who want more.
 
-use super::harness::{Answer, eventually};
-use super::stage::{mark, stage};
+use super::harness::{Answer, Caller, Served, eventually};
+use super::stage::{SHOP_TOKEN, mark, stage};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
 
@@ -120,8 +120,10 @@ async fn bodies_are_measured_after_decompression() {
 
 #[tokio::test]
 async fn a_head_has_a_bound() {
-    let long = "y".repeat(300_000);
+    let long = "y".repeat(17_000);
     for request in [
+        // Whatever else is to come.
+        format!("GET / HTTP/1.1\r\nX: {long}"),
         format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
     ] {
@@ -136,4 +138,90 @@ async fn a_head_has_a_bound() {
             "{text}"
         );
     }
+    let near = format!(
+        "/v0/pipes/echo.json?needed=1&unknown={}",
+        "y".repeat(15_000)
+    );
+    assert_eq!(stage().shop().get(&near).await.status, 200);
+}
+
+/// An answer to a client that comes from this address of the machine itself.
+async fn ask_from(address: [u8; 4], served: &Served) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    let mut client = socket.connect(served.address).await.unwrap();
+    // A client that is refused may find the connection closed already.
+    let _ = client
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let mut received = vec![0; 1024];
+    let length = client.read(&mut received).await.unwrap();
+    received.truncate(length);
+    (client, String::from_utf8(received).unwrap())
+}
+
+#[tokio::test]
+async fn connections_have_a_bound_for_all_and_one_for_each_address() {
+    let served = stage()
+        .gateway(|args| {
+            args.connections = Some(3);
+            args.connections_per_address = Some(2);
+        })
+        .await;
+    let (here, there) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut open = Vec::new();
+    for address in [here, here, there] {
+        let (client, answer) = ask_from(address, &served).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        open.push(client);
+    }
+    for address in [here, there] {
+        let (mut client, answer) = ask_from(address, &served).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("Retry-After: 1\r\n"), "{answer}");
+        assert!(answer.contains("\"too_many_connections\""), "{answer}");
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+    open.pop();
+    let (_, answer) = ask_from(here, &served).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    eventually("another address is let in", async || {
+        ask_from(there, &served).await.1.starts_with("HTTP/1.1 200")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_unknown_tokens_are_not_even_looked_at() {
+    let served = stage()
+        .gateway(|args| args.failed_logins_per_address = 1)
+        .await;
+    let caller = |token: &str| Caller::new(served.address, token);
+    let shop = caller(SHOP_TOKEN);
+    assert_eq!(shop.get("/v0/pipes").await.status, 200);
+    let index = served.gateway.index();
+    let published = &stage().shop.published;
+    stage()
+        .shop
+        .publish_as(index, "new", published, "new-token", ALL);
+    let mut refused = None;
+    for number in 0..20 {
+        let answer = caller(&format!("wrong-{number}")).get("/v0/pipes").await;
+        match answer.status {
+            401 => {}
+            _ => refused = Some(answer),
+        }
+    }
+    let refused = refused.expect("all are looked at");
+    let told = (refused.status, refused.code());
+    assert_eq!(told, (429, "too_many_attempts".to_owned()));
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(caller("new-token").get("/v0/pipes").await.status, 429);
+    // Who has worked from this address is not held back, over an old connection or a new one.
+    assert_eq!(shop.get("/v0/pipes").await.status, 200);
+    assert_eq!(caller(SHOP_TOKEN).get("/v0/pipes").await.status, 200);
+    eventually("a new token is looked at", async || {
+        caller("new-token").get("/v0/pipes").await.status == 200
+    })
+    .await;
 }

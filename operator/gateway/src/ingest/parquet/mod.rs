@@ -9,18 +9,17 @@ mod nested;
 mod pages;
 mod text;
 
+use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
-use super::upload::{Import, TURN, Taken, Upload};
-use super::{Intake, Memory};
+use super::upload::{Import, Taken, Upload};
 use crate::error::{ApiError, ErrorCode};
+use crate::memory::{Held, InUse, Share};
 use bytes::{Bytes, BytesMut};
 use file::{File, FileError, Sink};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 impl Intake {
     /// Takes the rows of a Parquet file.
@@ -30,7 +29,7 @@ impl Intake {
         import: Import<'_>,
     ) -> Result<Taken, ApiError> {
         let limit = body.limit();
-        let (file, file_memory) = self.collect(body).await?;
+        let (file, file_memory) = collect(body, &import.shares.files).await?;
         let columns = &self.parts.published.columns;
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         // One block waits while another is stored and a third is being filled.
@@ -39,9 +38,9 @@ impl Intake {
             full: self.settings.block_bytes,
             limit,
             written: 0,
-            memory: Arc::clone(&self.settings.memory),
+            memory: Arc::clone(&import.shares.rows),
             held: None,
-            files: Arc::clone(&self.settings.files),
+            most: import.shares.files.largest(),
             file_length: file.len(),
             file_held: file_memory,
             sender,
@@ -69,45 +68,32 @@ impl Intake {
             Ok(ignored_columns) => (Ok(()), ignored_columns),
             Err(error) => (Err(error), Vec::new()),
         };
-        let mut taken = upload.finish(result.and(read)).await?;
+        let (mut taken, ()) = upload.finish(result.and(read)).await?;
         taken.ignored_columns = ignored_columns;
         Ok(taken)
     }
+}
 
-    /// The whole file, and its place in memory.
-    async fn collect(
-        &self,
-        mut body: PlainBody,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
-        let memory = &self.settings.files;
-        let mut held = memory.reserve(0).await?;
-        let mut since = Instant::now();
-        let mut file = BytesMut::new();
-        while let Some(piece) = body.next().await? {
-            let size = file.len() + piece.len();
-            if size > memory.bytes() {
-                let limit = memory.bytes();
-                return Err(ApiError::new(
-                    ErrorCode::BodyTooLarge,
-                    format!(
-                        "a Parquet file is taken into memory, and may have {limit} bytes: send it in parts, or as NDJSON or CSV"
-                    ),
-                ));
-            }
-            // A file that comes slowly lets others go first now and then.
-            if since.elapsed() > TURN {
-                drop(held);
-                held = memory.reserve(size).await?;
-                since = Instant::now();
-            }
-            // Waiting for more while holding some would let two large files wait for each other.
-            if !memory.grow(&mut held, size) {
-                return Err(out_of_memory());
-            }
-            file.extend_from_slice(&piece);
+/// The whole file, and its place in memory.
+async fn collect(mut body: PlainBody, share: &Arc<Share>) -> Result<(Bytes, Held), ApiError> {
+    let mut held = share.reserve(0).await?;
+    let mut file = BytesMut::new();
+    while let Some(piece) = body.next().await? {
+        let size = file.len() + piece.len();
+        let limit = share.largest();
+        if size > limit {
+            return Err(ApiError::new(
+                ErrorCode::BodyTooLarge,
+                format!(
+                    "a Parquet file is taken into memory, and may have {limit} bytes: send it in parts, or as NDJSON or CSV"
+                ),
+            ));
         }
-        Ok((file.freeze(), held))
+        // Waiting for more while holding some would let two large files wait for each other.
+        held.grow(size)?;
+        file.extend_from_slice(&piece);
     }
+    Ok((file.freeze(), held))
 }
 
 /// Takes blocks from the thread that reads a file.
@@ -117,62 +103,54 @@ struct Outlet {
     /// Bytes that the rows may have, as the workspace's limit says, and those they have so far.
     limit: u64,
     written: u64,
-    memory: Arc<Memory>,
+    memory: Arc<Share>,
     /// Reserved for the block that is being filled.
-    held: Option<OwnedSemaphorePermit>,
-    /// Memory of the file, which is for its pages too.
-    files: Arc<Memory>,
+    held: Option<Held>,
+    /// The most that the file and its pages may take.
+    most: usize,
     file_length: usize,
-    file_held: OwnedSemaphorePermit,
-    sender: mpsc::Sender<(Block, Option<OwnedSemaphorePermit>)>,
+    /// Memory of the file, which is for its pages too.
+    file_held: Held,
+    sender: mpsc::Sender<(Block, Held)>,
     runtime: Handle,
 }
 
 impl Outlet {
-    fn reserve(&self, size: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.runtime.block_on(self.memory.reserve(size))
-    }
-
-    /// Makes the reservation cover a size, if there is room for it.
-    fn grow(&mut self, size: usize) -> bool {
-        let held = self.held.as_mut();
-        held.is_some_and(|held| self.memory.grow(held, size))
+    /// What is reserved for the block that is being filled.
+    fn held(&mut self) -> Result<&mut Held, ApiError> {
+        if self.held.is_none() {
+            self.held = Some(self.runtime.block_on(self.memory.reserve(0))?);
+        }
+        self.held.as_mut().ok_or_else(|| InUse.into())
     }
 }
 
 impl Sink for Outlet {
     fn is_full(&mut self, size: usize) -> Result<bool, ApiError> {
-        if self.held.is_none() {
-            self.held = Some(self.reserve(0)?);
-        }
-        Ok(size >= self.full || !self.grow(size))
+        let fits = self.held()?.cover(size);
+        Ok(size >= self.full || !fits)
     }
 
     fn load(&mut self, pages: u64) -> Result<(), ApiError> {
         let pages = usize::try_from(pages).unwrap_or(usize::MAX);
         let size = self.file_length.saturating_add(pages);
-        if size > self.files.bytes() {
-            return Err(pages_too_large(pages, self.files.bytes()));
+        if size > self.most {
+            return Err(pages_too_large(pages, self.most));
         }
-        if !self.files.grow(&mut self.file_held, size) {
-            return Err(out_of_memory());
-        }
-        Ok(())
+        Ok(self.file_held.grow(size)?)
     }
 
     fn take(&mut self, block: Block) -> Result<(), ApiError> {
-        let size = block.size();
-        self.written += size as u64;
+        self.written += block.text_bytes() as u64;
         if self.written > self.limit {
             return Err(rows_too_large(self.limit));
         }
-        if !self.grow(size) {
-            self.held = None;
-            self.held = Some(self.reserve(size)?);
-        }
-        let sent = self.sender.blocking_send((block, self.held.take()));
+        self.held()?.cover(block.size());
+        let held = self.held.take().ok_or(InUse)?;
         // Who does not want it has a reason of its own.
-        sent.map_err(|_| out_of_memory())
+        self.sender
+            .blocking_send((block, held))
+            .map_err(|_| InUse.into())
     }
 }
 
@@ -205,14 +183,6 @@ fn rows_too_large(limit: u64) -> ApiError {
             "the rows of the file are larger than {limit} bytes, the workspace's limits.bodySize: send it in parts"
         ),
     )
-}
-
-fn out_of_memory() -> ApiError {
-    ApiError::new(
-        ErrorCode::IngestionFailed,
-        "the gateway's memory for Parquet files is in use: try again",
-    )
-    .retry_after(Duration::from_secs(2))
 }
 
 #[cfg(test)]
