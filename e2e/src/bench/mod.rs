@@ -8,6 +8,7 @@
 
 mod abuse;
 mod change;
+mod events;
 mod floor;
 mod idle;
 mod ingestion;
@@ -61,6 +62,8 @@ enum Section {
     Ingestion,
     /// Attacks on a gateway's memory and connections, and another tenant's latency meanwhile
     Abuse,
+    /// Events sent one a request and a hundred, beside the same INSERT sent directly
+    Events,
     /// 50 workspaces with 10 objects each, from `kubectl apply` to ready
     Scale,
     /// From a changed pipe to the new answer
@@ -94,6 +97,9 @@ pub async fn run(progress: &Progress, options: Options) -> Result<()> {
     }
     if options.wants(Section::Abuse) {
         finished.add("abuse", abuse::measure(&stage, progress).await);
+    }
+    if options.wants(Section::Events) {
+        finished.add("events", events::measure(&stage, progress).await);
     }
     if [Section::Scale, Section::Change, Section::Idle]
         .into_iter()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Connections kept open, each with one request under way.
+/// Connections kept open, each with one request under way, where nothing else is said.
 pub(crate) const CONNECTIONS: usize = 16;
 
 /// A request to send over and over.
@@ -33,12 +33,23 @@ pub(crate) struct Round {
 impl Load {
     /// GET of `url` with headers. They hold secrets, so they go in by a file and not by arguments.
     pub(crate) fn new(url: String, headers: &[(&str, &str)]) -> Result<Self> {
+        Self::of(url, headers, Vec::new())
+    }
+
+    /// POST of a body, which has no `]==]` in it.
+    pub(crate) fn post(url: String, headers: &[(&str, &str)], body: &str) -> Result<Self> {
+        // Lua drops a line break that comes first.
+        let body = format!("wrk.method = [[POST]]\nwrk.body = [==[\n{body}]==]");
+        Self::of(url, headers, vec![body])
+    }
+
+    fn of(url: String, headers: &[(&str, &str)], mut lines: Vec<String>) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for wrk's script")?;
-        let script = folder.path().join("headers.lua");
-        let lines: Vec<String> = headers
-            .iter()
-            .map(|(name, value)| format!("wrk.headers[ [[{name}]] ] = [[{value}]]"))
-            .collect();
+        let script = folder.path().join("request.lua");
+        let headers = headers.iter();
+        lines.extend(
+            headers.map(|(name, value)| format!("wrk.headers[ [[{name}]] ] = [[{value}]]")),
+        );
         std::fs::write(&script, lines.join("\n")).context("write wrk's script")?;
         Ok(Self {
             url,
@@ -49,10 +60,15 @@ impl Load {
 
     /// Sends it as often as answers come for this long.
     pub(crate) async fn round(&self, duration: Duration) -> Result<Round> {
+        self.round_over(CONNECTIONS, duration).await
+    }
+
+    /// The same over so many connections.
+    pub(crate) async fn round_over(&self, connections: usize, duration: Duration) -> Result<Round> {
         let mut command = Command::new("wrk");
         command
             .args(["--threads", "1", "--latency", "--timeout", "10s"])
-            .args(["--connections", &CONNECTIONS.to_string()])
+            .args(["--connections", &connections.to_string()])
             .args(["--duration", &format!("{}s", duration.as_secs())])
             .arg("--script")
             .arg(&self.script)
