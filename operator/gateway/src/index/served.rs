@@ -84,10 +84,16 @@ impl QueryStarts {
 
 fn query_start(database: &str, format: Format) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    if format == Format::NdJson {
+    match format {
         // Bytes that are no UTF-8 would be no JSON. In the format JSON servers see to it anyway.
-        query.append_pair("output_format_json_validate_utf8", "1");
-    }
+        Format::NdJson => query.append_pair("output_format_json_validate_utf8", "1"),
+        // A tuple would be a field for each of its elements, under one name in the header.
+        Format::Csv => query.append_pair(
+            "output_format_csv_serialize_tuple_into_separate_columns",
+            "0",
+        ),
+        Format::Json | Format::Parquet => &mut query,
+    };
     query
         .append_pair("database", database)
         .append_pair("default_format", format.clickhouse_name())

@@ -15,7 +15,7 @@ mod values;
 
 use super::block::{Block, Column, Pieces, TypedSize};
 use aviary_crds::published::PublishedColumn;
-use kind::{Kind, Known};
+pub(super) use kind::{Kind, Known, Member};
 use values::{Mark, Values};
 
 /// The columns of a table, if every one of them has a type that is known here and
@@ -233,7 +233,12 @@ mod tests {
             ("Date32", "1969-12-31", Some(vec![255; 4])),
             ("DateTime", "2013-01-01T05:00:00Z", seconds(1_357_016_400)),
             ("DateTime('UTC')", "2013-01-01 24:00:00", None),
-            ("DateTime", "1357016400", None),
+            ("DateTime", "1357016400", seconds(1_357_016_400)),
+            (
+                "DateTime",
+                "2013-01-01T05:00:00.269Z",
+                seconds(1_357_016_400),
+            ),
             (
                 "DateTime64(3, 'UTC')",
                 "1970-01-01 00:00:01.25",

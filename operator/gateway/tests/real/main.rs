@@ -16,5 +16,6 @@ mod ingestion;
 mod isolation;
 mod limits;
 mod restart;
+mod round_trip;
 mod silence;
 mod stage;

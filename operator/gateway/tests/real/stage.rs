@@ -323,6 +323,20 @@ spec:
 /// A column of a type that has none.
 const LANDED: &str = "    - {name: none, type: Nullable(BFloat16)}\n";
 
+/// Columns of the other types.
+const MORE: &str = "    - {name: json, type: JSON}
+    - {name: long, type: Nullable(FixedString(256))}
+    - {name: deep, type: 'Map(String, Array(Tuple(String, Nullable(Int64))))'}
+";
+const TRIP: &str = "---
+kind: Pipe
+metadata: {name: trip}
+spec:
+  workspace: shop
+  nodes: [{name: answer, sql: 'SELECT * FROM everything ORDER BY id'}]
+  endpoint: {node: answer}
+";
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
@@ -340,6 +354,11 @@ async fn build() -> Stage {
         typed("fast", ""),
         typed("landed", LANDED),
         typed("unlanded", ""),
+        typed("everything", MORE),
+        typed("back_csv", MORE),
+        typed("back_ndjson", MORE),
+        typed("back_parquet", MORE),
+        TRIP.to_owned(),
     ];
     let shop = Workspace::make(&admin, &manifests.concat()).await;
     let other = Workspace::make(&admin, OTHER).await;

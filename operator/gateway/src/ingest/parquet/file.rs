@@ -7,6 +7,7 @@
 
 use super::super::block::{Block, Layout};
 use super::super::lines::LONGEST_LINE;
+use super::super::typed::Kind;
 use super::claims;
 use super::leaf::Leaf;
 use super::nested::{Json, Node};
@@ -56,23 +57,32 @@ pub(super) trait Sink {
 pub(super) struct File<'n> {
     bytes: Bytes,
     reader: SerializedFileReader<Bytes>,
-    names: &'n [String],
+    columns: &'n [Wanted],
     /// Where each column comes from, if the file has it.
     sources: Vec<Option<Source>>,
 }
 
-/// A column of the file: its field, and the first of its leaves.
+/// A column of the file: its field, the first of its leaves, and what its values are for.
 struct Source {
     field: TypePtr,
     leaf: usize,
+    kind: Option<Kind>,
+}
+
+/// A column of the table.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    /// Of types that are known.
+    pub(super) kind: Option<Kind>,
 }
 
 impl<'n> File<'n> {
-    pub(super) fn open(file: Bytes, names: &'n [String]) -> Result<Self, FileError> {
+    pub(super) fn open(file: Bytes, columns: &'n [Wanted]) -> Result<Self, FileError> {
         claims::check_schema(&file)?;
         let reader = SerializedFileReader::new(file.clone())?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
-        let sources: Vec<_> = names.iter().map(|name| source(&schema, name)).collect();
+        let sources = columns.iter().map(|column| source(&schema, column));
+        let sources: Vec<_> = sources.collect();
         // Without any, nothing would bound the number of its rows.
         if sources.iter().all(Option::is_none) {
             return Err(FileError::NoColumn);
@@ -80,7 +90,7 @@ impl<'n> File<'n> {
         Ok(Self {
             bytes: file,
             reader,
-            names,
+            columns,
             sources,
         })
     }
@@ -91,7 +101,7 @@ impl<'n> File<'n> {
         let fields = schema.root_schema().get_fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name()).collect();
         let is_ignored = |(index, name): &(usize, &&str)| {
-            let known = self.names.iter().any(|column| column == **name);
+            let known = self.columns.iter().any(|column| column.name == **name);
             !known || names[..*index].contains(name)
         };
         let ignored = names.iter().enumerate().filter(is_ignored);
@@ -106,11 +116,11 @@ impl<'n> File<'n> {
         sink: &mut dyn Sink,
     ) -> Result<(), FileError> {
         let mut filling = Filling {
-            names: self.names,
+            columns: self.columns,
             layout,
             import_id,
             block: Block::new(layout, import_id),
-            values: self.names.iter().map(|_| Value::default()).collect(),
+            values: self.columns.iter().map(|_| Value::default()).collect(),
             raw: Json::default(),
             sink,
         };
@@ -143,7 +153,7 @@ impl<'n> File<'n> {
         let schema = group.metadata().schema_descr();
         let is_read = |leaf: &usize| {
             let field = schema.get_column_root(*leaf).name();
-            self.names.iter().any(|name| name == field)
+            self.columns.iter().any(|column| column.name == field)
         };
         (0..schema.num_columns())
             .filter(is_read)
@@ -152,23 +162,26 @@ impl<'n> File<'n> {
     }
 }
 
-fn source(schema: &SchemaDescriptor, name: &str) -> Option<Source> {
+fn source(schema: &SchemaDescriptor, column: &Wanted) -> Option<Source> {
     let fields = schema.root_schema().get_fields();
-    let position = fields.iter().position(|field| field.name() == name)?;
+    let position = fields
+        .iter()
+        .position(|field| field.name() == column.name)?;
     let leaf =
         (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == position)?;
     Some(Source {
         field: TypePtr::clone(&fields[position]),
         leaf,
+        kind: column.kind.clone(),
     })
 }
 
 impl Source {
     fn open(&self, group: &dyn RowGroupReader) -> Result<Node, FileError> {
         let mut leaves = self.leaf..;
-        Node::new(&self.field, &mut || {
+        Node::new(&self.field, self.kind.as_ref(), &mut |kind| {
             let leaf = leaves.next().ok_or(FileError::NotUnderstood)?;
-            Leaf::open(group, leaf)
+            Leaf::open(group, leaf, kind)
         })
     }
 }
@@ -182,7 +195,7 @@ struct Value {
 
 /// A block that is being filled.
 struct Filling<'f> {
-    names: &'f [String],
+    columns: &'f [Wanted],
     layout: Layout,
     import_id: &'f str,
     block: Block,
@@ -230,7 +243,7 @@ impl Filling<'_> {
 
     /// Keeps a row as it is.
     fn reject(&mut self, binary: usize) {
-        let name = &self.names[binary];
+        let name = &self.columns[binary].name;
         let reason =
             format!("column `{name}`: bytes that are not valid UTF-8, in a list or structure");
         self.block.reject(&self.raw.text, &reason);
@@ -241,12 +254,12 @@ impl Filling<'_> {
         let raw = &mut self.raw;
         raw.clear();
         let mut separator = b'{';
-        for ((name, value), column) in self.names.iter().zip(&self.values).zip(columns) {
+        for ((wanted, value), column) in self.columns.iter().zip(&self.values).zip(columns) {
             if !value.there {
                 continue;
             }
             raw.text.push(separator);
-            raw.write_text(name.as_bytes());
+            raw.write_text(wanted.name.as_bytes());
             raw.text.push(b':');
             if column.as_ref().is_some_and(Node::is_nested) {
                 raw.text.extend_from_slice(&value.json.text);

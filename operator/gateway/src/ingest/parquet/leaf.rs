@@ -3,6 +3,7 @@
 //! A file of a kilobyte can hold values that take gigabytes when they are decoded:
 //! so little is decoded at once, and pages are looked at before.
 
+use super::super::typed::Kind;
 use super::file::FileError;
 use super::pages::Pages;
 use super::text::{self, Style};
@@ -33,7 +34,11 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    pub(super) fn open(group: &dyn RowGroupReader, index: usize) -> Result<Self, FileError> {
+    pub(super) fn open(
+        group: &dyn RowGroupReader,
+        index: usize,
+        target: Option<&Kind>,
+    ) -> Result<Self, FileError> {
         let chunk = group.metadata().column(index);
         let column = chunk.column_descr_ptr();
         let has_lists = column.max_rep_level() > 0;
@@ -44,7 +49,7 @@ impl Leaf {
         let pages = group.get_column_page_reader(index)?;
         let pages = Pages::new(pages, &column, shared_prefixes);
         let loaded = Arc::clone(&pages.loaded);
-        let style = Style::of(&column);
+        let style = Style::of(&column, target);
         let value_level = column.max_def_level();
         let values = match get_column_reader(column, Box::new(pages)) {
             ColumnReader::BoolColumnReader(reader) => {

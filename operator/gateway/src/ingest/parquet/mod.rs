@@ -12,11 +12,12 @@ mod text;
 use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
+use super::typed::Known;
 use super::upload::{Import, Taken, Upload};
 use crate::error::{ApiError, ErrorCode};
 use crate::memory::{Held, InUse, Share};
 use bytes::{Bytes, BytesMut};
-use file::{File, FileError, Sink};
+use file::{File, FileError, Sink, Wanted};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -31,7 +32,11 @@ impl Intake {
         let limit = body.limit();
         let (file, file_memory) = collect(body, &import.shares.files).await?;
         let columns = &self.parts.published.columns;
-        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        let wanted = columns.iter().map(|column| Wanted {
+            name: column.name.clone(),
+            kind: Known::of(&column.column_type).map(|known| known.kind),
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
         // One block waits while another is stored and a third is being filled.
         let (sender, mut blocks) = mpsc::channel(1);
         let mut outlet = Outlet {
@@ -48,7 +53,7 @@ impl Intake {
         };
         let (id, layout) = (import.id.clone(), self.store.layout());
         let reading = tokio::task::spawn_blocking(move || {
-            let file = File::open(file, &names)?;
+            let file = File::open(file, &wanted)?;
             file.read(layout, &id, &mut outlet)?;
             Ok(file.ignored_columns())
         });

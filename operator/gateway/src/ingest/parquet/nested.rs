@@ -5,6 +5,7 @@
 //! times lose their zone and UUIDs their meaning, and it ends at the first text
 //! that is not UTF-8.
 
+use super::super::typed::{Kind, Member};
 use super::file::FileError;
 use super::leaf::Leaf;
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
@@ -24,7 +25,11 @@ pub(super) enum Node {
         missing: i16,
         inner: Box<Self>,
     },
-    Group(Vec<(String, Self)>),
+    /// Its members by name or, for a tuple whose elements have none, in order.
+    Group {
+        by_name: bool,
+        members: Vec<(String, Self)>,
+    },
     /// Has elements above the level `empty`; goes on above the level `outer`.
     List {
         empty: i16,
@@ -59,6 +64,9 @@ pub(super) struct Json {
     value: Vec<u8>,
 }
 
+/// Opens the next leaf, for values of a kind where that is known.
+pub(super) type NextLeaf<'a> = dyn FnMut(Option<&Kind>) -> Result<Leaf, FileError> + 'a;
+
 /// Levels of repetition and definition at some depth of the schema.
 #[derive(Clone, Copy, Default)]
 struct Levels {
@@ -83,30 +91,42 @@ impl Levels {
 }
 
 impl Node {
-    /// A column of the file. `next_leaf` opens its leaves in order.
+    /// A column of the file, for a column of the table of some kind. `next_leaf` opens its
+    /// leaves in order.
     pub(super) fn new(
         kind: &Type,
-        next_leaf: &mut dyn FnMut() -> Result<Leaf, FileError>,
+        target: Option<&Kind>,
+        next_leaf: &mut NextLeaf<'_>,
     ) -> Result<Self, FileError> {
-        Self::at(kind, Levels::default(), next_leaf)
+        Self::at(kind, target, Levels::default(), next_leaf)
     }
 
     fn at(
         kind: &Type,
+        target: Option<&Kind>,
         levels: Levels,
-        next_leaf: &mut dyn FnMut() -> Result<Leaf, FileError>,
+        next_leaf: &mut NextLeaf<'_>,
     ) -> Result<Self, FileError> {
+        let target = match target {
+            Some(Kind::Nullable(inner)) => Some(&**inner),
+            target => target,
+        };
         Ok(match kind.get_basic_info().repetition() {
-            Repetition::REQUIRED => Self::content(kind, levels, next_leaf)?,
+            Repetition::REQUIRED => Self::content(kind, target, levels, next_leaf)?,
             Repetition::OPTIONAL => Self::Optional {
                 missing: levels.definition,
-                inner: Box::new(Self::content(kind, levels.optional(), next_leaf)?),
+                inner: Box::new(Self::content(kind, target, levels.optional(), next_leaf)?),
             },
             // A list without the group that says so.
             Repetition::REPEATED => Self::List {
                 empty: levels.definition,
                 outer: levels.repetition,
-                element: Box::new(Self::content(kind, levels.repeated(), next_leaf)?),
+                element: Box::new(Self::content(
+                    kind,
+                    element_kind(target),
+                    levels.repeated(),
+                    next_leaf,
+                )?),
             },
         })
     }
@@ -114,21 +134,23 @@ impl Node {
     /// What a field is when it is there.
     fn content(
         kind: &Type,
+        target: Option<&Kind>,
         levels: Levels,
-        next_leaf: &mut dyn FnMut() -> Result<Leaf, FileError>,
+        next_leaf: &mut NextLeaf<'_>,
     ) -> Result<Self, FileError> {
         if kind.is_primitive() {
             return Ok(Self::Value {
-                leaf: Box::new(next_leaf()?),
-                form: Form::of(kind),
+                leaf: Box::new(next_leaf(target)?),
+                form: Form::of(kind, target),
             });
         }
         let inside = levels.repeated();
         match (annotation(kind), kind.get_fields()) {
             (Annotation::List, [repeated]) if is_repeated(repeated) => {
+                let target = element_kind(target);
                 let element = match element_of(repeated) {
-                    Some(element) => Self::at(element, inside, next_leaf)?,
-                    None => Self::content(repeated, inside, next_leaf)?,
+                    Some(element) => Self::at(element, target, inside, next_leaf)?,
+                    None => Self::content(repeated, target, inside, next_leaf)?,
                 };
                 Ok(Self::List {
                     empty: levels.definition,
@@ -139,19 +161,29 @@ impl Node {
             (Annotation::Map, [entry])
                 if is_repeated(entry) && entry.is_group() && entry.get_fields().len() == 2 =>
             {
+                let [key_kind, value_kind] = match target {
+                    Some(Kind::Map(kinds)) => kinds.each_ref().map(Some),
+                    _ => [None; 2],
+                };
+                let [key, value] = [&entry.get_fields()[0], &entry.get_fields()[1]];
                 Ok(Self::Map {
                     empty: levels.definition,
                     outer: levels.repetition,
-                    key: Box::new(Self::at(&entry.get_fields()[0], inside, next_leaf)?),
-                    value: Box::new(Self::at(&entry.get_fields()[1], inside, next_leaf)?),
+                    key: Box::new(Self::at(key, key_kind, inside, next_leaf)?),
+                    value: Box::new(Self::at(value, value_kind, inside, next_leaf)?),
                 })
             }
             (_, []) => Err(FileError::NotUnderstood),
             (_, fields) => {
-                let members = fields.iter().map(|field| {
-                    Ok((field.name().to_owned(), Self::at(field, levels, next_leaf)?))
+                let members = fields.iter().enumerate().map(|(index, field)| {
+                    let target = member_kind(target, index, field.name());
+                    let member = Self::at(field, target, levels, next_leaf)?;
+                    Ok((field.name().to_owned(), member))
                 });
-                Ok(Self::Group(members.collect::<Result<_, FileError>>()?))
+                Ok(Self::Group {
+                    by_name: !is_unnamed(target),
+                    members: members.collect::<Result<_, FileError>>()?,
+                })
             }
         }
     }
@@ -179,7 +211,7 @@ impl Node {
         match self {
             Self::Value { .. } => false,
             Self::Optional { inner, .. } => inner.is_nested(),
-            Self::Group(_) | Self::List { .. } | Self::Map { .. } => true,
+            Self::Group { .. } | Self::List { .. } | Self::Map { .. } => true,
         }
     }
 
@@ -188,7 +220,7 @@ impl Node {
         match self {
             Self::Value { leaf, .. } => Some(leaf),
             Self::Optional { inner, .. } => inner.only_leaf(),
-            Self::Group(_) | Self::List { .. } | Self::Map { .. } => None,
+            Self::Group { .. } | Self::List { .. } | Self::Map { .. } => None,
         }
     }
 
@@ -211,15 +243,17 @@ impl Node {
                 }
                 return inner.take(json, most);
             }
-            Self::Group(members) => {
-                json.text.push(b'{');
+            Self::Group { by_name, members } => {
+                json.text.push(if *by_name { b'{' } else { b'[' });
                 for (index, (name, member)) in members.iter_mut().enumerate() {
                     json.comma(index);
-                    json.write_text(name.as_bytes());
-                    json.text.push(b':');
+                    if *by_name {
+                        json.write_text(name.as_bytes());
+                        json.text.push(b':');
+                    }
                     member.take_or_null(json, most)?;
                 }
-                json.text.push(b'}');
+                json.text.push(if *by_name { b'}' } else { b']' });
             }
             Self::List {
                 empty,
@@ -284,7 +318,9 @@ impl Node {
                 Ok(())
             }
             Self::Optional { inner, .. } => inner.skip(),
-            Self::Group(members) => members.iter_mut().try_for_each(|(_, member)| member.skip()),
+            Self::Group { members, .. } => {
+                members.iter_mut().try_for_each(|(_, member)| member.skip())
+            }
             Self::List { element, .. } => element.skip(),
             Self::Map { key, value, .. } => {
                 key.skip()?;
@@ -299,7 +335,7 @@ impl Node {
             Self::Value { leaf, .. } => leaf,
             Self::Optional { inner, .. } => inner.first(),
             // Never without members.
-            Self::Group(members) => members[0].1.first(),
+            Self::Group { members, .. } => members[0].1.first(),
             Self::List { element, .. } => element.first(),
             Self::Map { key, .. } => key.first(),
         }
@@ -309,11 +345,38 @@ impl Node {
         match self {
             Self::Value { leaf, .. } => leaf.repetition() == 0,
             Self::Optional { inner, .. } => inner.is_between_rows(),
-            Self::Group(members) => members.iter().all(|(_, member)| member.is_between_rows()),
+            Self::Group { members, .. } => {
+                members.iter().all(|(_, member)| member.is_between_rows())
+            }
             Self::List { element, .. } => element.is_between_rows(),
             Self::Map { key, value, .. } => key.is_between_rows() && value.is_between_rows(),
         }
     }
+}
+
+fn element_kind(target: Option<&Kind>) -> Option<&Kind> {
+    match target {
+        Some(Kind::Array(element)) => Some(element),
+        _ => None,
+    }
+}
+
+/// Members without names have their places for names.
+fn member_kind<'k>(target: Option<&'k Kind>, index: usize, name: &str) -> Option<&'k Kind> {
+    let Some(Kind::Tuple(members)) = target else {
+        return None;
+    };
+    let named = |member: &&Member| member.name.as_deref() == Some(name.as_bytes());
+    let member = members.iter().find(named);
+    let unnamed = || members.get(index).filter(|member| member.name.is_none());
+    member.or_else(unnamed).map(|member| &member.kind)
+}
+
+fn is_unnamed(target: Option<&Kind>) -> bool {
+    let Some(Kind::Tuple(members)) = target else {
+        return false;
+    };
+    members.iter().any(|member| member.name.is_none())
 }
 
 enum Annotation {
@@ -353,7 +416,7 @@ fn element_of(repeated: &Type) -> Option<&Type> {
 }
 
 impl Form {
-    fn of(kind: &Type) -> Self {
+    fn of(kind: &Type, target: Option<&Kind>) -> Self {
         let info = kind.get_basic_info();
         let is_decimal = matches!(info.logical_type_ref(), Some(LogicalType::Decimal(_)))
             || info.converted_type() == ConvertedType::DECIMAL;
@@ -366,6 +429,8 @@ impl Form {
         );
         let is_half = matches!(info.logical_type_ref(), Some(LogicalType::Float16));
         match kind.get_physical_type() {
+            // Four numbers with points between them are no number.
+            _ if target == Some(&Kind::Ipv4) => Self::Text,
             _ if is_decimal => Self::Bare,
             PhysicalType::BOOLEAN => Self::Bare,
             PhysicalType::INT32 | PhysicalType::INT64 if !is_date => Self::Bare,

@@ -88,9 +88,13 @@ impl Sink for Collected {
 }
 
 fn read_into(file: Bytes, names: &[&str], sink: &mut Collected) -> Result<Vec<String>, FileError> {
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let file = File::open(file, &names)?;
-    file.read(layout(names.len()), "i", sink)?;
+    let wanted = names.iter().map(|&name| Wanted {
+        name: name.to_owned(),
+        kind: None,
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
+    let file = File::open(file, &wanted)?;
+    file.read(layout(wanted.len()), "i", sink)?;
     Ok(file.ignored_columns())
 }
 

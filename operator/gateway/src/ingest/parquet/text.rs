@@ -1,11 +1,13 @@
 //! Values of a Parquet file as the text that ClickHouse reads.
 
+use super::super::typed::Kind;
 use half::f16;
 use jiff::Timestamp;
-use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use parquet::data_type::Int96;
 use parquet::schema::types::ColumnDescriptor;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// How the values of a column are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,12 @@ pub(super) enum Style {
     },
     Uuid,
     Float16,
+    /// Least significant byte first.
+    WideInteger {
+        signed: bool,
+    },
+    Ipv4,
+    Ipv6,
 }
 
 const NANOSECONDS: i64 = 1_000_000_000;
@@ -35,7 +43,25 @@ const LONGEST_DECIMAL: usize = 128;
 const MOST_DECIMALS: usize = 1024;
 
 impl Style {
-    pub(super) fn of(column: &ColumnDescriptor) -> Self {
+    /// Parquet has no name for some of ClickHouse's types; what it writes for them is known
+    /// by the column of the table for which it is read.
+    pub(super) fn of(column: &ColumnDescriptor, target: Option<&Kind>) -> Self {
+        let is_raw = |length: usize| {
+            column.physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY
+                && column.type_length() == length as i32
+                && column.logical_type_ref().is_none()
+                && column.converted_type() == ConvertedType::NONE
+        };
+        match target {
+            Some(Kind::Signed { bytes }) if is_raw(*bytes) => Self::WideInteger { signed: true },
+            Some(Kind::Unsigned { bytes }) if is_raw(*bytes) => Self::WideInteger { signed: false },
+            Some(Kind::Ipv6) if is_raw(16) => Self::Ipv6,
+            Some(Kind::Ipv4) if column.physical_type() == PhysicalType::INT32 => Self::Ipv4,
+            _ => Self::annotated(column),
+        }
+    }
+
+    fn annotated(column: &ColumnDescriptor) -> Self {
         let scale = column.type_scale().max(0) as usize;
         match (column.logical_type_ref(), column.converted_type()) {
             (Some(LogicalType::Timestamp(timestamp)), _) => Self::Timestamp {
@@ -75,6 +101,7 @@ impl Style {
     pub(super) fn int32(self, value: i32, text: &mut Vec<u8>) {
         match self {
             Self::Unsigned => write(text, value.cast_unsigned()),
+            Self::Ipv4 => write(text, Ipv4Addr::from_bits(value.cast_unsigned())),
             other => other.int64(value.into(), text),
         }
     }
@@ -89,7 +116,12 @@ impl Style {
                 text,
             ),
             Self::Decimal { scale } => decimal(&value.to_be_bytes(), scale, text),
-            Self::Plain | Self::Uuid | Self::Float16 => write(text, value),
+            Self::Plain
+            | Self::Uuid
+            | Self::Float16
+            | Self::WideInteger { .. }
+            | Self::Ipv4
+            | Self::Ipv6 => write(text, value),
         }
     }
 
@@ -103,6 +135,18 @@ impl Style {
                 let uuid = uuid::Uuid::from_slice(value).unwrap_or_default();
                 write(text, uuid.hyphenated());
             }
+            (Self::WideInteger { signed }, _) => {
+                let mut digits = value.to_vec();
+                if !signed {
+                    digits.push(0);
+                }
+                digits.reverse();
+                decimal(&digits, 0, text);
+            }
+            (Self::Ipv6, _) => match <[u8; 16]>::try_from(value) {
+                Ok(bytes) => write(text, Ipv6Addr::from(bytes)),
+                Err(_) => text.extend_from_slice(value),
+            },
             _ => text.extend_from_slice(value),
         }
     }
@@ -263,6 +307,22 @@ mod tests {
         assert_eq!(written(|text| double(f64::INFINITY, text)), "inf");
         assert_eq!(written(|text| float(16_777_216.0, text)), "16777216.0");
         assert_eq!(written(|text| float(16_777_218.0, text)), "1.6777218e7");
+    }
+
+    #[test]
+    fn what_parquet_has_no_name_for() {
+        let wide =
+            |signed, bytes: &[u8]| written(|text| Style::WideInteger { signed }.bytes(bytes, text));
+        assert_eq!(wide(true, &(-5_i128).to_le_bytes()), "-5");
+        assert_eq!(wide(true, &i128::MIN.to_le_bytes()), i128::MIN.to_string());
+        assert_eq!(wide(false, &u128::MAX.to_le_bytes()), u128::MAX.to_string());
+        assert_eq!(wide(false, &[0; 32]), "0");
+        assert_eq!(
+            written(|text| Style::Ipv4.int32(-1, text)),
+            "255.255.255.255"
+        );
+        let address = 1_u128.to_be_bytes();
+        assert_eq!(written(|text| Style::Ipv6.bytes(&address, text)), "::1");
     }
 
     #[test]

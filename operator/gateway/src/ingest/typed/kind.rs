@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// A type whose plain spellings are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     Text,
     FixedText {
         length: usize,
@@ -52,7 +52,7 @@ pub(super) enum Kind {
 
 /// What a time without an offset means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zone {
+pub(in super::super) enum Zone {
     Utc,
     /// A zone whose rules are ClickHouse's to know.
     Other,
@@ -60,22 +60,22 @@ pub(super) enum Zone {
 
 /// An element of a tuple.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) name: Option<Vec<u8>>,
-    pub(super) kind: Kind,
+pub(in super::super) struct Member {
+    pub(in super::super) name: Option<Vec<u8>>,
+    pub(in super::super) kind: Kind,
 }
 
 /// A type, and the text of the one in which its values are sent: without
 /// `LowCardinality` and `SimpleAggregateFunction`, which ClickHouse adds as it reads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) kind: Kind,
+pub(in super::super) struct Known {
+    pub(in super::super) kind: Kind,
     pub(super) sent_type: String,
 }
 
 impl Known {
     /// Nothing for types that have no way past the landing.
-    pub(super) fn of(type_text: &str) -> Option<Self> {
+    pub(in super::super) fn of(type_text: &str) -> Option<Self> {
         let type_text = type_text.trim();
         let (name, arguments) = match type_text.split_once('(') {
             Some((name, rest)) => (name, split(rest.strip_suffix(')')?)),

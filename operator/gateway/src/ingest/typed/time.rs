@@ -33,20 +33,16 @@ pub(super) fn day(text: &[u8], years: RangeInclusive<i64>) -> Option<i64> {
     Some(shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + day_of_year - 719_468)
 }
 
-/// Seconds since 1970 for a `DateTime`. What is less than a second is not certain.
+/// Seconds since 1970 for a `DateTime`, without what is less than a second.
 pub(super) fn second(text: &[u8], zone: Zone) -> Option<u32> {
-    let moment = Moment::of(text, zone)?;
-    moment
-        .fraction
-        .is_empty()
-        .then(|| u32::try_from(moment.seconds).ok())
-        .flatten()
+    u32::try_from(Moment::of(text, zone)?.seconds).ok()
 }
 
-/// A point in time in units of a column's last digit; more digits than it has are not certain.
+/// A point in time in units of a column's last digit, without what is less than one.
 pub(super) fn ticks(text: &[u8], digits: u32, zone: Zone) -> Option<i64> {
     let Moment { seconds, fraction } = Moment::of(text, zone)?;
-    let missing = digits.checked_sub(u32::try_from(fraction.len()).ok()?)?;
+    let fraction = &fraction[..fraction.len().min(digits as usize)];
+    let missing = digits - fraction.len() as u32;
     let fraction = match fraction {
         [] => 0,
         fraction => number(fraction)? * 10_i64.pow(missing),
@@ -63,9 +59,26 @@ struct Moment<'t> {
 }
 
 impl<'t> Moment<'t> {
+    /// Seconds or milliseconds since 1970, as long as they are in this century and the next.
+    fn since_1970(text: &'t [u8]) -> Option<Self> {
+        let (seconds, fraction) = match text.len() {
+            10 => (text, &text[..0]),
+            13 => text.split_at(10),
+            _ => return None,
+        };
+        number(text).filter(|_| text[0] != b'0')?;
+        Some(Self {
+            seconds: number(seconds)?,
+            fraction,
+        })
+    }
+
     /// `YYYY-MM-DD hh:mm:ss[.fraction]`, with `T` for the space, and `Z` or an offset at
     /// the end or, in a column whose zone is UTC, nothing.
     fn of(text: &'t [u8], zone: Zone) -> Option<Self> {
+        if text.len() < 19 {
+            return Self::since_1970(text);
+        }
         let (date, rest) = text.split_at_checked(10)?;
         let (&[b'T' | b' ', h1, h2, b':', m1, m2, b':', s1, s2], rest) =
             rest.split_first_chunk::<9>()?
@@ -136,8 +149,13 @@ mod tests {
             Some(1250)
         );
         assert_eq!(ticks("1970-01-01T00:00:01Z", Zone::Other), Some(1000));
+        assert_eq!(ticks("1970-01-01 00:00:01.2509", Zone::Utc), Some(1250));
+        assert_eq!(ticks("1357016400", Zone::Other), Some(1_357_016_400_000));
+        assert_eq!(ticks("1357016400123", Zone::Utc), Some(1_357_016_400_123));
         for doubtful in [
-            "1970-01-01 00:00:01.2501",
+            "135701640",
+            "0357016400",
+            "13570164001",
             "1970-01-01 00:00:01+02:00",
             "1970-01-01 00:00:01.",
             "1970-01-01 00:00:01 Z",
@@ -151,7 +169,10 @@ mod tests {
             second(b"2013-01-01 05:00:00Z", Zone::Utc),
             Some(1_357_016_400)
         );
-        assert_eq!(second(b"2013-01-01 05:00:00.5", Zone::Utc), None);
+        assert_eq!(
+            second(b"2013-01-01T05:00:00.999Z", Zone::Utc),
+            Some(1_357_016_400)
+        );
         assert_eq!(second(b"2106-02-07 06:28:16", Zone::Utc), None);
     }
 }
