@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use aviary_e2e::cluster::{Cluster, Data, Layout, Progress, Target, provisioner};
-use aviary_e2e::{bench, demo, product, program};
+use aviary_e2e::program::{self, Build};
+use aviary_e2e::{bench, demo, product};
 use clap::{Parser, Subcommand};
 
 mod build_image;
@@ -129,9 +130,12 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
         Subcommands::Prepare => {
             let target = Target::from_environment();
             target.ensure_up(&progress).await?;
-            product::install(&target, &progress).await?;
+            product::install(&target, Build::Dev, &progress).await?;
         }
-        Subcommands::Program => println!("{}", program::build(&progress).await?.display()),
+        Subcommands::Program => println!(
+            "{}",
+            program::build(Build::Release, &progress).await?.display()
+        ),
         Subcommands::Demo => demo::run(&progress).await?,
         Subcommands::Bench(options) => Box::pin(bench::run(&progress, options)).await?,
         Subcommands::Kubeconfig => {

@@ -3,7 +3,7 @@
 
 use crate::cluster::image::{ImageSpec, Layer};
 use crate::cluster::{Progress, Target, shell};
-use crate::program;
+use crate::program::{self, Build};
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
@@ -33,13 +33,13 @@ pub fn repository() -> &'static Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
-/// Builds Aviary, loads its images, installs the chart and starts the sample engine. Does again only what changed.
-pub async fn install(target: &Target, progress: &Progress) -> Result<()> {
+/// Builds Aviary, in this way if nobody chooses another, loads its images, installs the chart and starts the sample engine. Does again only what changed.
+pub async fn install(target: &Target, usual: Build, progress: &Progress) -> Result<()> {
     // They say by themselves what is built and for how long, so not within another step.
     for tool in ["kubectl", "helm"] {
         target.tool(tool, progress).await?;
     }
-    let binary = program::build(progress).await?;
+    let binary = program::build(usual, progress).await?;
     let library = progress
         .step(
             "Fetching libchdb (a download the first time)",

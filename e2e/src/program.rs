@@ -18,25 +18,26 @@ const RECORDED: &str = "operator/aviary/gateway.profdata";
 
 /// How it is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Build {
-    /// As users get it.
+pub enum Build {
+    /// As users get it: nine minutes on two cores the first time.
     Release,
-    /// As it is there anyway after the tests were built.
+    /// As it is there anyway when this program is built: quick to make, slower to run.
     Dev,
     /// To write down, when it ends, what of it ran how often.
     Instrumented,
 }
 
-/// Builds it, and gives its path.
-pub async fn build(progress: &Progress) -> Result<PathBuf> {
+/// Builds it, in the usual way unless the environment chooses another, and gives its path.
+pub async fn build(usual: Build, progress: &Progress) -> Result<PathBuf> {
     let what = "Building the aviary binary (several minutes the first time)";
-    progress.step(what, Build::chosen()?.build()).await
+    progress.step(what, Build::chosen(usual)?.build()).await
 }
 
 impl Build {
-    fn chosen() -> Result<Self> {
+    fn chosen(usual: Self) -> Result<Self> {
         match std::env::var(VARIABLE).as_deref() {
-            Err(_) | Ok("" | "release") => Ok(Self::Release),
+            Err(_) | Ok("") => Ok(usual),
+            Ok("release") => Ok(Self::Release),
             Ok("dev") => Ok(Self::Dev),
             Ok("instrumented") => Ok(Self::Instrumented),
             Ok(other) => bail!("{VARIABLE}={other}: there are release, dev and instrumented"),

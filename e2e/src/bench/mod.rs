@@ -24,6 +24,7 @@ mod wrk;
 
 use crate::cluster::{Progress, Target, packages};
 use crate::product;
+use crate::program::Build;
 use anyhow::{Context as _, Result, ensure};
 use report::Report;
 use stage::Stage;
@@ -83,7 +84,7 @@ pub async fn run(progress: &Progress, options: Options) -> Result<()> {
     let target = Target::from_environment();
     target.ensure_up(progress).await?;
     if !options.as_installed {
-        Box::pin(product::install(&target, progress)).await?;
+        Box::pin(product::install(&target, Build::Release, progress)).await?;
     }
     packages::install_these(target.as_box()?.layout(), progress, PACKAGES).await?;
     let stage = Stage::set(target, progress).await?;

@@ -4,6 +4,7 @@ pub mod dataset;
 
 use crate::cluster::{Layout, Progress, Target, shell};
 use crate::product::{self, kubectl};
+use crate::program::Build;
 use crate::support::{ClickHouse, Gateway};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -25,7 +26,8 @@ struct Loaded {
 pub async fn run(progress: &Progress) -> Result<()> {
     let target = Target::from_environment();
     target.ensure_up(progress).await?;
-    product::install(&target, progress).await?;
+    // To look at, it need not be fast: optimising takes longer than all of the rest.
+    product::install(&target, Build::Dev, progress).await?;
     let files = progress
         .step("Fetching the flights of 2013", async {
             dataset::folder(Layout::from_environment().cache())
