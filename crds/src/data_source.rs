@@ -4,7 +4,7 @@
 use crate::published::PublishedDataSource;
 use crate::quantity::Duration;
 use crate::workspace::DeletionPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Table", type_ = "string", json_path = ".status.table"),
     printcolumn(name = "Engine", type_ = "string", json_path = ".spec.engine.type"),
     printcolumn(name = "TTL", type_ = "string", json_path = ".spec.ttl.keep"),
+    printcolumn(
+        name = "Quarantined",
+        type_ = "integer",
+        json_path = ".status.quarantine.rows"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -59,6 +64,7 @@ pub struct DataSourceSpec {
     pub workspace: String,
 
     /// Name of the table; the object's name with dashes as underscores by default.
+    /// In YAML, write `"n"`, `"y"`, `"on"`, `"off"`, `"yes"` and `"no"` in quotes: without them they are booleans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 64),
@@ -96,6 +102,10 @@ pub struct DataSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Ttl>,
 
+    /// What becomes of rows that do not fit.
+    #[serde(default)]
+    pub quarantine: Quarantine,
+
     /// How CSV files for this data source are written.
     #[serde(default)]
     pub csv: CsvDialect,
@@ -110,6 +120,7 @@ pub struct DataSourceSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Column {
     /// Its name.
+    /// In YAML, write `"n"`, `"y"`, `"on"`, `"off"`, `"yes"` and `"no"` in quotes: without them they are booleans.
     #[schemars(
         length(min = 1, max = 128),
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -226,6 +237,28 @@ pub struct Ttl {
     pub expression: Option<String>,
 }
 
+/// What becomes of rows that do not fit: they lie in `<name>_quarantine`, with the column and the reason.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantine {
+    /// How long they are kept from when they came, such as `30d`; at most `25000d`.
+    #[serde(default = "default_quarantine_keep")]
+    pub keep: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self {
+            keep: default_quarantine_keep(),
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant that a test reads")]
+fn default_quarantine_keep() -> Duration {
+    "90d".parse().expect("90d is a duration")
+}
+
 /// How CSV files for a data source are written.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -297,7 +330,22 @@ pub struct DataSourceStatus {
     /// The table in ClickHouse, with its database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// What lies in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<QuarantineStatus>,
     /// What the gateways ingest into: the shape that ClickHouse has, not the one wished for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<PublishedDataSource>,
+}
+
+/// What lies in a data source's quarantine.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineStatus {
+    /// About how many rows: told anew when it changes by a tenth, and when it begins or ends.
+    #[schemars(range(min = 0))]
+    pub rows: i64,
+    /// Since when there have been some; nothing while there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }

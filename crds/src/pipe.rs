@@ -60,6 +60,7 @@ pub struct PipeSpec {
     pub workspace: String,
 
     /// Name in URLs and SQL; the object's name with dashes as underscores by default.
+    /// In YAML, write `"n"`, `"y"`, `"on"`, `"off"`, `"yes"` and `"no"` in quotes: without them they are booleans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 64),
@@ -89,6 +90,7 @@ pub struct PipeSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     /// Its name, by which other nodes of the pipe use it as a table.
+    /// In YAML, write `"n"`, `"y"`, `"on"`, `"off"`, `"yes"` and `"no"` in quotes: without them they are booleans.
     #[schemars(
         length(min = 1, max = 64),
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")

@@ -2,6 +2,7 @@
 //! stack traces, server versions, secrets or the statement itself.
 
 use aviary_plan::Reason;
+use aviary_plan::model::{Unknown, UnknownKind};
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -98,6 +99,14 @@ impl ClickHouseError {
             }
             Self::Refused { .. } | Self::Malformed { .. } => Reason::ClickHouseRefused,
             Self::Misconfigured { .. } => Reason::Invalid,
+        }
+    }
+
+    /// The name that ClickHouse does not know, if that is what it complains of.
+    pub fn unknown(&self) -> Option<Unknown> {
+        match self {
+            Self::Refused { message, .. } => unknown(message),
+            _ => None,
         }
     }
 
@@ -231,6 +240,49 @@ fn clean(text: &str) -> String {
     truncated(message)
 }
 
+/// Reads ``Unknown expression identifier `yeer`. Maybe you meant: ['year']``, and what the same
+/// means in other places of a query.
+fn unknown(message: &str) -> Option<Unknown> {
+    const WORDS: [(&str, &str, UnknownKind); 4] = [
+        (
+            "Unknown table expression identifier ",
+            "",
+            UnknownKind::Table,
+        ),
+        (
+            "Function with name ",
+            " does not exist",
+            UnknownKind::Function,
+        ),
+        ("Unknown expression", "", UnknownKind::Column),
+        (
+            "dentifier ",
+            " cannot be resolved from ",
+            UnknownKind::Column,
+        ),
+    ];
+    let (kind, name) = WORDS.into_iter().find_map(|(before, after, kind)| {
+        let (_, rest) = message.split_once(before)?;
+        let open = rest.find(['`', '\''])?;
+        let (name, rest) = rest[open + 1..].split_once(&rest[open..=open])?;
+        rest.starts_with(after).then_some((kind, name))
+    })?;
+    let guesses = message
+        .split_once("Maybe you meant: [")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map_or("", |(guesses, _)| guesses);
+    Some(Unknown {
+        kind,
+        name: name.to_owned(),
+        guesses: guesses
+            .split('\'')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
 /// The shortest run of hexadecimal digits that may be a hash.
 const HASH: usize = 16;
 
@@ -343,6 +395,45 @@ mod tests {
             ),
         ] {
             assert_eq!(cleaned(text), (code, message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_found_in_what_clickhouse_says() {
+        use UnknownKind::{Column, Function, Table};
+        for (text, expected) in [
+            (
+                "Code: 47. DB::Exception: Unknown expression or function identifier `yeer` in scope SELECT 1. Maybe you meant: ['yer','year']. (UNKNOWN_IDENTIFIER) (version 26.7.2.1)",
+                Some((Column, "yeer", &["yer", "year"][..])),
+            ),
+            (
+                "Code: 47. DB::Exception: Identifier 'f.nam' cannot be resolved from table with name f. In scope SELECT f.nam. (UNKNOWN_IDENTIFIER)",
+                Some((Column, "f.nam", &[])),
+            ),
+            (
+                "Code: 47. DB::Exception: JOIN  INNER JOIN ... USING (carier) using identifier 'carier' cannot be resolved from left table expression. In scope SELECT 1. (UNKNOWN_IDENTIFIER)",
+                Some((Column, "carier", &[])),
+            ),
+            (
+                "Code: 60. DB::Exception: Unknown table expression identifier 'flihts' in scope SELECT year FROM flihts. Maybe you meant default.flights?. (UNKNOWN_TABLE)",
+                Some((Table, "flihts", &[])),
+            ),
+            (
+                "Code: 46. DB::Exception: Function with name `toYer` does not exist. In scope SELECT toYer(year). Maybe you meant: ['toYear']. (UNKNOWN_FUNCTION)",
+                Some((Function, "toYer", &["toYear"])),
+            ),
+            (
+                "Code: 43. DB::Exception: Illegal type `String` of argument of function plus. (ILLEGAL_TYPE_OF_ARGUMENT)",
+                None,
+            ),
+        ] {
+            let unknown = ClickHouseError::from_exception("r", text).unknown();
+            let found = unknown.map(|it| (it.kind, it.name, it.guesses));
+            let expected = expected.map(|(kind, name, guesses)| {
+                let guesses = guesses.iter().map(|&it| it.to_owned()).collect();
+                (kind, name.to_owned(), guesses)
+            });
+            assert_eq!(found, expected, "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ use aviary_plan::catalog::{
     Catalog, Column, Database, Grant, Table, User, View, without_parentheses,
 };
 use aviary_plan::comment::Comment;
+use aviary_plan::model::names;
 use aviary_sql::Identifier;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,8 @@ pub struct Observed {
     pub catalog: Catalog,
     /// What the server can do.
     pub server: ServerFeatures,
+    /// Rows in quarantine, by data source.
+    pub quarantined: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +78,7 @@ impl Replica {
         let mut observed = Observed {
             catalog: Catalog::empty(database.clone()),
             server: known.server.unwrap_or_default(),
+            quarantined: BTreeMap::new(),
         };
         for line in &lines {
             self.take(&mut observed, line)?;
@@ -107,7 +111,11 @@ impl Replica {
     }
 
     fn take(&self, observed: &mut Observed, line: &Line) -> Result<(), ClickHouseError> {
-        let Observed { catalog, server } = observed;
+        let Observed {
+            catalog,
+            server,
+            quarantined,
+        } = observed;
         match line.kind.as_str() {
             "server" => {
                 *server = ServerFeatures {
@@ -122,7 +130,13 @@ impl Replica {
                     comment: Comment::parse(line.text(2)),
                 });
             }
-            "table" => self.take_table(catalog, line)?,
+            "table" => {
+                self.take_table(catalog, line)?;
+                let source = names::source_of_quarantine(line.text(0));
+                if let (Some(source), Ok(rows)) = (source, line.text(9).parse()) {
+                    quarantined.insert(source.to_owned(), rows);
+                }
+            }
             "column" => take_column(catalog, line),
             "user" => {
                 let user = User {

@@ -17,7 +17,10 @@ pub mod template;
 
 pub use dependencies::{References, TableReference, references, table_functions, table_references};
 pub use ident::{Identifier, IdentifierError, QualifiedName, StringLiteral, is_plain_name};
-pub use pipe::{ComposeError, ComposeInput, Node, compose, compose_with_pipes};
+pub use pipe::{
+    ComposeError, ComposeInput, Node, Place, compose, compose_with_pipes, given_names, nearest,
+    places, tables_read,
+};
 pub use reach::{ReachError, check_reach};
 pub use template::{
     Parameter, ParameterType, ParameterValues, RenderError, Rendered, ScalarType, Template,

@@ -7,8 +7,10 @@
 
 use crate::{Identifier, Template, TemplateError, is_plain_name};
 
+mod names;
 mod statement;
 
+pub use names::{Place, given_names, nearest, places, tables_read};
 use statement::{Head, Statement};
 
 /// A named query: a node of a pipe, or a whole pipe.

@@ -51,6 +51,7 @@ pub(super) fn catalog(database: &Identifier) -> Vec<String> {
                 "create_table_query",
                 "comment",
                 "engine_full",
+                "toString(total_rows)",
             ],
             &format!("FROM system.tables WHERE database = {literal}"),
         ),

@@ -12,4 +12,5 @@ mod harness;
 mod network;
 mod pipes;
 mod probe;
+mod quarantine;
 mod system_tables;

@@ -3,6 +3,7 @@
 use crate::harness::{ask, ask_by, converge, reader, replica, run};
 use aviary_clickhouse::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
 use aviary_plan::model::WorkspaceModel;
+use aviary_plan::testing;
 use pretty_assertions::assert_eq;
 
 const MANIFESTS: &str = "
@@ -65,6 +66,56 @@ fn a_bad_pipe_is_refused_in_few_words() {
             assert!(
                 !message.contains("version") && !message.contains('\n'),
                 "{message}"
+            );
+        }
+    });
+}
+
+/// In ClickHouse's own words, which are of the composed statement.
+#[test]
+fn an_unknown_name_is_found_in_its_node() {
+    run(async {
+        for (sql, told) in [
+            (
+                "SELECT nmae FROM events",
+                "column 8: there is no column `nmae` in `events`; near: `name`",
+            ),
+            (
+                "SELECT e.nmae FROM events AS e",
+                "column 8: there is no column `e.nmae` in `events`; near: `e.name`",
+            ),
+            (
+                "SELECT count() FROM events GROUP BY nmae",
+                "column 37: there is no column `nmae` in `events`; near: `name`",
+            ),
+            (
+                "WITH e AS (SELECT nmae FROM events) SELECT * FROM e",
+                "column 19: there is no column `nmae` in `events`; near: `name`",
+            ),
+            (
+                "SELECT id FROM events JOIN events_quarantine USING nmae",
+                "column 52: there is no column `nmae` in `events`, `events_quarantine`; near: `name`",
+            ),
+            (
+                "SELECT count(nmae) FROM events WHERE id > {{ UInt64(least, 5) }}",
+                "column 14: there is no column `nmae` in `events`; near: `name`",
+            ),
+            (
+                "SELECT lowr(name) FROM events",
+                "column 8: there is no function `lowr`; near: `lower`",
+            ),
+        ] {
+            let model = workspace("pipe-unknown", sql).await;
+            let Err(PipeError::Refused(error)) = check(&model).await else {
+                panic!("{sql} was taken");
+            };
+            let objects = testing::objects("pipe-unknown", &MANIFESTS.replace("SQL", sql));
+            let unknown = error.unknown().unwrap_or_else(|| panic!("{error}"));
+            let found = model.explain_unknown(&objects.pipes[0], &unknown);
+            let expected = format!("node `answer`, line 1, {told}");
+            assert!(
+                found.as_ref().is_some_and(|it| it.starts_with(&expected)),
+                "{found:?}, not {expected}: {error}"
             );
         }
     });

@@ -6,6 +6,7 @@
 
 use crate::workspace::findings::{Fault, waits_for_a_person};
 use aviary_crds::published::ResultColumn;
+use aviary_plan::model::Unknown;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) enum Verdict {
         fault: Fault,
         /// The reader could not log in: its password must be set again.
         reader_refused: bool,
+        /// The name that ClickHouse does not know, if that is its complaint.
+        unknown: Option<Unknown>,
     },
 }
 
@@ -268,6 +271,7 @@ mod tests {
         Verdict::Bad {
             fault: Fault::new(reason, "why"),
             reader_refused: false,
+            unknown: None,
         }
     }
 
@@ -388,6 +392,7 @@ mod tests {
         let refused = Verdict::Bad {
             fault: Fault::new(Reason::DependencyNotReady, "why"),
             reader_refused: true,
+            unknown: None,
         };
         agenda.finish(&ticket, refused, now);
         agenda.reconsider(now);

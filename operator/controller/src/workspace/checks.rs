@@ -263,9 +263,14 @@ fn refused(error: &PipeError) -> Verdict {
         PipeError::NotAsked(error) => (error.reason(), false),
         PipeError::NothingToCheck => (Reason::Invalid, false),
     };
+    let unknown = match error {
+        PipeError::Refused(refusal) => refusal.unknown(),
+        _ => None,
+    };
     Verdict::Bad {
         fault: Fault::new(reason, error.to_string()),
         reader_refused,
+        unknown,
     }
 }
 
@@ -273,6 +278,7 @@ fn bad(reason: Reason, message: impl Into<String>) -> Verdict {
     Verdict::Bad {
         fault: Fault::new(reason, message),
         reader_refused: false,
+        unknown: None,
     }
 }
 

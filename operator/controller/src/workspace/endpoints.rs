@@ -89,7 +89,13 @@ fn stand_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Sta
     }
     match consult(&pipe.uid, &pipe.revision, &|| question(checks, pipe)) {
         Some(Verdict::Good(columns)) => Standing::Good(published(pipe, generation, columns)),
-        Some(Verdict::Bad { fault, .. }) => Standing::Bad(fault),
+        Some(Verdict::Bad { fault, unknown, .. }) => {
+            let explained = object.zip(unknown).and_then(|(object, unknown)| {
+                let message = checks.model.explain_unknown(object, &unknown)?;
+                Some(Fault::new(fault.reason, message))
+            });
+            Standing::Bad(explained.unwrap_or(fault))
+        }
         None => Standing::Checking,
     }
 }

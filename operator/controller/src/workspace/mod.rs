@@ -284,6 +284,7 @@ impl Pass {
                 rejections: &self.rejections,
                 tokens_are_given_out: self.tokens_are_given_out,
                 in_clickhouse: &self.in_clickhouse,
+                outcomes: &self.outcomes,
                 left_over: left_over(&self.outcomes),
                 pipe_standings: &self.pipe_standings,
                 replica_urls: served_urls(&self.workspace, &self.outcomes),

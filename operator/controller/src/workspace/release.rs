@@ -102,7 +102,7 @@ async fn retire_everywhere(
         async move {
             let replica = connected.replica;
             let observed = replica.observe(&database).await?;
-            Ok(retire(&observed.catalog, &uid))
+            Ok(retire(&observed.catalog, &uid).into())
         }
     })
     .await;

@@ -32,6 +32,25 @@ pub(crate) struct Work {
     pub(crate) done: Vec<Step>,
     pub(crate) failures: Vec<Failed>,
     pub(crate) refusals: Vec<Rejection>,
+    /// Rows that were in quarantine before, by data source.
+    pub(crate) quarantined: BTreeMap<String, u64>,
+}
+
+/// What was seen on a replica, and is to be done there.
+#[derive(Default)]
+pub(crate) struct Look {
+    pub(crate) plan: Plan,
+    /// Rows in quarantine, by data source.
+    pub(crate) quarantined: BTreeMap<String, u64>,
+}
+
+impl From<Plan> for Look {
+    fn from(plan: Plan) -> Self {
+        Self {
+            plan,
+            ..Self::default()
+        }
+    }
 }
 
 /// A step that was not done.
@@ -66,14 +85,19 @@ pub(crate) async fn converge(
             };
             let observed = replica.observe(&wish.model.database).await?;
             if let Some(refusal) = apart(replicas.len(), replica.name(), &observed.server) {
-                return Ok(Plan {
-                    refusals: vec![refusal],
+                let refusals = vec![refusal];
+                let plan = Plan {
+                    refusals,
                     ..Plan::default()
-                });
+                };
+                return Ok(plan.into());
             }
             let desired = desired(wish.model, wish.credentials, &observed.server);
             let desired = replica.canonicalise(desired, &observed.catalog).await?;
-            Ok(plan(&desired, &observed.catalog, &circumstances))
+            Ok(Look {
+                plan: plan(&desired, &observed.catalog, &circumstances),
+                quarantined: observed.quarantined,
+            })
         },
     )
     .await
@@ -98,7 +122,7 @@ pub(crate) async fn on_each<MakePlan, Planning>(
 ) -> Vec<OnReplica>
 where
     MakePlan: Fn(Connected) -> Planning,
-    Planning: Future<Output = Result<Plan, ClickHouseError>>,
+    Planning: Future<Output = Result<Look, ClickHouseError>>,
 {
     join_all(replicas.iter().map(|connected| async {
         let Connected {
@@ -132,7 +156,7 @@ where
 async fn run(
     context: &Context,
     replica: &Replica,
-    planning: impl Future<Output = Result<Plan, ClickHouseError>>,
+    planning: impl Future<Output = Result<Look, ClickHouseError>>,
 ) -> Result<Work, Fault> {
     let name = replica.name();
     let bounds = Bounds {
@@ -140,8 +164,8 @@ async fn run(
         may_change: &|| context.mandate.holds(),
     };
     let planned = tokio::time::timeout(OBSERVING, planning).await;
-    let plan = match planned {
-        Ok(plan) => plan.map_err(|error| fault(name, &error))?,
+    let Look { plan, quarantined } = match planned {
+        Ok(look) => look.map_err(|error| fault(name, &error))?,
         Err(_) => {
             let why = format!(
                 "it did not tell within {} s what it has",
@@ -169,6 +193,7 @@ async fn run(
         done,
         failures,
         refusals: plan.refusals,
+        quarantined,
     })
 }
 
@@ -234,6 +259,15 @@ pub(crate) fn left_over(replicas: &[OnReplica]) -> Option<BTreeMap<String, Fault
     })
 }
 
+/// Rows in the quarantine of a data source, on the replica that has most of them: the others have
+/// not fetched all yet. Nothing if no replica could be asked.
+pub(crate) fn quarantined(data_source: &str, replicas: &[OnReplica]) -> Option<u64> {
+    let asked = replicas.iter().filter_map(|one| one.work.as_ref().ok());
+    asked
+        .filter_map(|work| work.quarantined.get(data_source).copied())
+        .max()
+}
+
 /// What the planner refuses, the same on all replicas that were asked.
 pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
     let works = replicas
@@ -260,6 +294,7 @@ mod tests {
                 done: Vec::new(),
                 failures,
                 refusals: Vec::new(),
+                quarantined: BTreeMap::new(),
             }),
         }
     }

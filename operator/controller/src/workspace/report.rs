@@ -6,7 +6,9 @@ use crate::workspace::endpoints::Standing;
 use crate::workspace::findings::{
     Before, Fault, InClickHouse, accepted, applied, cleaned_up, sum_up, unmet, workspace_applied,
 };
+use crate::workspace::replicas::{OnReplica, quarantined};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, is_true, merge};
+use aviary_crds::data_source::QuarantineStatus;
 use aviary_crds::published::PublishedWorkspace;
 use aviary_crds::{
     AccessToken, AccessTokenStatus, DataSource, DataSourceStatus, Pipe, PipeStatus, Workspace,
@@ -16,9 +18,12 @@ use aviary_plan::model::{ValidDataSource, ValidPipe, stays_in_reach};
 use aviary_plan::{ObjectKey, WorkspaceModel};
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A number of rows is told anew when it has changed by one part in so many.
+const STEP: u64 = 10;
 
 /// The objects of a workspace with what was found out about them.
 pub(crate) struct Report<'a> {
@@ -33,6 +38,8 @@ pub(crate) struct Report<'a> {
     pub(crate) tokens_are_given_out: bool,
     /// How data sources and the workspace stand in ClickHouse; empty if it was not asked.
     pub(crate) in_clickhouse: &'a BTreeMap<ObjectKey, InClickHouse>,
+    /// What was found and done on each replica.
+    pub(crate) outcomes: &'a [OnReplica],
     /// What could not be cleared away, by replica; nothing if ClickHouse was not asked.
     pub(crate) left_over: Option<BTreeMap<String, Fault>>,
     pub(crate) pipe_standings: &'a BTreeMap<ObjectKey, Standing>,
@@ -167,8 +174,34 @@ fn data_source_status(report: &Report<'_>, object: &DataSource) -> DataSourceSta
         observed_generation: object.metadata.generation,
         conditions: conditions(report, &previous.conditions, &findings, &object.metadata),
         table: live.map(table).or(previous.table),
+        quarantine: valid
+            .and_then(|source| quarantined(&source.name, report.outcomes))
+            .and_then(|rows| quarantine(previous.quarantine.as_ref(), rows, report.now))
+            .or(previous.quarantine),
         published: live.map(ValidDataSource::published).or(previous.published),
     }
+}
+
+/// What is told of a quarantine: nothing before it has any rows, and of rows that keep coming
+/// in steps rather than at every look.
+fn quarantine(
+    previous: Option<&QuarantineStatus>,
+    rows: u64,
+    now: Timestamp,
+) -> Option<QuarantineStatus> {
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let Some(told) = previous else {
+        let since = Some(Time(now));
+        return (rows > 0).then_some(QuarantineStatus { rows, since });
+    };
+    let step = told.rows.unsigned_abs().div_ceil(STEP).max(1);
+    let begins_or_ends = (rows > 0) != (told.rows > 0);
+    if !begins_or_ends && rows.abs_diff(told.rows) < step {
+        return Some(told.clone());
+    }
+    let since = told.since.clone().unwrap_or(Time(now));
+    let since = (rows > 0).then_some(since);
+    Some(QuarantineStatus { rows, since })
 }
 
 fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
@@ -343,4 +376,55 @@ fn conditions(
     metadata: &ObjectMeta,
 ) -> Vec<Condition> {
     merge(previous, findings, metadata.generation, report.now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of numbers of rows, each seen a second after the one before.
+    fn told(seen: &[u64]) -> Vec<Option<(i64, Option<i64>)>> {
+        let mut last = None;
+        let mut all = Vec::new();
+        for (second, rows) in seen.iter().enumerate() {
+            let now = Timestamp::from_second(second as i64).unwrap();
+            let status = quarantine(last.as_ref(), *rows, now);
+            let second = |since: &Time| since.0.as_second();
+            let shown = |it: &QuarantineStatus| (it.rows, it.since.as_ref().map(second));
+            all.push(status.as_ref().map(shown));
+            last = status;
+        }
+        all
+    }
+
+    #[test]
+    fn a_quarantine_is_told_of_in_steps() {
+        assert_eq!(
+            told(&[0, 0, 1, 2, 200, 219, 220, 190, 0, 5]),
+            [
+                None,
+                None,
+                Some((1, Some(2))),
+                Some((2, Some(2))),
+                Some((200, Some(2))),
+                Some((200, Some(2))),
+                Some((220, Some(2))),
+                Some((190, Some(2))),
+                Some((0, None)),
+                Some((5, Some(9))),
+            ]
+        );
+    }
+
+    #[test]
+    fn under_constant_load_the_steps_grow() {
+        let mut last = None;
+        let mut writes = 0;
+        for look in 1..=100_000_u64 {
+            let status = quarantine(last.as_ref(), look * 1000, Timestamp::UNIX_EPOCH);
+            writes += u32::from(last != status);
+            last = status;
+        }
+        assert!(writes < 120, "{writes}");
+    }
 }

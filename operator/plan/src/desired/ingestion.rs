@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 /// Bytes of a value that a message shows; the whole value stands in its column.
 const SHOWN_BYTES: usize = 200;
 
-/// When a row came into quarantine, unless the data source has such a column itself.
-const INSERTION_DATE: &str = "insertion_date";
+/// When a row came into quarantine: the first of these that is not a column of the data source,
+/// whose columns cannot begin with `c__`.
+const INSERTION_DATE: [&str; 2] = ["insertion_date", "c__insertion_date"];
 
 pub(super) fn add(
     catalog: &mut Catalog,
@@ -45,7 +46,7 @@ pub(super) fn add(
     catalog.views.insert(names::ingest(&source.name), ingest);
     catalog.views.insert(names::reject(&source.name), reject);
     let path = replication_path(model, source, server, "_quarantine");
-    let table = quarantine_table(&source.columns, path, comment.clone());
+    let table = quarantine_table(source, path, comment.clone());
     catalog.tables.insert(quarantine, table);
     let table = landing_table(&source.columns, comment.clone());
     catalog.tables.insert(landing, table);
@@ -70,23 +71,24 @@ fn landing_table(columns: &[ValidColumn], comment: Comment) -> Table {
 }
 
 fn quarantine_table(
-    columns: &[ValidColumn],
+    source: &ValidDataSource,
     replication_path: Option<String>,
     comment: Comment,
 ) -> Table {
-    let mut raw = raw_columns(columns);
+    let mut raw = raw_columns(&source.columns);
+    let [usual, other] = INSERTION_DATE;
+    let is_free = source.columns.iter().all(|column| column.name != usual);
+    let insertion_date = if is_free { usual } else { other };
     raw.extend([
         plain("c__row", "String"),
         plain("c__error_column", "Array(String)"),
         plain("c__error", "Array(String)"),
         plain("c__import_id", "String"),
-    ]);
-    if !columns.iter().any(|column| column.name == INSERTION_DATE) {
-        raw.push(Column {
+        Column {
             default: "now()".to_owned(),
-            ..plain(INSERTION_DATE, "DateTime")
-        });
-    }
+            ..plain(insertion_date, "DateTime")
+        },
+    ]);
     Table {
         columns: raw,
         settings: deduplication(replication_path.as_deref()),
@@ -95,9 +97,10 @@ fn quarantine_table(
             arguments: Vec::new(),
             replication_path,
         },
-        partition_key: String::new(),
+        // A month that has expired as a whole goes without anything being rewritten.
+        partition_key: format!("toYYYYMM({insertion_date})"),
         sorting_key: vec!["c__import_id".to_owned()],
-        ttl: None,
+        ttl: Some(source.quarantine_keep.after(insertion_date)),
         comment,
     }
 }

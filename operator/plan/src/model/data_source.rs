@@ -9,6 +9,7 @@ use aviary_crds::DeletionPolicy;
 use aviary_crds::conditions::Reason;
 use aviary_crds::data_source::{CsvDialect, DataSource, DataSourceSpec, Engine, EngineType, Ttl};
 use aviary_crds::published::{PublishedColumn, PublishedDataSource};
+use aviary_crds::quantity::Duration;
 use std::sync::Arc;
 
 /// Longer than this and `DateTime`, which ends in 2106, would overflow: rows
@@ -40,10 +41,44 @@ pub struct ValidDataSource {
     pub partition_key: Option<String>,
     /// The TTL clause.
     pub ttl: Option<String>,
+    /// How long rows stay in quarantine.
+    pub quarantine_keep: Keep,
     /// How CSV files are written.
     pub csv: CsvDialect,
     /// What becomes of the table when the object is deleted.
     pub deletion: DeletionPolicy,
+}
+
+/// How long rows are kept, so that ClickHouse can reckon with it: at least a second, and not so
+/// long that dates overflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    seconds: u64,
+}
+
+impl Keep {
+    fn new(duration: &Duration) -> Result<Self, String> {
+        let seconds = duration.get().as_secs();
+        if seconds == 0 {
+            return Err("must be at least 1s: shorter would delete rows at once".to_owned());
+        }
+        if seconds > LONGEST_KEEP_DAYS * SECONDS_PER_DAY {
+            return Err(format!(
+                "must not exceed {LONGEST_KEEP_DAYS}d: later dates overflow ClickHouse's type and rows would be deleted at once"
+            ));
+        }
+        Ok(Self { seconds })
+    }
+
+    /// When something ends that began at a moment, as SQL.
+    pub(crate) fn after(self, moment: &str) -> String {
+        let seconds = self.seconds;
+        if seconds.is_multiple_of(SECONDS_PER_DAY) {
+            format!("{moment} + toIntervalDay({})", seconds / SECONDS_PER_DAY)
+        } else {
+            format!("{moment} + toIntervalSecond({seconds})")
+        }
+    }
 }
 
 /// A column whose type is known.
@@ -79,6 +114,7 @@ impl ValidDataSource {
             sorting_key,
             partition_key,
             ttl,
+            quarantine_keep,
             csv: _,
             deletion,
         } = self;
@@ -109,6 +145,7 @@ impl ValidDataSource {
                 sorting_key,
                 partition_key,
                 ttl,
+                quarantine_keep.seconds,
                 deletion
             )
         )
@@ -183,9 +220,14 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
             None
         }
     };
-    if !faults.is_empty() {
-        return Err(faults);
-    }
+    let quarantine_keep = match Keep::new(&spec.quarantine.keep) {
+        Ok(keep) if faults.is_empty() => keep,
+        Ok(_) => return Err(faults),
+        Err(fault) => {
+            faults.push(format!("quarantine.keep: {fault}"));
+            return Err(faults);
+        }
+    };
     Ok(ValidDataSource {
         object: object_name(&source.metadata),
         uid: uid(&source.metadata),
@@ -197,6 +239,7 @@ fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<Strin
         sorting_key: spec.sorting_key.clone(),
         partition_key: spec.partition_key.clone(),
         ttl,
+        quarantine_keep,
         csv: spec.csv.clone(),
         deletion: spec.deletion_policy,
     })
@@ -316,20 +359,10 @@ fn check_policy(ttl: &Ttl, columns: &[ValidColumn], names: &[&str]) -> Result<St
             ));
         }
     };
-    let seconds = keep.get().as_secs();
-    if seconds == 0 {
-        return Err(".keep: must be at least 1s: shorter would delete rows at once".to_owned());
+    match Keep::new(keep) {
+        Ok(keep) => Ok(keep.after(&moment)),
+        Err(fault) => Err(format!(".keep: {fault}; leave ttl out to keep rows")),
     }
-    if seconds > LONGEST_KEEP_DAYS * SECONDS_PER_DAY {
-        return Err(format!(
-            ".keep: must not exceed {LONGEST_KEEP_DAYS}d: later dates overflow ClickHouse's type and rows would be deleted at once; leave ttl out to keep rows"
-        ));
-    }
-    Ok(if seconds.is_multiple_of(SECONDS_PER_DAY) {
-        format!("{moment} + toIntervalDay({})", seconds / SECONDS_PER_DAY)
-    } else {
-        format!("{moment} + toIntervalSecond({seconds})")
-    })
 }
 
 /// A list of codecs, spaced as ClickHouse does it.

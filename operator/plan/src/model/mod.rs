@@ -6,6 +6,7 @@ mod access_token;
 mod data_source;
 pub mod names;
 mod pipe;
+mod unknown;
 
 use crate::catalog::identifier;
 use aviary_crds::conditions::Reason;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use access_token::ValidAccessToken;
 pub use data_source::{ValidColumn, ValidDataSource};
 pub use pipe::{ValidPipe, stays_in_reach};
+pub use unknown::{Unknown, UnknownKind};
 
 /// A workspace and everything in its namespace that names it.
 #[derive(Clone, Debug)]

@@ -22,6 +22,11 @@ pub fn quarantine(data_source: &str) -> String {
     format!("{data_source}_quarantine")
 }
 
+/// The data source whose quarantine a table of this name is; no data source can have such a name.
+pub fn source_of_quarantine(table: &str) -> Option<&str> {
+    table.strip_suffix("_quarantine")
+}
+
 /// The user that runs endpoint queries.
 pub fn reader(database: &str) -> String {
     format!("{database}__reader")
@@ -46,7 +51,7 @@ pub(super) fn refusal(name: &str) -> Option<String> {
             "the name `{name}` holds `__`, which Aviary uses for tables of its own: make it anew with a spec.name"
         ));
     }
-    if name.ends_with("_quarantine") {
+    if source_of_quarantine(name).is_some() {
         return Some(format!(
             "the name `{name}` ends in `_quarantine`, which Aviary uses for tables of its own: make it anew with a spec.name"
         ));

@@ -1,12 +1,14 @@
 //! Pipes, checked: each becomes one template with the pipes it uses inside, in an
 //! order in which every pipe comes after those it uses.
 
+use super::unknown::{near, nodes};
 use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
 use crate::desired::short_hash;
 use aviary_crds::Pipe;
 use aviary_crds::conditions::Reason;
 use aviary_sql::{
-    ComposeInput, Node, Rendered, TableReference, Template, compose, compose_with_pipes,
+    ComposeInput, Node, Rendered, TableReference, Template, compose, compose_with_pipes, nearest,
+    places,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -163,7 +165,7 @@ fn draft<'a>(
             Some(ObjectKey::DataSource(_)) => {
                 draft.data_sources.insert(table.name);
             }
-            _ => match table.name.strip_suffix("_quarantine") {
+            _ => match names::source_of_quarantine(&table.name) {
                 Some(source) if matches!(claims.holder(source), Some(ObjectKey::DataSource(_))) => {
                     draft.data_sources.insert(source.to_owned());
                 }
@@ -177,22 +179,28 @@ fn draft<'a>(
     if missing.is_empty() {
         return Ok(draft);
     }
-    let missing: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+    let known: BTreeSet<&str> = taken
+        .iter()
+        .copied()
+        .chain(nodes.iter().map(|node| node.name))
+        .collect();
+    let missing: Vec<String> = missing
+        .iter()
+        .map(|name| {
+            let place = places(&nodes, name)
+                .first()
+                .map(|place| format!("{place}: "));
+            format!(
+                "{}there is no data source, pipe or node named `{name}` in this workspace{}",
+                place.unwrap_or_default(),
+                near(&nearest(name, known.iter().copied()))
+            )
+        })
+        .collect();
     Err(Fault {
         reason: Reason::ReferenceNotFound,
-        message: format!(
-            "there is no data source, pipe or node named {} in this workspace",
-            missing.join(", ")
-        ),
+        message: missing.join("; "),
     })
-}
-
-fn nodes(pipe: &Pipe) -> Vec<Node<'_>> {
-    let nodes = pipe.spec.nodes.iter().map(|node| Node {
-        name: &node.name,
-        sql: &node.sql,
-    });
-    nodes.collect()
 }
 
 /// Whether a tenant may run every rendering of the template.

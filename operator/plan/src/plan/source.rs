@@ -99,7 +99,7 @@ fn plan_all(draft: &mut Draft<'_>, ownership: &Ownership, name: &str) -> Result<
     let quarantine = names::quarantine(name);
     let landing = names::landing(name);
     shape::plan_table(draft, name)?;
-    shape::plan_table(draft, &quarantine)?;
+    shape::plan_quarantine(draft, &quarantine)?;
     shape::plan_landing(draft, &landing);
     views::plan(draft, name);
     // The live table's comment says that all of this is done, so it comes last.

@@ -1,5 +1,7 @@
 //! Plans as data: one golden file per case, and the properties that hold for all.
 
+mod quarantine;
+
 use super::{Circumstances, Plan, Scope, Why, plan, retire};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;

@@ -10,6 +10,20 @@ use aviary_crds::conditions::Reason;
 /// A table with data: everything but an extension is refused.
 pub(super) fn plan_table(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
     let wanted = &draft.desired.tables[name];
+    plan_table_as(draft, name, wanted)
+}
+
+/// A quarantine keeps the partitions it was made with, since those cannot be altered: its rows
+/// expire either way.
+pub(super) fn plan_quarantine(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
+    let mut wanted = draft.desired.tables[name].clone();
+    if let Some(found) = draft.observed.tables.get(name) {
+        wanted.partition_key.clone_from(&found.partition_key);
+    }
+    plan_table_as(draft, name, &wanted)
+}
+
+fn plan_table_as(draft: &mut Draft<'_>, name: &str, wanted: &Table) -> Result<(), Rejection> {
     let Some(found) = draft.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
