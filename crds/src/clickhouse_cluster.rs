@@ -2,7 +2,7 @@
 //! and what its replicas say of their disks and their replication.
 
 use crate::quantity::{Duration, Percent};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -227,7 +227,7 @@ pub struct ClickHouseClusterStatus {
     /// The generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `ReplicasHealthy`, `DiskHeadroom`.
+    /// `Ready`, `ReplicasHealthy`, `DiskHeadroom`, `CleanedUp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -240,10 +240,38 @@ pub struct ClickHouseClusterStatus {
     /// Free share of the fullest disk, such as `42%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lowest_free: Option<String>,
+    /// Data whose owner was deleted with `deletionPolicy: Delete` and which could not be dropped
+    /// yet. It is tried again until it is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["ownerUid".to_owned()]))]
+    pub pending_drops: Vec<PendingDrop>,
     /// Each replica, as it answered itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A consent to drop data that outlives the object which gave it.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingDrop {
+    /// The uid of the object that was deleted. What has another owner by now is left alone.
+    pub owner_uid: String,
+    /// Its `<namespace>/<name>`.
+    pub owner: String,
+    /// The `<namespace>/<name>` of the workspace.
+    pub workspace: String,
+    /// The database that is to be dropped, or that holds the table.
+    pub database: String,
+    /// The table that is to be dropped with its quarantine; the whole database if there is none here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// When the object was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consented_at: Option<Time>,
+    /// Why it could not be dropped yet.
+    pub why: String,
 }
 
 /// What one replica said of itself.

@@ -126,6 +126,8 @@ reasons! {
     ReplicaReadOnly,
     /// A replica lags behind.
     ReplicaDelayed,
+    /// Data that its owner wanted dropped with him could not be dropped yet; it is tried again.
+    DropPending,
     /// Not known yet.
     Unknown,
     /// Something differed from the spec and was put back (events).

@@ -110,7 +110,7 @@ pub struct DataSourceSpec {
     #[serde(default)]
     pub csv: CsvDialect,
 
-    /// What happens to the table when this object is deleted.
+    /// What happens to the table and its quarantine when this object is deleted, as it says then.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -232,6 +232,7 @@ pub struct Ttl {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Duration>,
     /// A raw ClickHouse TTL expression, such as `time + INTERVAL 3 MONTH DELETE WHERE level = 'debug'`.
+    /// Intervals are at most 25000 days: beyond, dates overflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub expression: Option<String>,

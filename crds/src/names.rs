@@ -1,8 +1,11 @@
 //! Names that more than one part must agree on: finalizers, labels, annotations,
 //! and how an object's Kubernetes name becomes its name in SQL and URLs.
 
-/// Held by a `Workspace` until its ClickHouse objects are dropped or released.
+/// Held by a `Workspace` whose policy is `Delete` until its database is dropped, or it is written
+/// down that this is still to be done.
 pub const WORKSPACE_FINALIZER: &str = "aviary.dev/workspace";
+/// Held in the same way by a `DataSource` for its table.
+pub const DATA_SOURCE_FINALIZER: &str = "aviary.dev/datasource";
 
 /// On a Secret: what it is to Aviary (see [`LABEL_PUBLISHED_WORKSPACE`] and [`LABEL_TOKEN`]).
 pub const LABEL_ROLE: &str = "aviary.dev/role";

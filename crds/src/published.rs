@@ -109,6 +109,10 @@ pub struct WorkspaceAccess {
     /// still sends one must not reach another tenant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_values: Vec<FormerValue>,
+    /// Where the workspace is in ClickHouse: for the operator, which clears up after it by this
+    /// when the workspace itself is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estate: Option<WorkspaceEstate>,
 }
 
 impl WorkspaceAccess {
@@ -134,6 +138,20 @@ pub struct ValueClaim {
     pub since: Timestamp,
     /// Name of the published-workspace Secret.
     pub secret: String,
+}
+
+/// What a workspace has in ClickHouse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceEstate {
+    /// Uid of the workspace.
+    pub uid: String,
+    /// Namespace of its `ClickHouseCluster`.
+    pub cluster_namespace: String,
+    /// Name of its `ClickHouseCluster`.
+    pub cluster: String,
+    /// Its database.
+    pub database: String,
 }
 
 /// A ClickHouse user with its password.

@@ -83,7 +83,7 @@ pub struct WorkspaceSpec {
     #[x_kube(validation = Rule::new("!(self in ['default', 'system', 'INFORMATION_SCHEMA', 'information_schema'])").message("database must not be one of ClickHouse's own"))]
     pub database: Option<String>,
 
-    /// What happens to the database when the workspace is deleted.
+    /// What happens to the database when the workspace is deleted, as it says then.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 

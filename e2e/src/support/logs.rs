@@ -25,8 +25,10 @@ struct Expected {
 /// Tests that make clusters of their own. Their namespaces go with Secret,
 /// cluster and workspaces in any order.
 const OWN_CLUSTERS: &[&str] = &[
+    "away-",
     "credentials-",
     "disk-",
+    "force-",
     "gone-",
     "guest-",
     "host-",
@@ -63,6 +65,7 @@ const EXPECTED: &[Expected] = &[
     expected(r#""reason":"DiskLow""#, &["disk-"]),
     expected(r#""reason":"DiskCritical""#, &["disk-"]),
     expected("the database of a deleted workspace yet", OWN_CLUSTERS),
+    expected(r#""reason":"DropPending""#, OWN_CLUSTERS),
     expected("replica is away", OWN_CLUSTERS),
     expected(r#""reason":"ClickHouseUnreachable""#, SHARED),
     expected(r#""reason":"ReplicaUnreachable""#, SHARED),

@@ -386,10 +386,12 @@ async fn a_workspace_takes_its_database_along_or_leaves_it_for_the_next() -> Res
             "SELECT count() FROM system.users WHERE startsWith(name, '{}__')",
             scene.database("shop")
         );
-        ensure!(
-            scene.clickhouse.number(&users).await? == 0,
-            "users are left"
-        );
+        // A workspace that keeps its data is gone at once, and its users soon after.
+        eventually("its users are gone", async || {
+            let left = scene.clickhouse.number(&users).await?;
+            Ok((left == 0).then_some(()).ok_or(left.to_string()))
+        })
+        .await?;
 
         // Of a new object nothing can be known from before.
         scene.workspace("shop").await?;

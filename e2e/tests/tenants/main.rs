@@ -7,6 +7,7 @@
 mod admission;
 mod data_sources;
 mod dead_replicas;
+mod deletion;
 mod demo;
 mod drift;
 mod endpoints;

@@ -116,7 +116,9 @@ impl Replica {
             // By itself ClickHouse would delete what has expired within the second of the edit.
             Action::ModifyTtl { .. } => &[("materialize_ttl_after_modify", "0")],
             // Who consents to a drop consents to its size.
-            Action::DropTable { .. } | Action::DropDatabase if self.memory.lifts_drop_limits() => {
+            Action::DropTable { .. } | Action::DropDatabase { .. }
+                if self.memory.lifts_drop_limits() =>
+            {
                 &[
                     ("max_table_size_to_drop", "0"),
                     ("max_partition_size_to_drop", "0"),

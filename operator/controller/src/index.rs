@@ -9,8 +9,11 @@ mod tests;
 
 use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
+use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::published::ValueClaim;
-use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
+use aviary_crds::{
+    AccessToken, ClickHouseCluster, ClickHouseClusterStatus, DataSource, Pipe, Workspace,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -261,7 +264,35 @@ impl Index {
         self.read().lookups.first_claim_of_others(sha256, secret)
     }
 
-    /// The workspaces placed on a cluster.
+    /// The Secrets that publish a workspace of this name, or one that had it before, by their names.
+    pub(crate) fn published_secrets(
+        &self,
+        workspace: &ObjectName,
+    ) -> Vec<(ObjectName, Arc<PublishedSecret>)> {
+        let shelves = self.read();
+        let secrets = shelves.published_secrets.objects.iter();
+        secrets
+            .filter(|(_, secret)| workspace_of(secret).as_ref() == Some(workspace))
+            .map(|(name, secret)| (name.clone(), secret.clone()))
+            .collect()
+    }
+
+    /// The drops that are still to be done for a workspace of this name, with their clusters.
+    pub(crate) fn pending_drops(&self, workspace: &ObjectName) -> Vec<(ObjectName, PendingDrop)> {
+        let shelves = self.read();
+        let workspace = workspace.to_string();
+        let clusters = shelves.clusters.objects.iter();
+        let all = clusters.flat_map(|(name, cluster)| {
+            let status = cluster.status.iter();
+            let pending = status.flat_map(|status| &status.pending_drops);
+            pending.map(move |drop| (name, drop))
+        });
+        all.filter(|(_, drop)| drop.workspace == workspace)
+            .map(|(name, drop)| (name.clone(), drop.clone()))
+            .collect()
+    }
+
+    /// The workspaces placed on a cluster, and those that are gone and left drops to be done.
     pub(crate) fn workspaces_on(&self, cluster: &ObjectName) -> BTreeSet<ObjectName> {
         workspaces_on(&self.read(), cluster)
     }
@@ -285,11 +316,15 @@ impl Index {
         );
     }
 
-    /// Reads the conditions of every cluster.
-    pub(crate) fn visit_clusters(&self, mut visit: impl FnMut(&ObjectName, Conditions<'_>)) {
+    /// Reads the status of every cluster that has one.
+    pub(crate) fn visit_clusters(
+        &self,
+        mut visit: impl FnMut(&ObjectName, &ClickHouseClusterStatus),
+    ) {
         for (name, cluster) in &self.read().clusters.objects {
-            let status = cluster.status.as_ref();
-            visit(name, status.map_or(&[], |status| &status.conditions));
+            if let Some(status) = &cluster.status {
+                visit(name, status);
+            }
         }
     }
 
@@ -325,7 +360,24 @@ fn workspaces_on(shelves: &Shelves, cluster: &ObjectName) -> BTreeSet<ObjectName
         .iter()
         .filter(|(_, workspace)| cluster_of(workspace) == *cluster)
         .map(|(name, _)| name.clone())
+        .chain(pending_on(shelves, cluster))
         .collect()
+}
+
+/// The workspaces of drops that are still to be done on a cluster.
+fn pending_on(shelves: &Shelves, cluster: &ObjectName) -> Vec<ObjectName> {
+    let cluster = shelves.clusters.objects.get(cluster);
+    let status = cluster.and_then(|cluster| cluster.status.as_ref());
+    let pending = status.into_iter().flat_map(|status| &status.pending_drops);
+    pending
+        .filter_map(|drop| ObjectName::parse(&drop.workspace))
+        .collect()
+}
+
+/// The workspace that a Secret publishes.
+fn workspace_of(secret: &PublishedSecret) -> Option<ObjectName> {
+    let access = secret.access.as_ref()?;
+    Some(ObjectName::new(&access.namespace, &access.workspace))
 }
 
 /// The cluster a workspace is placed on.
@@ -498,7 +550,9 @@ impl Indexed for PublishedSecret {
             values.flat_map(|(sha256, _)| lookups.claimants(sha256))
         });
         let secrets = rivals.chain([name]);
-        Affected::workspaces(secrets.filter_map(|secret| lookups.workspace_of(secret)))
+        let present = secrets.filter_map(|secret| lookups.workspace_of(secret));
+        // One that is gone has left something to be looked after.
+        Affected::workspaces(present.chain(workspace_of(self)))
     }
 
     fn note(&self, name: &ObjectName, lookups: &mut Lookups) {

@@ -158,6 +158,28 @@ impl Kubernetes {
         object: &K,
         status: &K::Status,
     ) -> Result<(), KubernetesError> {
+        // With the uid, an object that was deleted and made anew does not get the old one's status.
+        let identity = json!({ "uid": object.uid() });
+        self.write_status(object, status, identity).await
+    }
+
+    /// The same for what several write at once: a conflict if somebody was faster.
+    pub(crate) async fn amend_status<K: Reported>(
+        &self,
+        object: &K,
+        status: &K::Status,
+    ) -> Result<(), KubernetesError> {
+        let version = object.resource_version();
+        let identity = json!({ "uid": object.uid(), "resourceVersion": version });
+        self.write_status(object, status, identity).await
+    }
+
+    async fn write_status<K: Reported>(
+        &self,
+        object: &K,
+        status: &K::Status,
+        identity: Value,
+    ) -> Result<(), KubernetesError> {
         let name = ObjectName::of(object);
         let action = || format!("patch status of {} {name}", K::kind(&()));
         let Some(difference) = status_difference(object, status)
@@ -165,8 +187,7 @@ impl Kubernetes {
         else {
             return Ok(());
         };
-        // With the uid, an object that was deleted and made anew does not get the old one's status.
-        let patch = json!({ "metadata": { "uid": object.uid() }, "status": difference });
+        let patch = json!({ "metadata": identity, "status": difference });
         let patch = Patch::Merge(&patch);
         let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER);
@@ -266,6 +287,22 @@ impl Kubernetes {
             Err(error) if error.code() != Some(404) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The uid that an object has in the API now, whatever a watch has shown.
+    pub(crate) async fn get_uid<K>(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Option<String>, KubernetesError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug,
+        K: DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
+        let request = api.get_metadata_opt(&name.name);
+        let action = || format!("get {} {name}", K::kind(&()));
+        let found = self.send(action, request).await?;
+        Ok(found.and_then(|found| found.metadata.uid))
     }
 
     pub(crate) async fn get_namespace(

@@ -60,6 +60,12 @@ struct ClusterConditionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClusterLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReplicaLabels {
     cluster: String,
     replica: String,
@@ -238,8 +244,16 @@ impl Observed {
     /// What is not known has no line: it is neither well nor ill.
     fn clusters(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let holds = Family::<ClusterConditionLabels, Gauge>::default();
-        self.index.visit_clusters(|name, conditions| {
-            let known = conditions.iter().filter(|one| one.status != "Unknown");
+        let pending = Family::<ClusterLabels, Gauge>::default();
+        self.index.visit_clusters(|name, status| {
+            let labels = ClusterLabels {
+                namespace: name.namespace.clone(),
+                name: name.name.clone(),
+            };
+            let count = i64::try_from(status.pending_drops.len()).unwrap_or(i64::MAX);
+            pending.get_or_create(&labels).set(count);
+            let conditions = status.conditions.iter();
+            let known = conditions.filter(|one| one.status != "Unknown");
             for condition in known {
                 let labels = ClusterConditionLabels {
                     namespace: name.namespace.clone(),
@@ -251,7 +265,10 @@ impl Observed {
             }
         });
         let help = "Whether a condition of a ClickHouseCluster, such as DiskHeadroom, holds";
-        gauge(encoder, "cluster_condition", help, &holds)
+        gauge(encoder, "cluster_condition", help, &holds)?;
+        let help =
+            "Databases and tables whose owners wanted them dropped, and which are still there";
+        gauge(encoder, "pending_drops", help, &pending)
     }
 
     fn replicas(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {

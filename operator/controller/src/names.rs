@@ -18,6 +18,12 @@ impl ObjectName {
         }
     }
 
+    /// Reads what [`fmt::Display`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(Self::new(namespace, name))
+    }
+
     /// The name of an object that came from the API, where both parts are always set.
     pub(crate) fn of(object: &impl Resource) -> Self {
         let meta = object.meta();

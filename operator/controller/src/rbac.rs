@@ -33,8 +33,8 @@ pub fn cluster_role_rules() -> Vec<PolicyRule> {
             ],
             &["patch"],
         ),
-        // The finalizer, which holds a workspace until its database is dropped or released.
-        rule("aviary.dev", &["workspaces"], &["patch"]),
+        // Finalizers, which hold what is to be dropped with its data until that is done or noted.
+        rule("aviary.dev", &["workspaces", "datasources"], &["patch"]),
         // Where the API server checks it, an owner's finalizers guard blockOwnerDeletion.
         rule("aviary.dev", &["accesstokens/finalizers"], &["update"]),
         rule(

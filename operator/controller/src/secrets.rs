@@ -288,6 +288,7 @@ mod tests {
             writer: user("writer"),
             tokens: Vec::new(),
             former_values: Vec::new(),
+            estate: None,
         };
         let (secret, document) =
             published_secret_of(&access, &ObjectName::new("aviary-system", "x")).unwrap();

@@ -127,6 +127,7 @@ mod tests {
             writer: user("writer"),
             tokens: settled.tokens.clone(),
             former_values: settled.former_values.clone(),
+            estate: None,
         }
     }
 

@@ -338,7 +338,7 @@ fn between_parentheses(text: &str) -> Option<(&str, bool)> {
     clippy::expect_used,
     reason = "the schema and ClickHouse both refuse empty names and NUL; the fallback is a constant"
 )]
-pub(crate) fn identifier(name: &str) -> Identifier {
+pub fn identifier(name: &str) -> Identifier {
     Identifier::new(name.replace('\0', ""))
         .or_else(|_| Identifier::new("_"))
         .expect("an underscore is a name")

@@ -29,7 +29,8 @@ pub struct Ownership {
     pub kind: OwnerKind,
     /// Its `<namespace>/<name>`.
     pub name: String,
-    /// What becomes of the data when the Kubernetes object is deleted.
+    /// What was to become of the data when this was written. For people who read it in
+    /// ClickHouse: it is older than the object, and nothing is decided by it.
     pub deletion: DeletionPolicy,
     /// On a database: uid of the Kubernetes that the owner is in; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod column_type;
 pub mod comment;
+pub mod consent;
 pub mod conversion;
 pub mod desired;
 pub mod expression;
@@ -16,9 +17,11 @@ pub mod plan;
 pub mod statement;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod ttl;
 
 pub use aviary_crds::conditions::Reason;
 pub use catalog::Catalog;
+pub use consent::{Consent, Consents};
 pub use desired::{CredentialHashes, ServerFeatures, desired};
 pub use model::{ObjectKey, Rejection, WorkspaceModel, WorkspaceObjects, model};
 pub use plan::{Plan, Scope, Step, Why, plan};

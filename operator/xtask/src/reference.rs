@@ -126,7 +126,7 @@ pub(crate) fn conditions() -> String {
         "{HEADER}# Conditions\n\n\
         Every object has `Ready`, which sums up the others. `Accepted`: the spec is valid. `Applied`: ClickHouse has it on \
         every replica. `Published` (pipes): the live revision is this spec. `Reconciling` and `Stalled` stand only while they \
-        hold, as kstatus defines them. Clusters have `ReplicasHealthy` and `DiskHeadroom`. `CleanedUp` (workspaces): nothing is left in ClickHouse that ought to be gone; it stands beside `Ready`, since what is left over keeps nothing from working.\n\n| reason | meaning |\n|---|---|\n"
+        hold, as kstatus defines them. Clusters have `ReplicasHealthy` and `DiskHeadroom`. `CleanedUp` (workspaces, clusters): nothing is left in ClickHouse that ought to be gone; it stands beside `Ready`, since what is left over keeps nothing from working.\n\n| reason | meaning |\n|---|---|\n"
     );
     for reason in Reason::ALL {
         let _ = writeln!(page, "| `{}` | {} |", reason.as_str(), reason.meaning());

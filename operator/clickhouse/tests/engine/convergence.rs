@@ -1,7 +1,8 @@
 //! Every golden case, for real: its plan runs, and the next plan is empty.
 
 use crate::harness::{ask, converge, pass, pass_on, replica, run, sql, unhurried};
-use aviary_plan::plan::retire;
+use aviary_plan::plan::{Retired, retire};
+use aviary_plan::{Catalog, Consent, Consents, Plan, WorkspaceModel};
 use pretty_assertions::assert_eq;
 use std::fs;
 use std::path::Path;
@@ -81,31 +82,29 @@ fn a_released_table_is_taken_over_with_its_rows() {
 }
 
 #[test]
-fn a_workspace_goes_as_its_policy_says() {
+fn a_workspace_goes_as_its_last_word_says() {
     run(async {
         let replica = replica();
         let kept = converge("retain", EVENTS).await.model;
         let observed = replica.observe(&kept.database).await.unwrap().catalog;
-        let plan = retire(&observed, &kept.uid);
+        let plan = retired(&observed, &kept, "");
         for outcome in replica.execute(&plan, &unhurried()).await {
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
         let left = replica.observe(&kept.database).await.unwrap().catalog;
         assert_eq!(left_users("retain").await, "0");
-        assert_eq!(retire(&left, &kept.uid).steps, []);
+        assert_eq!(retired(&left, &kept, "").steps, []);
         // The same workspace, made again, finds its data.
         converge("retain", EVENTS).await;
 
-        let workspace = "
-kind: Workspace
-metadata: {name: shop}
-spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
----";
-        let dropped = converge("delete", &format!("{workspace}{EVENTS}"))
-            .await
-            .model;
+        let dropped = converge("delete", EVENTS).await.model;
         let observed = replica.observe(&dropped.database).await.unwrap().catalog;
-        let plan = retire(&observed, &dropped.uid);
+        let last_word = "
+kind: Workspace
+metadata: {name: shop, deletionTimestamp: '2026-01-01T00:00:00Z'}
+spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
+";
+        let plan = retired(&observed, &dropped, last_word);
         for outcome in replica.execute(&plan, &unhurried()).await {
             assert_eq!(outcome.result, Ok(()), "{}", plan.steps[outcome.step]);
         }
@@ -113,6 +112,18 @@ spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
         assert_eq!(left.database, None);
         assert_eq!(left_users("delete").await, "0");
     });
+}
+
+/// The plan when the workspace of the model goes, with these manifests as its last word.
+fn retired(observed: &Catalog, model: &WorkspaceModel, last_word: &str) -> Plan {
+    let workspace = aviary_plan::testing::objects(&model.namespace, last_word).workspace;
+    let consents: Consents = Consent::of_workspace(&workspace).into_iter().collect();
+    let workspace = Retired {
+        uid: &model.uid,
+        kubernetes: &model.kubernetes,
+        consents: &consents,
+    };
+    retire(observed, workspace)
 }
 
 /// How many users of the namespace's workspace there are.

@@ -63,7 +63,7 @@ fn alterations() {
             "set the comment of flights.carrier (Drifted)",
             "set the default of flights.delay (Drifted)",
             "set the codec of flights.at (Drifted)",
-            "set the TTL of flights (Drifted)",
+            "set the TTL of flights: it holds for rows from now on, and the change itself deletes nothing (Drifted)",
             "set non_replicated_deduplication_window of flights (Drifted)",
         ]
     );

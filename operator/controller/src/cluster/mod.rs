@@ -112,6 +112,7 @@ fn changes(previous: &[Condition], current: &[Condition]) -> Vec<Happening> {
         ConditionType::Ready,
         ConditionType::ReplicasHealthy,
         ConditionType::DiskHeadroom,
+        ConditionType::CleanedUp,
     ];
     let changed = |kind: &ConditionType| {
         let now = find(current, *kind)?;

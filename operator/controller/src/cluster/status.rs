@@ -7,7 +7,7 @@
 use crate::cluster::probe::{Answer, ReplicaAnswer};
 use crate::cluster::settled::{rounded_size, settled_delay, settled_percent, settled_queue};
 use aviary_clickhouse::{Disk, Replication};
-use aviary_crds::clickhouse_cluster::{DiskStatus, ReplicaStatus, ReplicationStatus};
+use aviary_crds::clickhouse_cluster::{DiskStatus, PendingDrop, ReplicaStatus, ReplicationStatus};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
 use aviary_crds::{ClickHouseClusterSpec, ClickHouseClusterStatus};
 use jiff::Timestamp;
@@ -39,6 +39,7 @@ pub(crate) fn cluster_status(
         ready(answers, &healthy),
         replicas_healthy(&problems),
         disk_headroom(spec, &replicas).unwrap_or_else(|| last_known_headroom(previous)),
+        cleaned_up(&previous.pending_drops),
     ];
     let lowest = disks(&replicas).map(|(_, disk)| disk.free_percent).min();
     ClickHouseClusterStatus {
@@ -47,6 +48,7 @@ pub(crate) fn cluster_status(
         version: (!versions.is_empty()).then(|| versions.into_iter().collect::<Vec<_>>().join(",")),
         healthy_replicas: Some(healthy),
         lowest_free: lowest.map(|percent| format!("{percent}%")),
+        pending_drops: previous.pending_drops.clone(),
         replicas,
     }
 }
@@ -63,13 +65,36 @@ pub(crate) fn unusable_status(
         Finding::unmet(ConditionType::Ready, reason, message),
         Finding::unknown(ConditionType::ReplicasHealthy, reason, message),
         Finding::unknown(ConditionType::DiskHeadroom, reason, message),
+        cleaned_up(&previous.pending_drops),
         Finding::met(ConditionType::Stalled, reason, message),
     ];
     ClickHouseClusterStatus {
         observed_generation: generation,
         conditions: merge(&previous.conditions, &findings, generation, now),
+        pending_drops: previous.pending_drops.clone(),
         ..ClickHouseClusterStatus::default()
     }
+}
+
+/// Whether all is gone that was to be dropped with its owner.
+fn cleaned_up(pending: &[PendingDrop]) -> Finding {
+    let condition = ConditionType::CleanedUp;
+    let Some(first) = pending.first() else {
+        return Finding::met(condition, Reason::Succeeded, "nothing is left over");
+    };
+    let what = match &first.table {
+        Some(table) => format!("table `{}.{table}` of DataSource", first.database),
+        None => format!("database `{}` of Workspace", first.database),
+    };
+    let more = match pending.len() - 1 {
+        0 => String::new(),
+        more => format!("; and {more} more, see status.pendingDrops"),
+    };
+    let message = format!(
+        "{what} {} was to be dropped with it, which is tried again until it is done: {}{more}",
+        first.owner, first.why
+    );
+    Finding::unmet(condition, Reason::DropPending, message)
 }
 
 fn before<'a>(previous: &'a ClickHouseClusterStatus, name: &str) -> Option<&'a ReplicaStatus> {

@@ -5,6 +5,7 @@
 //! Secret holds would lock the gateways out.
 
 use crate::context::Context;
+use crate::index::cluster_of;
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::names::ObjectName;
 use crate::queue::Next;
@@ -16,7 +17,7 @@ use crate::token_values::{GivenToken, Settled, settle};
 use crate::workspace::findings::Fault;
 use crate::workspace::model_of;
 use aviary_crds::conditions::Reason;
-use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess};
+use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess, WorkspaceEstate};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{ObjectKey, Rejection, WorkspaceModel};
@@ -95,7 +96,9 @@ pub(crate) async fn revoke(context: &Context, name: &ObjectName) -> Result<Next,
             .zip(&published.tokens)
             .all(|(now, before)| now.scopes == before.scopes);
     if !is_as_before {
-        let document = document(context, &model, &secret, known.as_deref(), left)?;
+        let estate = estate(workspace, &model);
+        let known = known.as_deref();
+        let document = document(context, &model, &estate, &secret, known, left)?;
         let kubernetes = &context.kubernetes;
         kubernetes.update_secret(&secret, &document.secret).await?;
     }
@@ -295,7 +298,15 @@ async fn publish(
 ) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
     let name = published_secret_name(&context.namespace, workspace);
     let known = context.index.published_secret(&name);
-    let document = document(context, model, &name, known.as_deref(), given.clone())?;
+    let estate = estate(workspace, model);
+    let document = document(
+        context,
+        model,
+        &estate,
+        &name,
+        known.as_deref(),
+        given.clone(),
+    )?;
     match known {
         Some(known) if known.document.as_ref() == Some(&document.sha256) => {}
         Some(_) => {
@@ -308,7 +319,7 @@ async fn publish(
                 .create_secret::<PublishedSecret>(&name, &document.secret)
                 .await?;
             if !is_new {
-                return publish_over(context, model, &name, given).await;
+                return publish_over(context, model, &estate, &name, given).await;
             }
         }
     }
@@ -319,12 +330,13 @@ async fn publish(
 async fn publish_over(
     context: &Context,
     model: &WorkspaceModel,
+    estate: &WorkspaceEstate,
     name: &ObjectName,
     given: Vec<GivenToken>,
 ) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
     let found: Option<Secret> = context.kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(PublishedSecret::from);
-    let document = document(context, model, name, found.as_ref(), given)?;
+    let document = document(context, model, estate, name, found.as_ref(), given)?;
     if found.and_then(|found| found.document).as_ref() != Some(&document.sha256) {
         let kubernetes = &context.kubernetes;
         kubernetes.update_secret(name, &document.secret).await?;
@@ -345,6 +357,7 @@ struct Document {
 fn document(
     context: &Context,
     model: &WorkspaceModel,
+    estate: &WorkspaceEstate,
     name: &ObjectName,
     known: Option<&PublishedSecret>,
     given: Vec<GivenToken>,
@@ -352,7 +365,7 @@ fn document(
     let known = known.and_then(|known| known.access.as_ref());
     let others = |value: &str| context.index.first_claim_of_others(value, name);
     let settled = settle(known, &name.name, given, others, Timestamp::now());
-    let (access, taken) = access(model, known, settled);
+    let (access, taken) = access(model, estate, known, settled);
     let (secret, sha256) = published_secret_of(&access, name)
         .map_err(|error| KubernetesError::encoding(format!("encode Secret {name}"), error))?;
     Ok(Document {
@@ -366,6 +379,7 @@ fn document(
 /// The document for the gateways. Passwords are made once and stay.
 fn access(
     model: &WorkspaceModel,
+    estate: &WorkspaceEstate,
     known: Option<&WorkspaceAccess>,
     settled: Settled,
 ) -> (WorkspaceAccess, Vec<String>) {
@@ -382,8 +396,20 @@ fn access(
         writer: user(&model.writer, known.map(|known| &known.writer)),
         tokens: settled.tokens,
         former_values: settled.former_values,
+        estate: Some(estate.clone()),
     };
     (access, settled.taken)
+}
+
+/// Where the workspace is, for when it is gone.
+fn estate(workspace: &Workspace, model: &WorkspaceModel) -> WorkspaceEstate {
+    let ObjectName { namespace, name } = cluster_of(workspace);
+    WorkspaceEstate {
+        uid: model.uid.clone(),
+        cluster_namespace: namespace,
+        cluster: name,
+        database: model.database.as_str().to_owned(),
+    }
 }
 
 /// The hash ClickHouse is given of a user's password.
@@ -551,8 +577,10 @@ mod tests {
     #[test]
     fn passwords_stay_once_made() {
         let model = testing::model();
-        let (first, _) = access(&model, None, Settled::default());
-        let (second, _) = access(&model, Some(&first), Settled::default());
+        let spec = json!({ "clusterRef": { "name": "shared" } });
+        let estate = estate(&object("Workspace", "orders", spec), &model);
+        let (first, _) = access(&model, &estate, None, Settled::default());
+        let (second, _) = access(&model, &estate, Some(&first), Settled::default());
         assert_eq!(
             password_sha256(&first.reader),
             password_sha256(&second.reader)

@@ -4,7 +4,6 @@ use crate::context::Context;
 use crate::happenings::Happening;
 use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
-use aviary_crds::Workspace;
 use aviary_crds::conditions::Reason;
 use aviary_plan::ObjectKey;
 use aviary_plan::plan::{Action, Step};
@@ -16,7 +15,7 @@ use std::sync::Arc;
 /// Tells of the steps that were done.
 pub(crate) fn tell(
     context: &Context,
-    workspace: &Arc<Workspace>,
+    workspace: &ObjectReference,
     members: &Members,
     outcomes: &[OnReplica],
 ) {
@@ -24,8 +23,9 @@ pub(crate) fn tell(
         let work = outcome.work.as_ref().ok()?;
         Some((outcome.name.as_str(), work.done.as_slice()))
     });
-    for (object, happening) in happenings(works, outcomes.len()) {
-        let reference = reference(&object, members).unwrap_or_else(|| workspace.object_ref(&()));
+    let describe = |step: &Step| describe(step, members);
+    for (object, happening) in happenings(works, outcomes.len(), describe) {
+        let reference = reference(&object, members).unwrap_or_else(|| workspace.clone());
         context.telemetry.emit(&reference, &happening);
     }
 }
@@ -35,13 +35,14 @@ pub(crate) fn tell(
 fn happenings<'a>(
     done: impl Iterator<Item = (&'a str, &'a [Step])>,
     replicas: usize,
+    describe: impl Fn(&Step) -> String,
 ) -> Vec<(ObjectKey, Happening)> {
     let mut told: BTreeMap<(ObjectKey, Reason), BTreeMap<String, BTreeSet<&str>>> = BTreeMap::new();
     for (replica, steps) in done {
         for step in steps.iter().filter(|step| is_worth_telling(step)) {
             told.entry((step.object.clone(), step.event_reason()))
                 .or_default()
-                .entry(step.to_string())
+                .entry(describe(step))
                 .or_default()
                 .insert(replica);
         }
@@ -59,6 +60,23 @@ fn happenings<'a>(
             (object, happening(reason, what))
         })
         .collect()
+}
+
+/// What was done, and of a policy on age what it will do.
+fn describe(step: &Step, members: &Members) -> String {
+    let ttl = match (&step.action, &step.object) {
+        (Action::ModifyTtl { ttl: Some(_), .. }, ObjectKey::DataSource(name)) => {
+            let source = find_object(&members.data_sources, name);
+            source.and_then(|source| source.spec.ttl.as_ref())
+        }
+        _ => None,
+    };
+    match ttl.map(|ttl| (&ttl.column, &ttl.keep)) {
+        Some((Some(column), Some(keep))) => {
+            format!("{step}; rows expire {keep} after their `{column}`")
+        }
+        _ => step.to_string(),
+    }
 }
 
 fn is_worth_telling(step: &Step) -> bool {
@@ -88,8 +106,12 @@ fn reference(object: &ObjectKey, members: &Members) -> Option<ObjectReference> {
 }
 
 fn find<K: Resource<DynamicType = ()>>(objects: &[Arc<K>], name: &str) -> Option<ObjectReference> {
-    let object = objects.iter().find(|object| object.name_any() == name)?;
+    let object = find_object(objects, name)?;
     Some(object.object_ref(&()))
+}
+
+fn find_object<'a, K: Resource>(objects: &'a [Arc<K>], name: &str) -> Option<&'a Arc<K>> {
+    objects.iter().find(|object| object.name_any() == name)
 }
 
 #[cfg(test)]
@@ -118,7 +140,8 @@ mod tests {
         let one = step(source.clone(), "v2", Why::Drifted);
         let fresh = step(source.clone(), "v3", Why::Missing);
         let (a, b) = ([both.clone(), one, fresh], [both]);
-        let told = happenings([("a", &a[..]), ("b", &b[..])].into_iter(), 2);
+        let done = [("a", &a[..]), ("b", &b[..])].into_iter();
+        let told = happenings(done, 2, Step::to_string);
         let what = "drop the view v1; drop the view v2 on a".to_owned();
         assert_eq!(told, vec![(source, Happening::DriftRepaired { what })]);
     }

@@ -203,6 +203,7 @@ pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
         | Reason::ReplicaUnreachable
         | Reason::ReplicaReadOnly
         | Reason::ReplicaDelayed
+        | Reason::DropPending
         | Reason::DriftRepaired
         | Reason::Created
         | Reason::Updated

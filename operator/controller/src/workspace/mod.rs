@@ -5,9 +5,12 @@ mod agenda;
 mod checks;
 mod endpoints;
 mod events;
+mod farewell;
 mod findings;
+mod holding;
 mod issuing;
 mod orphans;
+mod pending;
 mod placement;
 mod release;
 mod replicas;
@@ -26,16 +29,18 @@ use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
 use access::{admit, password_sha256};
+use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
-use aviary_crds::names::{ANNOTATION_PAUSED, WORKSPACE_FINALIZER};
+use aviary_crds::names::ANNOTATION_PAUSED;
 use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{Workspace, WorkspaceStatus};
 use aviary_plan::catalog::Sha256;
 use aviary_plan::{
-    CredentialHashes, ObjectKey, Rejection, Scope, WorkspaceModel, WorkspaceObjects, model,
+    Consent, CredentialHashes, ObjectKey, Rejection, Scope, WorkspaceModel, WorkspaceObjects, model,
 };
 use checks::Desk;
 use endpoints::{Checks, Standing, stand};
+use farewell::{Fate, Leaving, Place};
 use findings::{Fault, InClickHouse, waits_for_a_person};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -51,27 +56,64 @@ pub(crate) async fn reconcile(
     context: &Context,
     name: &ObjectName,
 ) -> Result<Next, KubernetesError> {
-    let members = context.index.members(name);
+    // An object that takes no finalizer keeps its data, and nobody else from being looked at.
+    let held = holding::hold(context, &context.index.members(name)).await;
+    let next = look_at(context, name, context.index.members(name)).await?;
+    held.map(|()| next)
+}
+
+async fn look_at(
+    context: &Context,
+    name: &ObjectName,
+    members: Members,
+) -> Result<Next, KubernetesError> {
     let Some(workspace) = members.workspace.clone() else {
         // It is there: what is live stays live.
         if members.workspace_is_unreadable {
             return Ok(Next::Forget);
         }
-        orphans::report(context, name, &members).await?;
-        return Ok(Next::Forget);
+        let reported = orphans::report(context, name, &members).await;
+        let next = release::release_gone(context, name, &members).await?;
+        return reported.map(|()| next);
     };
     if workspace.metadata.deletion_timestamp.is_some() {
-        return release::release(context, &workspace).await;
+        // What it says now is not known where it cannot be read.
+        if members.workspace_is_unreadable {
+            return Ok(Next::Forget);
+        }
+        return release::release(context, &workspace, &members).await;
     }
     if is_paused(&workspace.metadata) {
         pause(context, &workspace, None).await?;
-        return Ok(Next::After(context.resync_interval));
+        let paused = Fault::new(Reason::Paused, "the workspace is paused");
+        let fate = |_: &str| Fate::NotYet(paused.clone());
+        let waits = part(context, &workspace, &members, fate).await?;
+        return Ok(if waits {
+            Next::Retry
+        } else {
+            Next::After(context.resync_interval)
+        });
     }
-    hold(context, &workspace).await?;
     match pass(context, workspace, members).await? {
         Some(pass) => pass.conclude(context).await,
         None => Ok(Next::After(context.resync_interval)),
     }
+}
+
+/// Lets data sources of a workspace go that are being deleted. Tells whether one has to wait.
+async fn part(
+    context: &Context,
+    workspace: &Workspace,
+    members: &Members,
+    fate: impl Fn(&str) -> Fate,
+) -> Result<bool, KubernetesError> {
+    let place = Place::of(workspace);
+    let leaving = Leaving {
+        data_sources: &members.data_sources,
+        ..Leaving::default()
+    };
+    let concerns = |drop: &PendingDrop| drop.table.is_some();
+    farewell::conclude(context, &place, leaving, concerns, fate).await
 }
 
 /// What a pass found out.
@@ -119,6 +161,9 @@ async fn pass(
     };
     if is_paused(&cluster.metadata) {
         pause(context, &pass.workspace, Some(&cluster_name)).await?;
+        let paused = Fault::new(Reason::Paused, "the cluster is paused");
+        let fate = |_: &str| Fate::NotYet(paused.clone());
+        part(context, &pass.workspace, &pass.members, fate).await?;
         return Ok(None);
     }
     let replicas = match context.fleet.connect(&cluster_name, &cluster).await {
@@ -138,7 +183,8 @@ async fn pass(
         // What was read before the wait is old; the change has asked for the pass after this one.
         return Ok(None);
     }
-    pass.execute(context, &replicas, &admitted.access).await;
+    pass.execute(context, &cluster_name, &replicas, &admitted.access)
+        .await;
     drop(turn);
     pass.look_at_pipes(context, &cluster_name, &replicas, &admitted.access)
         .await;
@@ -182,6 +228,7 @@ impl Pass {
     async fn execute(
         &mut self,
         context: &Context,
+        cluster: &ObjectName,
         replicas: &[Connected],
         access: &WorkspaceAccess,
     ) {
@@ -193,6 +240,10 @@ impl Pass {
         };
         let mut circumstances = self.model.circumstances();
         circumstances.credentials_refused = self.desk(context).reader_is_refused();
+        let name = ObjectName::of(&*self.workspace);
+        let pending = pending::pending(context.index.cluster(cluster).as_deref(), &name);
+        let recorded = pending.iter().map(Consent::recorded);
+        circumstances.consents.extend(recorded);
         let wish = Wish {
             model: &self.model,
             credentials: &CredentialHashes {
@@ -272,7 +323,8 @@ impl Pass {
 
     async fn conclude(self, context: &Context) -> Result<Next, KubernetesError> {
         self.log();
-        events::tell(context, &self.workspace, &self.members, &self.outcomes);
+        let reference = self.workspace.object_ref(&());
+        events::tell(context, &reference, &self.members, &self.outcomes);
         report(
             context,
             &Report {
@@ -292,13 +344,32 @@ impl Pass {
             },
         )
         .await?;
-        Ok(match self.trouble() {
-            Some(reason) => {
-                context.metrics.failed("Workspace", reason.as_str());
-                Next::Retry
-            }
-            None => Next::After(context.resync_interval),
+        let fate = |owner: &str| self.fate(owner);
+        let waits = part(context, &self.workspace, &self.members, fate).await?;
+        let name = ObjectName::of(&*self.workspace);
+        let namesakes = release::release_gone(context, &name, &self.members).await?;
+        if let Some(reason) = self.trouble() {
+            context.metrics.failed("Workspace", reason.as_str());
+            return Ok(Next::Retry);
+        }
+        if waits {
+            return Ok(Next::Retry);
+        }
+        Ok(match namesakes {
+            Next::Forget => Next::After(context.resync_interval),
+            next => next,
         })
+    }
+
+    /// What became of the data of a data source that is gone or goes.
+    fn fate(&self, owner: &str) -> Fate {
+        match self.rejections.get(&ObjectKey::Workspace) {
+            Some(fault) if fault.reason == Reason::OwnedByAnother => {
+                Fate::Left(fault.message.clone())
+            }
+            Some(fault) => Fate::NotYet(fault.clone()),
+            None => farewell::fate(owner, &self.outcomes),
+        }
     }
 
     /// What was done and what went wrong on each replica; a pass without either says nothing.
@@ -438,17 +509,4 @@ async fn pause(
         ..previous
     };
     context.kubernetes.patch_status(workspace, &status).await
-}
-
-/// Sees to it that the workspace cannot go before its database is looked after.
-async fn hold(context: &Context, workspace: &Workspace) -> Result<(), KubernetesError> {
-    let mut finalizers = workspace.metadata.finalizers.clone().unwrap_or_default();
-    if finalizers.iter().any(|one| one == WORKSPACE_FINALIZER) {
-        return Ok(());
-    }
-    finalizers.push(WORKSPACE_FINALIZER.to_owned());
-    context
-        .kubernetes
-        .set_finalizers(workspace, finalizers)
-        .await
 }

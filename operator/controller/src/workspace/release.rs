@@ -1,172 +1,292 @@
-//! The end of a workspace: its database is dropped or released after its policy, and the finalizer
-//! goes. What cannot be reached holds a deletion up for a while, and a namespace not at all.
+//! The end of a workspace: its database is dropped or released as its last word was, and its users
+//! go. One that keeps its data is not held for that, so the Secret that published it says what there
+//! is to do; the Secret goes when it is done.
 
 use crate::cluster::ConnectError;
 use crate::context::Context;
 use crate::happenings::Happening;
-use crate::index::cluster_of;
+use crate::index::Members;
 use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
 use crate::secrets::published_secret_name;
+use crate::workspace::farewell::{Fate, Leaving, Place, conclude};
+use crate::workspace::findings::Fault;
 use crate::workspace::replicas::{OnReplica, on_each};
-use crate::workspace::{events, is_paused, model_of};
+use crate::workspace::{events, is_paused, pending};
 use aviary_crds::Workspace;
-use aviary_crds::names::{WORKSPACE_FINALIZER, default_database};
-use aviary_plan::plan::retire;
-use jiff::{SignedDuration, Timestamp};
+use aviary_crds::clickhouse_cluster::PendingDrop;
+use aviary_crds::conditions::Reason;
+use aviary_crds::names::published_secret;
+use aviary_plan::catalog::identifier;
+use aviary_plan::plan::{Retired, retire};
+use aviary_plan::{Consent, Consents};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 
-/// How long a deletion waits for a cluster that cannot be reached.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-/// How long it waits where the whole namespace goes: long enough for a cluster that is merely busy.
-const PATIENCE_OF_NAMESPACE: SignedDuration = SignedDuration::from_secs(30);
-
-/// What became of the workspace in ClickHouse.
-enum Farewell {
-    /// All that was to be done is done.
-    Complete,
-    /// Nothing can or shall be done.
-    LeftAsItIs(String),
-    /// It may be possible later.
-    NotYet(String),
+/// What a workspace that goes or is gone leaves behind.
+struct Estate {
+    place: Place,
+    uid: String,
+    /// The Secret that published it.
+    secret: ObjectName,
+    /// The workspace, while it is still there.
+    owner: Option<Arc<Workspace>>,
 }
 
-/// Looks after the workspace's database, then lets the workspace go.
+/// Looks after a workspace that is being deleted.
 pub(crate) async fn release(
     context: &Context,
     workspace: &Arc<Workspace>,
+    members: &Members,
 ) -> Result<Next, KubernetesError> {
-    if !workspace
-        .finalizers()
-        .iter()
-        .any(|one| one == WORKSPACE_FINALIZER)
-    {
-        return Ok(Next::Forget);
-    }
-    let left = match retire_everywhere(context, workspace).await? {
-        Farewell::Complete => None,
-        Farewell::LeftAsItIs(why) => Some(why),
-        Farewell::NotYet(why) if must_go(context, workspace).await? => Some(why),
-        Farewell::NotYet(why) => {
-            tracing::warn!(workspace = %ObjectName::of(&**workspace), why, "cannot look after the database of a deleted workspace yet");
-            return Ok(Next::Retry);
-        }
+    let estate = Estate {
+        place: Place::of(workspace),
+        uid: workspace.uid().unwrap_or_default(),
+        secret: published_secret_name(&context.namespace, workspace),
+        owner: Some(workspace.clone()),
     };
-    if let Some(why) = left {
-        let database = database(workspace);
-        let what = format!("database `{database}` and its users were left as they are: {why}");
-        context
-            .telemetry
-            .emit(&workspace.object_ref(&()), &Happening::Released { what });
-    }
-    context.checker.forget(&workspace.uid().unwrap_or_default());
-    let published = published_secret_name(&context.namespace, workspace);
-    context.kubernetes.delete_secret(&published).await?;
-    let mut finalizers = workspace.finalizers().to_vec();
-    finalizers.retain(|one| one != WORKSPACE_FINALIZER);
-    context
-        .kubernetes
-        .set_finalizers(&**workspace, finalizers)
-        .await?;
-    Ok(Next::Forget)
+    let fate = settle(context, &estate).await?;
+    conclude_sources(context, &estate.place, members, &fate).await?;
+    Ok(match fate {
+        Fate::NotYet(_) => Next::Retry,
+        Fate::Gone | Fate::Left(_) => Next::Forget,
+    })
 }
 
-async fn retire_everywhere(
+/// What becomes of data sources is up to the estate that their tables are in.
+async fn conclude_sources(
     context: &Context,
-    workspace: &Arc<Workspace>,
-) -> Result<Farewell, KubernetesError> {
-    if is_paused(&workspace.metadata) {
-        return Ok(Farewell::LeftAsItIs("the workspace is paused".to_owned()));
+    place: &Place,
+    members: &Members,
+    fate: &Fate,
+) -> Result<(), KubernetesError> {
+    let leaving = Leaving {
+        data_sources: &members.data_sources,
+        ..Leaving::default()
+    };
+    let concerns = |drop: &PendingDrop| drop.table.is_some();
+    let concluded = conclude(context, place, leaving, concerns, |_| fate.clone());
+    concluded.await.map(drop)
+}
+
+/// Looks after workspaces that had this name and are gone.
+pub(crate) async fn release_gone(
+    context: &Context,
+    name: &ObjectName,
+    members: &Members,
+) -> Result<Next, KubernetesError> {
+    let present = members.workspace.as_ref().and_then(|it| it.uid());
+    // What nothing is known of is nowhere.
+    let nowhere = Place {
+        workspace: name.clone(),
+        cluster: ObjectName::default(),
+        database: String::new(),
+    };
+    let lost = Fate::Left(format!("Workspace `{name}` does not exist any more"));
+    let mut worst = (nowhere, lost);
+    let mut next = Next::Forget;
+    for estate in estates(context, name) {
+        if Some(&estate.uid) == present.as_ref() {
+            continue;
+        }
+        // The watch may be behind; whose users are dropped must be gone for certain.
+        let uid = context.kubernetes.get_uid::<Workspace>(name).await?;
+        if uid.as_ref() == Some(&estate.uid) {
+            continue;
+        }
+        let fate = settle(context, &estate).await?;
+        if matches!(fate, Fate::NotYet(_)) {
+            next = Next::Retry;
+        }
+        if next == Next::Forget || matches!(fate, Fate::NotYet(_)) {
+            worst = (estate.place, fate);
+        }
     }
-    let name = cluster_of(workspace);
-    let Some(cluster) = context.index.cluster(&name) else {
+    if present.is_none() {
+        let (place, fate) = worst;
+        conclude_sources(context, &place, members, &fate).await?;
+    }
+    Ok(next)
+}
+
+/// What workspaces of this name have left, or have while they are there: by the Secrets that
+/// published them, and by what is written down of them.
+fn estates(context: &Context, name: &ObjectName) -> Vec<Estate> {
+    let secrets = context.index.published_secrets(name).into_iter();
+    let mut estates: Vec<Estate> = secrets
+        .filter_map(|(secret, published)| {
+            let estate = published.access.as_ref()?.estate.clone()?;
+            Some(Estate {
+                place: Place {
+                    workspace: name.clone(),
+                    cluster: ObjectName::new(estate.cluster_namespace, estate.cluster),
+                    database: estate.database,
+                },
+                uid: estate.uid,
+                secret,
+                owner: None,
+            })
+        })
+        .collect();
+    for (cluster, drop) in context.index.pending_drops(name) {
+        let is_known = estates.iter().any(|estate| estate.uid == drop.owner_uid);
+        if drop.table.is_none() && !is_known {
+            estates.push(Estate {
+                place: Place {
+                    workspace: name.clone(),
+                    cluster,
+                    database: drop.database,
+                },
+                secret: ObjectName::new(&context.namespace, published_secret(&drop.owner_uid)),
+                uid: drop.owner_uid,
+                owner: None,
+            });
+        }
+    }
+    estates
+}
+
+async fn settle(context: &Context, estate: &Estate) -> Result<Fate, KubernetesError> {
+    let fate = retire_everywhere(context, estate).await?;
+    let leaving = Leaving {
+        workspace: estate.owner.as_ref(),
+        ..Leaving::default()
+    };
+    let concerns = |drop: &PendingDrop| drop.owner_uid == estate.uid;
+    conclude(context, &estate.place, leaving, concerns, |_| fate.clone()).await?;
+    match &fate {
+        Fate::NotYet(fault) => {
+            let workspace = &estate.place.workspace;
+            tracing::warn!(%workspace, why = fault.message, "cannot look after the database of a deleted workspace yet");
+            return Ok(fate);
+        }
+        Fate::Left(why) => {
+            let database = &estate.place.database;
+            let what = format!("database `{database}` and its users were left as they are: {why}");
+            let happening = Happening::Released { what };
+            context.telemetry.emit(&estate.reference(), &happening);
+        }
+        Fate::Gone => {}
+    }
+    context.checker.forget(&estate.uid);
+    context.kubernetes.delete_secret(&estate.secret).await?;
+    Ok(fate)
+}
+
+async fn retire_everywhere(context: &Context, estate: &Estate) -> Result<Fate, KubernetesError> {
+    let owner = estate.owner.as_deref();
+    if owner.is_some_and(|owner| is_paused(&owner.metadata)) {
+        return Ok(Fate::Left("the workspace is paused".to_owned()));
+    }
+    let name = &estate.place.cluster;
+    let Some(cluster) = context.index.cluster(name) else {
         let why = format!("ClickHouseCluster `{name}` does not exist any more");
-        return Ok(Farewell::LeftAsItIs(why));
+        return Ok(Fate::Left(why));
     };
     if is_paused(&cluster.metadata) {
         let why = format!("ClickHouseCluster `{name}` is paused");
-        return Ok(Farewell::LeftAsItIs(why));
+        return Ok(Fate::NotYet(Fault::new(Reason::Paused, why)));
     }
-    let replicas = match context.fleet.connect(&name, &cluster).await {
+    let replicas = match context.fleet.connect(name, &cluster).await {
         Ok(replicas) => replicas,
         Err(ConnectError::Kubernetes(error)) => return Err(error),
-        Err(error) => return Ok(Farewell::NotYet(error.to_string())),
+        Err(error) => {
+            let reason = error.reason().unwrap_or(Reason::Unknown);
+            return Ok(Fate::NotYet(Fault::new(reason, error.to_string())));
+        }
     };
-    let _turn = context.fleet.turn(&name).await;
-    let members = context.index.members(&ObjectName::of(&**workspace));
-    let model = model_of(context, workspace, &members);
+    let _turn = context.fleet.turn(name).await;
+    // What counts is what is said now, and not what was said before the wait.
+    let members = &context.index.members(&estate.place.workspace);
+    let workspace = members.workspace.as_deref();
+    let owner = owner.and(workspace.filter(|it| it.metadata.uid.as_ref() == Some(&estate.uid)));
+    let known = pending::pending(
+        context.index.cluster(name).as_deref(),
+        &estate.place.workspace,
+    );
+    let mut consents: Consents = pending::consents(&known, members);
+    consents.extend(owner.and_then(Consent::of_workspace));
+    let database = identifier(&estate.place.database);
     let outcomes = on_each(context, &replicas, |connected| {
-        let (database, uid) = (model.database.clone(), model.uid.clone());
+        let (database, consents) = (&database, &consents);
         async move {
-            let replica = connected.replica;
-            let observed = replica.observe(&database).await?;
-            Ok(retire(&observed.catalog, &uid).into())
+            let observed = connected.replica.observe(database).await?;
+            let workspace = Retired {
+                uid: &estate.uid,
+                kubernetes: &context.kubernetes_uid,
+                consents,
+            };
+            Ok(retire(&observed.catalog, workspace).into())
         }
     })
     .await;
-    events::tell(context, workspace, &members, &outcomes);
-    let problems: Vec<String> = outcomes.iter().filter_map(problem).collect();
-    if problems.is_empty() {
-        return Ok(Farewell::Complete);
-    }
-    Ok(Farewell::NotYet(problems.join("; ")))
+    events::tell(context, &estate.reference(), members, &outcomes);
+    Ok(outcomes
+        .iter()
+        .find_map(problem)
+        .map_or(Fate::Gone, Fate::NotYet))
 }
 
-fn problem(outcome: &OnReplica) -> Option<String> {
-    let fault = match &outcome.work {
+fn problem(outcome: &OnReplica) -> Option<Fault> {
+    let Fault { reason, message } = match &outcome.work {
         Ok(work) => &work.failures.first()?.fault,
         Err(fault) => fault,
     };
-    Some(format!("replica `{}`: {}", outcome.name, fault.message))
+    let message = format!("replica `{}`: {message}", outcome.name);
+    Some(Fault::new(*reason, message))
 }
 
-/// Whether the workspace must go although its database could not be looked after.
-async fn must_go(context: &Context, workspace: &Workspace) -> Result<bool, KubernetesError> {
-    let Some(deleted) = &workspace.metadata.deletion_timestamp else {
-        return Ok(false);
-    };
-    let waited = Timestamp::now().duration_since(deleted.0);
-    if waited <= PATIENCE_OF_NAMESPACE || waited > PATIENCE {
-        return Ok(waited > PATIENCE);
+impl Estate {
+    /// The workspace, for events, also when it is gone.
+    fn reference(&self) -> ObjectReference {
+        let ObjectName { namespace, name } = self.place.workspace.clone();
+        ObjectReference {
+            api_version: Some(Workspace::api_version(&()).into_owned()),
+            kind: Some(Workspace::kind(&()).into_owned()),
+            name: Some(name),
+            namespace: Some(namespace),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
     }
-    let namespace = workspace.namespace().unwrap_or_default();
-    let namespace = context.kubernetes.get_namespace(&namespace).await?;
-    Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
-}
-
-fn database(workspace: &Workspace) -> String {
-    let default = || {
-        default_database(
-            &workspace.namespace().unwrap_or_default(),
-            &workspace.name_any(),
-        )
-    };
-    workspace.spec.database.clone().unwrap_or_else(default)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::names::ObjectName;
+    use crate::queue::Next;
+    use crate::secrets::PublishedSecret;
     use crate::testing::{FakeApi, Request, context, failure, object};
-    use aviary_crds::ClickHouseCluster;
-    use aviary_crds::names::ANNOTATION_PAUSED;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use crate::workspace::reconcile;
+    use aviary_crds::names::{ANNOTATION_PAUSED, DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER};
+    use aviary_crds::published::{ClickHouseUser, WorkspaceAccess, WorkspaceEstate};
+    use aviary_crds::{ClickHouseCluster, DataSource, Workspace};
+    use jiff::{SignedDuration, Timestamp};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
     use rstest::rstest;
     use serde_json::{Value, json};
 
-    fn deleted(seconds_ago: i64) -> Arc<Workspace> {
-        let mut workspace: Workspace = object(
-            "Workspace",
-            "orders",
-            json!({ "clusterRef": { "name": "shared" } }),
-        );
-        let meta = &mut workspace.metadata;
-        meta.finalizers = Some(vec!["other/one".to_owned(), WORKSPACE_FINALIZER.to_owned()]);
+    fn going(metadata: &mut ObjectMeta, finalizer: &str, seconds_ago: i64) {
+        metadata.finalizers = Some(vec!["other/one".to_owned(), finalizer.to_owned()]);
         let then = Timestamp::now() - SignedDuration::from_secs(seconds_ago);
-        meta.deletion_timestamp = Some(Time(then));
-        Arc::new(workspace)
+        metadata.deletion_timestamp = Some(Time(then));
+    }
+
+    fn workspace(policy: &str, seconds_ago: i64) -> Workspace {
+        let spec = json!({ "clusterRef": { "name": "shared" }, "deletionPolicy": policy });
+        let mut workspace: Workspace = object("Workspace", "orders", spec);
+        going(&mut workspace.metadata, WORKSPACE_FINALIZER, seconds_ago);
+        workspace
+    }
+
+    fn source(seconds_ago: i64) -> DataSource {
+        let columns = json!([{ "name": "id", "type": "Int32" }]);
+        let spec = json!({ "workspace": "orders", "columns": columns, "deletionPolicy": "Delete" });
+        let mut source: DataSource = object("DataSource", "sales", spec);
+        going(&mut source.metadata, DATA_SOURCE_FINALIZER, seconds_ago);
+        source
     }
 
     fn cluster() -> ClickHouseCluster {
@@ -177,83 +297,213 @@ mod tests {
         object("ClickHouseCluster", "shared", spec)
     }
 
-    fn summary(asked: &[Request]) -> Vec<String> {
-        let finalizers = |request: &Request| request.body["metadata"]["finalizers"].clone();
-        asked
-            .iter()
-            .map(|request| format!("{} {}", request.method, request.path))
-            .chain(asked.last().map(|last| finalizers(last).to_string()))
-            .collect()
-    }
-
-    /// A namespace that is going away, or not; no Secret; and every change is accepted.
-    fn answer(request: &Request, namespace_goes: bool) -> (u16, Value) {
-        let meta = json!({ "name": "shop", "deletionTimestamp": namespace_goes.then_some("2026-01-01T00:00:00Z") });
-        match request.path.as_str() {
-            "/api/v1/namespaces/shop" => (
-                200,
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": meta }),
-            ),
-            path if path.contains("/secrets/") => failure(404, "NotFound", "no such Secret"),
-            _ => (200, serde_json::to_value(&*deleted(0)).unwrap()),
+    /// The Secret that published the workspace and outlives it.
+    fn published() -> PublishedSecret {
+        let user = |name: &str| ClickHouseUser {
+            name: name.to_owned(),
+            password: "secret".to_owned().into(),
+        };
+        let access = WorkspaceAccess {
+            namespace: "shop".to_owned(),
+            workspace: "orders".to_owned(),
+            reader: user("reader"),
+            writer: user("writer"),
+            tokens: Vec::new(),
+            former_values: Vec::new(),
+            estate: Some(WorkspaceEstate {
+                uid: "uid-of-orders".to_owned(),
+                cluster_namespace: "shop".to_owned(),
+                cluster: "shared".to_owned(),
+                database: "shop_orders".to_owned(),
+            }),
+        };
+        PublishedSecret {
+            resource_version: None,
+            document: None,
+            access: Some(access),
         }
     }
 
-    const SECRET: &str =
-        "DELETE /api/v1/namespaces/aviary-system/secrets/aviary-workspace-uid-of-orders";
-    const WORKSPACE: &str = "PATCH /apis/aviary.dev/v1alpha1/namespaces/shop/workspaces/orders";
-    const CREDENTIALS: &str = "GET /api/v1/namespaces/shop/secrets/admin";
-    const NAMESPACE: &str = "GET /api/v1/namespaces/shop";
+    /// Each request, with the finalizers or the owners of pending drops that it sets.
+    fn told(asked: &[Request]) -> Vec<String> {
+        let last = |path: &str| path.rsplit('/').take(2).collect::<Vec<_>>().join(" ");
+        let told = asked.iter().map(|request| {
+            let finalizers = &request.body["metadata"]["finalizers"];
+            let pending = request.body["status"]["pendingDrops"].as_array();
+            let pending = pending.into_iter().flatten();
+            let owners: Vec<&str> = pending.filter_map(|it| it["owner"].as_str()).collect();
+            let what = match finalizers {
+                Value::Null => owners.join(" "),
+                finalizers => finalizers.to_string(),
+            };
+            let line = format!("{} {} {what}", request.method, last(&request.path));
+            line.trim_end().to_owned()
+        });
+        told.collect()
+    }
+
+    /// Every change is accepted, and there is no Secret with credentials.
+    fn answer(request: &Request) -> (u16, Value) {
+        match request.path.as_str() {
+            path if path.contains("/secrets/") => failure(404, "NotFound", "no such Secret"),
+            path if path.contains("/clickhouseclusters/") => (200, json!(cluster())),
+            path if path.contains("/datasources/") => (200, json!(source(0))),
+            _ if request.method == "GET" => failure(404, "NotFound", "no such Workspace"),
+            _ => (200, json!(workspace("Retain", 0))),
+        }
+    }
+
+    const SECRET: &str = "DELETE aviary-workspace-uid-of-orders secrets";
+    const LET_GO: &str = "PATCH orders workspaces [\"other/one\"]";
+    const CREDENTIALS: &str = "GET admin secrets";
+    const WRITTEN: &str = "PATCH status shared shop/orders";
+    const IS_IT_GONE: &str = "GET orders workspaces";
+
+    fn name() -> ObjectName {
+        ObjectName::new("shop", "orders")
+    }
+
+    fn cluster_name() -> ObjectName {
+        ObjectName::new("shop", "shared")
+    }
 
     #[rstest]
-    #[case::the_cluster_is_gone(false, 0, false, Next::Forget, &[SECRET, WORKSPACE, "[\"other/one\"]"])]
-    #[case::the_namespace_goes(true, 40, true, Next::Forget, &[CREDENTIALS, NAMESPACE, SECRET, WORKSPACE, "[\"other/one\"]"])]
-    #[case::the_namespace_went_just_now(true, 10, true, Next::Retry, &[CREDENTIALS, "null"])]
-    #[case::it_may_work_later(true, 40, false, Next::Retry, &[CREDENTIALS, NAMESPACE, "null"])]
-    #[case::it_took_too_long(true, 400, false, Next::Forget, &[CREDENTIALS, SECRET, WORKSPACE, "[\"other/one\"]"])]
+    #[case::it_keeps_its_data("Retain", true, 0, Next::Retry, &[LET_GO, CREDENTIALS])]
+    #[case::the_cluster_is_gone("Delete", false, 0, Next::Forget, &[LET_GO, SECRET])]
+    #[case::it_may_work_soon("Delete", true, 10, Next::Retry, &[CREDENTIALS])]
+    #[case::it_took_too_long("Delete", true, 40, Next::Retry, &[CREDENTIALS, WRITTEN, LET_GO])]
     #[tokio::test]
     async fn a_workspace_whose_cluster_cannot_be_asked(
+        #[case] policy: &str,
         #[case] cluster_exists: bool,
         #[case] seconds_ago: i64,
-        #[case] namespace_goes: bool,
         #[case] expected: Next,
         #[case] requests: &[&str],
     ) {
         let api = FakeApi::default();
-        let context = context(api.client(move |request| answer(request, namespace_goes)));
+        let context = context(api.client(answer));
         if cluster_exists {
-            let name = ObjectName::new("shop", "shared");
-            context.index.apply(&name, cluster());
+            context.index.apply(&cluster_name(), cluster());
         }
-        assert_eq!(
-            release(&context, &deleted(seconds_ago)).await.unwrap(),
-            expected
-        );
-        assert_eq!(summary(&api.asked()), requests);
+        context.index.apply(&name(), workspace(policy, seconds_ago));
+        assert_eq!(reconcile(&context, &name()).await.unwrap(), expected);
+        assert_eq!(told(&api.asked()), requests);
+    }
+
+    /// What is not written down would be forgotten.
+    #[tokio::test]
+    async fn a_workspace_stays_while_its_consent_cannot_be_written_down() {
+        let api = FakeApi::default();
+        let client = api.client(|request| match request.path.as_str() {
+            path if path.contains("/clickhouseclusters/") => failure(409, "Conflict", "changed"),
+            _ => answer(request),
+        });
+        let context = context(client);
+        context.index.apply(&cluster_name(), cluster());
+        context.index.apply(&name(), workspace("Delete", 40));
+        assert!(reconcile(&context, &name()).await.is_err());
+        assert_eq!(told(&api.asked()), [CREDENTIALS, WRITTEN]);
+        let version = &api.asked()[1].body["metadata"]["resourceVersion"];
+        assert_eq!(version, "1");
     }
 
     #[tokio::test]
-    async fn a_paused_cluster_is_asked_nothing() {
+    async fn a_paused_cluster_is_asked_nothing_and_what_was_to_be_dropped_is_kept_in_mind() {
         let api = FakeApi::default();
-        let context = context(api.client(|request| answer(request, false)));
+        let context = context(api.client(answer));
         let mut paused = cluster();
         let annotation = (ANNOTATION_PAUSED.to_owned(), "true".to_owned());
         paused.metadata.annotations = Some([annotation].into());
-        let name = ObjectName::new("shop", "shared");
-        context.index.apply(&name, paused);
-        let next = release(&context, &deleted(0)).await.unwrap();
-        assert_eq!(next, Next::Forget);
-        let requests = [SECRET, WORKSPACE, "[\"other/one\"]"];
-        assert_eq!(summary(&api.asked()), requests);
+        context.index.apply(&cluster_name(), paused);
+        context.index.apply(&name(), workspace("Delete", 40));
+        let next = reconcile(&context, &name()).await.unwrap();
+        assert_eq!(next, Next::Retry);
+        assert_eq!(told(&api.asked()), [WRITTEN, LET_GO]);
+    }
+
+    /// Its finalizer was taken off by force, or it had none.
+    #[tokio::test]
+    async fn a_workspace_that_is_gone_is_looked_after_by_its_secret() {
+        let api = FakeApi::default();
+        let context = context(api.client(answer));
+        let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
+        let affected = context.index.apply(&secret, published());
+        assert!(affected.workspaces.contains(&name()));
+        context.index.apply(&cluster_name(), cluster());
+        let next = reconcile(&context, &name()).await.unwrap();
+        assert_eq!(next, Next::Retry);
+        assert_eq!(told(&api.asked()), [IS_IT_GONE, CREDENTIALS]);
     }
 
     #[tokio::test]
-    async fn what_holds_no_finalizer_of_ours_is_left_alone() {
+    async fn a_workspace_that_only_the_watch_has_lost_is_left_alone() {
         let api = FakeApi::default();
-        let context = context(api.client(|request| answer(request, false)));
-        let mut workspace = (*deleted(0)).clone();
-        workspace.metadata.finalizers = Some(vec!["other/one".to_owned()]);
-        let next = release(&context, &Arc::new(workspace)).await.unwrap();
-        assert_eq!((next, api.asked()), (Next::Forget, Vec::new()));
+        let client = api.client(|request| match request.method.as_str() {
+            "GET" => (200, json!(workspace("Delete", 0))),
+            _ => answer(request),
+        });
+        let context = context(client);
+        let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
+        context.index.apply(&secret, published());
+        context.index.apply(&cluster_name(), cluster());
+        let next = reconcile(&context, &name()).await.unwrap();
+        assert_eq!(next, Next::Forget);
+        assert_eq!(told(&api.asked()), [IS_IT_GONE]);
+    }
+
+    const SOURCE_GOES: &str = "PATCH sales datasources [\"other/one\"]";
+    const SOURCE_WRITTEN: &str = "PATCH status shared shop/sales";
+
+    /// With its workspace on the way out or gone already.
+    #[rstest]
+    #[case::nobody_knows_where_its_table_is(false, 0, &["PATCH status sales", SOURCE_GOES])]
+    #[case::its_database_cannot_be_reached_yet(true, 10, &["PATCH status sales", IS_IT_GONE, CREDENTIALS])]
+    #[case::its_database_cannot_be_reached(true, 40, &["PATCH status sales", IS_IT_GONE, CREDENTIALS, SOURCE_WRITTEN, SOURCE_GOES])]
+    #[tokio::test]
+    async fn a_data_source_outlives_its_workspace_for_a_short_while(
+        #[case] published_by_a_secret: bool,
+        #[case] seconds_ago: i64,
+        #[case] requests: &[&str],
+    ) {
+        let api = FakeApi::default();
+        let context = context(api.client(answer));
+        context.index.apply(&cluster_name(), cluster());
+        let sales = ObjectName::new("shop", "sales");
+        context.index.apply(&sales, source(seconds_ago));
+        if published_by_a_secret {
+            let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
+            context.index.apply(&secret, published());
+        }
+        reconcile(&context, &name()).await.unwrap();
+        assert_eq!(told(&api.asked()), requests);
+    }
+
+    #[rstest]
+    #[case::lives_and_goes_with_its_data("Delete", false, Some("[\"aviary.dev/datasource\"]"))]
+    #[case::keeps_its_data("Retain", true, Some("[]"))]
+    #[case::is_held("Delete", true, None)]
+    #[case::is_not_held("Retain", false, None)]
+    #[tokio::test]
+    async fn just_what_goes_with_its_data_is_held(
+        #[case] policy: &str,
+        #[case] is_held: bool,
+        #[case] expected: Option<&str>,
+    ) {
+        let api = FakeApi::default();
+        let context = context(api.client(answer));
+        let mut source = source(0);
+        source.metadata.deletion_timestamp = None;
+        source.metadata.finalizers = is_held.then(|| vec![DATA_SOURCE_FINALIZER.to_owned()]);
+        source.spec.deletion_policy = serde_json::from_value(json!(policy)).unwrap();
+        context
+            .index
+            .apply(&ObjectName::new("shop", "sales"), source);
+        reconcile(&context, &name()).await.unwrap();
+        let first = api
+            .asked()
+            .first()
+            .map(|first| first.body["metadata"]["finalizers"].clone());
+        let first = first.filter(|finalizers| !finalizers.is_null());
+        assert_eq!(first.map(|it| it.to_string()).as_deref(), expected);
     }
 }

@@ -57,6 +57,8 @@ impl From<Plan> for Look {
 pub(crate) struct Failed {
     pub(crate) object: ObjectKey,
     pub(crate) scope: Scope,
+    /// Uid of who consented, if it was to drop data.
+    pub(crate) consented_by: Option<String>,
     pub(crate) fault: Fault,
 }
 
@@ -184,6 +186,7 @@ async fn run(
                 Err(failure) => failures.push(Failed {
                     object: step.object.clone(),
                     scope: step.scope,
+                    consented_by: step.consent().map(|it| it.owner().to_owned()),
                     fault: failed(name, &failure),
                 }),
             }
@@ -304,6 +307,7 @@ mod tests {
         vec![Failed {
             object,
             scope,
+            consented_by: None,
             fault,
         }]
     }

@@ -14,9 +14,7 @@ fn name() -> ObjectName {
 
 fn workspace() -> Workspace {
     let spec = json!({ "clusterRef": { "name": "shared" } });
-    let mut workspace: Workspace = object("Workspace", "orders", spec);
-    workspace.metadata.finalizers = Some(vec![WORKSPACE_FINALIZER.to_owned()]);
-    workspace
+    object("Workspace", "orders", spec)
 }
 
 fn paused_cluster() -> ClickHouseCluster {

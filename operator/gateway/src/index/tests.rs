@@ -71,6 +71,7 @@ fn access_of(workspace: &str, tokens: &[(&str, i64)], former: &[(&str, i64)]) ->
                 since: Timestamp::from_second(*since).unwrap(),
             })
             .collect(),
+        estate: None,
     };
     let name = format!("{workspace}-access");
     object(Kind::Access, &name, Published::Access(access))

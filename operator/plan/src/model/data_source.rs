@@ -5,16 +5,13 @@ use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, ui
 use crate::catalog::is_tuple;
 use crate::column_type::ColumnType;
 use crate::expression::{check_scalar, check_ttl};
+use crate::ttl::{LONGEST_DAYS, guarded, guarded_clause};
 use aviary_crds::DeletionPolicy;
 use aviary_crds::conditions::Reason;
 use aviary_crds::data_source::{CsvDialect, DataSource, DataSourceSpec, Engine, EngineType, Ttl};
 use aviary_crds::published::{PublishedColumn, PublishedDataSource};
 use aviary_crds::quantity::Duration;
 use std::sync::Arc;
-
-/// Longer than this and `DateTime`, which ends in 2106, would overflow: rows
-/// would be deleted at once.
-const LONGEST_KEEP_DAYS: u64 = 25_000;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -62,9 +59,9 @@ impl Keep {
         if seconds == 0 {
             return Err("must be at least 1s: shorter would delete rows at once".to_owned());
         }
-        if seconds > LONGEST_KEEP_DAYS * SECONDS_PER_DAY {
+        if seconds > LONGEST_DAYS * SECONDS_PER_DAY {
             return Err(format!(
-                "must not exceed {LONGEST_KEEP_DAYS}d: later dates overflow ClickHouse's type and rows would be deleted at once"
+                "must not exceed {LONGEST_DAYS}d: later dates overflow ClickHouse's type and rows would be deleted at once"
             ));
         }
         Ok(Self { seconds })
@@ -336,10 +333,15 @@ fn check_engine(spec: &DataSourceSpec, faults: &mut Vec<String>) -> Vec<String> 
 
 fn check_policy(ttl: &Ttl, columns: &[ValidColumn], names: &[&str]) -> Result<String, String> {
     if let Some(expression) = &ttl.expression {
-        return match check_ttl(expression, names) {
-            Ok(()) => Ok(expression.clone()),
-            Err(error) => Err(format!(".expression: {error}")),
-        };
+        let checked = check_ttl(expression, names).map_err(|error| error.to_string());
+        let times: Vec<&str> = columns
+            .iter()
+            .filter(|column| is_time(&column.column_type))
+            .map(|column| column.name.as_str())
+            .collect();
+        return checked
+            .and_then(|()| guarded_clause(expression, &times))
+            .map_err(|fault| format!(".expression: {fault}"));
     }
     let (Some(name), Some(keep)) = (&ttl.column, &ttl.keep) else {
         return Err(": give column and keep, or expression".to_owned());
@@ -360,9 +362,19 @@ fn check_policy(ttl: &Ttl, columns: &[ValidColumn], names: &[&str]) -> Result<St
         }
     };
     match Keep::new(keep) {
-        Ok(keep) => Ok(keep.after(&moment)),
+        Ok(keep) => Ok(guarded(&keep.after(&moment), &[name])),
         Err(fault) => Err(format!(".keep: {fault}; leave ttl out to keep rows")),
     }
+}
+
+fn is_time(column_type: &ColumnType) -> bool {
+    matches!(
+        column_type,
+        ColumnType::Date
+            | ColumnType::Date32
+            | ColumnType::DateTime { .. }
+            | ColumnType::DateTime64 { .. }
+    )
 }
 
 /// A list of codecs, spaced as ClickHouse does it.

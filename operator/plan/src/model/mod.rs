@@ -9,6 +9,7 @@ mod pipe;
 mod unknown;
 
 use crate::catalog::identifier;
+use crate::consent::{Consent, Consents};
 use aviary_crds::conditions::Reason;
 use aviary_crds::names::default_database;
 use aviary_crds::{AccessToken, DataSource, DeletionPolicy, Pipe, Workspace};
@@ -92,13 +93,16 @@ pub struct WorkspaceModel {
     /// Every data source that exists, valid or not: uid to Kubernetes name. What
     /// is owned by another uid has lost its owner.
     pub existing_data_sources: BTreeMap<String, String>,
+    /// What data sources that are being deleted say of their data.
+    pub consents: Consents,
     /// The columns that data sources were last live with, by uid.
     pub live_columns: BTreeMap<String, BTreeSet<String>>,
     /// What is not valid.
     pub rejections: Vec<Rejection>,
 }
 
-/// Checks the objects of a workspace. Objects that are being deleted count as gone.
+/// Checks the objects of a workspace. Objects that are being deleted count as gone, and
+/// are heard on what becomes of their data.
 pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
     let workspace = &objects.workspace;
     let namespace = workspace.metadata.namespace.clone().unwrap_or_default();
@@ -127,6 +131,11 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
         pipes: Vec::new(),
         access_tokens: Vec::new(),
         existing_data_sources: BTreeMap::new(),
+        consents: objects
+            .data_sources
+            .iter()
+            .filter_map(|source| Consent::of_data_source(source))
+            .collect(),
         live_columns: BTreeMap::new(),
         rejections: Vec::new(),
     };

@@ -1,17 +1,22 @@
-//! What owners that are gone left under names that are wanted now. It is settled
-//! as they asked: dropped, or released so that a namesake takes it over. Otherwise
-//! an object that is deleted and made anew would be refused what was its own.
+//! What owners that are gone left under names that are wanted now. Where they
+//! consented to it, it is dropped, and otherwise released, so that a namesake takes
+//! it over. Otherwise an object that is deleted and made anew would be refused what
+//! was its own.
 
-use super::orphans::{holds_data, is_orphan, is_to_be_deleted};
+use super::orphans::{holds_data, is_orphan};
 use super::{Circumstances, Plan, Scope, Step, Why, database, orphans};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, View};
 use crate::comment::{Comment, Ownership};
 use crate::model::ObjectKey;
 use crate::plan::step::Action;
-use aviary_crds::DeletionPolicy;
 
 /// Settles a database whose workspace was replaced by a namesake.
-pub(super) fn settle_database(plan: &mut Plan, desired: &Catalog, observed: &mut Catalog) {
+pub(super) fn settle_database(
+    plan: &mut Plan,
+    desired: &Catalog,
+    observed: &mut Catalog,
+    circumstances: &Circumstances,
+) {
     let wanted = database::ownership(desired.database.as_ref());
     let found = database::ownership(observed.database.as_ref());
     let (Some(wanted), Some(found)) = (wanted, found) else {
@@ -20,7 +25,9 @@ pub(super) fn settle_database(plan: &mut Plan, desired: &Catalog, observed: &mut
     if !found.is_succeeded_by(wanted) {
         return;
     }
-    if found.deletion == DeletionPolicy::Delete {
+    let comment = observed.database.as_ref().map(|it| &it.comment);
+    let consent = comment.and_then(|it| circumstances.consents.to_destroy(it));
+    if let Some(consent) = consent.cloned() {
         let users = std::mem::take(&mut observed.users);
         *observed = Catalog {
             users,
@@ -30,7 +37,7 @@ pub(super) fn settle_database(plan: &mut Plan, desired: &Catalog, observed: &mut
             database: desired.name.clone(),
             object: ObjectKey::Workspace,
             scope: Scope::Foundation,
-            action: Action::DropDatabase,
+            action: Action::DropDatabase { consent },
             why: Why::Orphaned,
         });
     } else if let Some(database) = &mut observed.database {
@@ -50,36 +57,48 @@ pub(super) fn settle_tables(
         let view = desired.views.get(name).map(|view| &view.comment);
         table.or(view)?.ownership()
     };
-    let mut settle = |name: &String, comment: &mut Comment, holds_data: bool, drop: Action| {
+    // Drops it where there is a step for that, and tells whether it stays.
+    let mut settle = |claimant: &Ownership, comment: &mut Comment, drop: Option<Action>| {
+        let Some(action) = drop else {
+            *comment = comment.released();
+            return true;
+        };
+        plan.steps.push(Step {
+            database: desired.name.clone(),
+            object: claimant.object(),
+            scope: Scope::Object,
+            action,
+            why: Why::Orphaned,
+        });
+        false
+    };
+    let consents = &circumstances.consents;
+    // What holds no data is of use to a namesake only, and to none if its table goes.
+    let is_of_use = |comment: &Comment, claimant: &Ownership| {
+        is_namesake(comment, claimant) && consents.to_destroy(comment).is_none()
+    };
+    // Views go before the tables that they write to.
+    observed.views.retain(|name, View { comment, .. }| {
         let Some(claimant) = claimant(name).filter(|_| is_orphan(comment, circumstances)) else {
             return true;
         };
-        let keeps = !is_to_be_deleted(comment) && (holds_data || is_namesake(comment, claimant));
-        if keeps {
-            *comment = comment.released();
-        } else {
-            plan.steps.push(Step {
-                database: desired.name.clone(),
-                object: claimant.object(),
-                scope: Scope::Object,
-                action: drop,
-                why: Why::Orphaned,
-            });
-        }
-        keeps
-    };
-    // Views go before the tables that they write to.
-    observed.views.retain(|name, view| {
         let drop = Action::DropView { name: name.clone() };
-        settle(name, &mut view.comment, false, drop)
+        let drop = (!is_of_use(comment, claimant)).then_some(drop);
+        settle(claimant, comment, drop)
     });
     observed.tables.retain(|name, table| {
-        let holds_data = holds_data(&table.engine.family);
-        let drop = Action::DropTable {
-            name: name.clone(),
-            holds_data,
+        let comment = &mut table.comment;
+        let Some(claimant) = claimant(name).filter(|_| is_orphan(comment, circumstances)) else {
+            return true;
         };
-        settle(name, &mut table.comment, holds_data, drop)
+        let name = name.clone();
+        let drop = if holds_data(&table.engine.family) {
+            let consent = consents.to_destroy(comment).cloned();
+            consent.map(|consent| Action::DropTable { name, consent })
+        } else {
+            (!is_of_use(comment, claimant)).then_some(Action::DropLanding { name })
+        };
+        settle(claimant, comment, drop)
     });
 }
 

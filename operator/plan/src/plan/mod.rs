@@ -15,10 +15,11 @@ pub mod step;
 mod tests;
 
 use crate::catalog::Catalog;
+use crate::consent::Consents;
 use crate::model::{Rejection, WorkspaceModel};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use orphans::retire;
+pub use orphans::{Retired, retire};
 pub use step::{Action, Scope, Step, Why};
 
 /// What to do, and what will not be done.
@@ -43,6 +44,8 @@ impl Plan {
 pub struct Circumstances {
     /// Every data source that exists, valid or not: uid to Kubernetes name.
     pub existing_data_sources: BTreeMap<String, String>,
+    /// Who consented to the loss of what was his.
+    pub consents: Consents,
     /// The columns that data sources were last live with, by uid.
     pub live_columns: BTreeMap<String, BTreeSet<String>>,
     /// Whether this replica has had the database before: then somebody took it away.
@@ -56,6 +59,7 @@ impl WorkspaceModel {
     pub fn circumstances(&self) -> Circumstances {
         Circumstances {
             existing_data_sources: self.existing_data_sources.clone(),
+            consents: self.consents.clone(),
             live_columns: self.live_columns.clone(),
             ..Circumstances::default()
         }
@@ -67,7 +71,7 @@ impl WorkspaceModel {
 pub fn plan(desired: &Catalog, observed: &Catalog, circumstances: &Circumstances) -> Plan {
     let mut plan = Plan::default();
     let observed = &mut observed.clone();
-    estate::settle_database(&mut plan, desired, observed);
+    estate::settle_database(&mut plan, desired, observed, circumstances);
     if let Some(refusal) = database::refusal(desired, observed) {
         plan.refusals.push(refusal);
         return plan;

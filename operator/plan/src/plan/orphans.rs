@@ -1,38 +1,44 @@
-//! What has lost its owner. Views and landings hold no data and are dropped; a
-//! table is dropped if its comment says so, and otherwise released: it stays, and
-//! a data source of the same name may take it over.
+//! What has lost its owner. Views and landings hold no data and are dropped. A table
+//! is dropped on its owner's consent, and otherwise released: it stays, and a data
+//! source of the same name may take it over.
 
 use super::{Circumstances, Plan, Scope, Step, Why};
 use crate::catalog::Catalog;
-use crate::comment::{Comment, OwnerKind};
+use crate::comment::{Comment, OwnerKind, Ownership};
+use crate::consent::Consents;
 use crate::model::ObjectKey;
 use crate::plan::step::Action;
-use aviary_crds::DeletionPolicy;
 
 /// What is wanted by name has been settled by now.
 pub(super) fn plan(plan: &mut Plan, observed: &Catalog, circumstances: &Circumstances) {
     let is_orphan = |comment| is_orphan(comment, circumstances);
-    let mut push = |action| {
-        plan.steps
-            .push(step(observed, action, Scope::Cleanup, Why::Orphaned));
+    let mut push = |object, action| {
+        plan.steps.push(Step {
+            database: observed.name.clone(),
+            object,
+            scope: Scope::Cleanup,
+            action,
+            why: Why::Orphaned,
+        });
     };
     for (name, view) in &observed.views {
         if is_orphan(&view.comment) {
-            push(Action::DropView { name: name.clone() });
+            let name = name.clone();
+            push(ObjectKey::Workspace, Action::DropView { name });
         }
     }
     for (name, table) in &observed.tables {
-        if !is_orphan(&table.comment) {
+        let comment = &table.comment;
+        if !is_orphan(comment) {
             continue;
         }
-        let name = name.clone();
-        let holds_data = holds_data(&table.engine.family);
-        if !holds_data || is_to_be_deleted(&table.comment) {
-            push(Action::DropTable { name, holds_data });
-        } else {
-            let comment = table.comment.released();
-            push(Action::ReleaseTable { name, comment });
-        }
+        // Who consented is there until it is done, or was told of.
+        let object = match circumstances.consents.to_destroy(comment) {
+            Some(_) => comment.ownership().map(Ownership::object),
+            None => None,
+        };
+        let action = farewell(name, &table.engine.family, comment, &circumstances.consents);
+        push(object.unwrap_or(ObjectKey::Workspace), action);
     }
 }
 
@@ -47,56 +53,91 @@ pub(super) fn is_orphan(comment: &Comment, circumstances: &Circumstances) -> boo
     })
 }
 
+/// What becomes of a table whose owner is gone.
+fn farewell(name: &str, engine: &str, comment: &Comment, consents: &Consents) -> Action {
+    let name = name.to_owned();
+    if !holds_data(engine) {
+        return Action::DropLanding { name };
+    }
+    match consents.to_destroy(comment).cloned() {
+        Some(consent) => Action::DropTable { name, consent },
+        None => Action::ReleaseTable {
+            name,
+            comment: comment.released(),
+        },
+    }
+}
+
+/// A workspace that goes, or is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Retired<'a> {
+    /// Its uid.
+    pub uid: &'a str,
+    /// Uid of the Kubernetes it is or was in; empty if unknown.
+    pub kubernetes: &'a str,
+    /// Its consent and those of its data sources, as far as there are any.
+    pub consents: &'a Consents,
+}
+
 /// The steps when the workspace itself is deleted. Plans nothing for a database
 /// that is not this workspace's.
 ///
 /// Views run as a user and go before it. The database goes last: while it is there
 /// and says whose it is, what failed halfway can be done again.
-pub fn retire(observed: &Catalog, workspace_uid: &str) -> Plan {
+pub fn retire(observed: &Catalog, workspace: Retired<'_>) -> Plan {
     let mut plan = Plan::default();
     let Some(database) = &observed.database else {
         return plan;
     };
-    let Some(ownership) = database.comment.ownership() else {
-        return plan;
-    };
-    if ownership.kind != OwnerKind::Workspace || ownership.owner != workspace_uid {
+    if !is_of(&database.comment, workspace) {
         return plan;
     }
     let mut push = |action| {
-        plan.steps
-            .push(step(observed, action, Scope::Foundation, Why::Retired));
+        plan.steps.push(Step {
+            database: observed.name.clone(),
+            object: ObjectKey::Workspace,
+            scope: Scope::Foundation,
+            action,
+            why: Why::Retired,
+        });
     };
-    let drops_all = ownership.deletion == DeletionPolicy::Delete;
-    let is_ours = |comment: &Comment| drops_all || comment.ownership().is_some();
+    let Retired { consents, .. } = workspace;
+    let consent = consents.to_destroy(&database.comment).cloned();
     for (name, view) in &observed.views {
-        if is_ours(&view.comment) {
+        if consent.is_some() || view.comment.ownership().is_some() {
             push(Action::DropView { name: name.clone() });
-        }
-    }
-    for (name, table) in observed.tables.iter().filter(|_| !drops_all) {
-        let Some(owned) = table.comment.ownership() else {
-            continue;
-        };
-        let name = name.clone();
-        if !holds_data(&table.engine.family) {
-            let holds_data = false;
-            push(Action::DropTable { name, holds_data });
-        } else if !owned.owner.is_empty() {
-            let comment = table.comment.released();
-            push(Action::ReleaseTable { name, comment });
         }
     }
     for name in observed.users.keys() {
         push(Action::DropUser { name: name.clone() });
     }
-    push(if drops_all {
-        Action::DropDatabase
-    } else {
-        let comment = released_database(&database.comment);
-        Action::ReleaseDatabase { comment }
-    });
+    if let Some(consent) = consent {
+        push(Action::DropDatabase { consent });
+        return plan;
+    }
+    for (name, table) in &observed.tables {
+        let comment = &table.comment;
+        let Some(ownership) = comment.ownership() else {
+            continue;
+        };
+        let engine = &table.engine.family;
+        if !ownership.owner.is_empty() || !holds_data(engine) {
+            push(farewell(name, engine, comment, consents));
+        }
+    }
+    let comment = released_database(&database.comment);
+    push(Action::ReleaseDatabase { comment });
     plan
+}
+
+/// Another Kubernetes may have been restored from a copy of this one, uids and all.
+fn is_of(comment: &Comment, workspace: Retired<'_>) -> bool {
+    comment.ownership().is_some_and(|found| {
+        let elsewhere = !found.kubernetes.is_empty()
+            && !workspace.kubernetes.is_empty()
+            && found.kubernetes != workspace.kubernetes;
+        found.kind == OwnerKind::Workspace && found.owner == workspace.uid && !elsewhere
+    })
 }
 
 /// Nobody answers any more for the passwords that its users have.
@@ -110,20 +151,4 @@ pub(super) fn released_database(comment: &Comment) -> Comment {
 
 pub(super) fn holds_data(engine: &str) -> bool {
     engine != "Null"
-}
-
-pub(super) fn is_to_be_deleted(comment: &Comment) -> bool {
-    comment
-        .ownership()
-        .is_some_and(|ownership| ownership.deletion == DeletionPolicy::Delete)
-}
-
-fn step(observed: &Catalog, action: Action, scope: Scope, why: Why) -> Step {
-    Step {
-        database: observed.name.clone(),
-        object: ObjectKey::Workspace,
-        scope,
-        action,
-        why,
-    }
 }

@@ -100,7 +100,7 @@ fn plan_all(draft: &mut Draft<'_>, ownership: &Ownership, name: &str) -> Result<
     let landing = names::landing(name);
     shape::plan_table(draft, name)?;
     shape::plan_quarantine(draft, &quarantine)?;
-    shape::plan_landing(draft, &landing);
+    shape::plan_landing(draft, &landing)?;
     views::plan(draft, name);
     // The live table's comment says that all of this is done, so it comes last.
     shape::plan_comments(draft, &[&quarantine, &landing, name]);

@@ -5,6 +5,7 @@ mod statements;
 
 use crate::catalog::{Column, Database, Grant, Table, User, View};
 use crate::comment::Comment;
+use crate::consent::Consent;
 use crate::model::ObjectKey;
 use crate::statement::Statement;
 use aviary_crds::conditions::Reason;
@@ -91,7 +92,7 @@ pub enum Action {
         name: String,
         table: Table,
     },
-    ReplaceTable {
+    ReplaceLanding {
         name: String,
         table: Table,
     },
@@ -133,7 +134,10 @@ pub enum Action {
     },
     DropTable {
         name: String,
-        holds_data: bool,
+        consent: Consent,
+    },
+    DropLanding {
+        name: String,
     },
     ReleaseTable {
         name: String,
@@ -142,7 +146,9 @@ pub enum Action {
     ReleaseDatabase {
         comment: Comment,
     },
-    DropDatabase,
+    DropDatabase {
+        consent: Consent,
+    },
     DropUser {
         name: String,
     },
@@ -165,11 +171,10 @@ impl Step {
         statements::of(self)
     }
 
-    /// Whether data is lost by it.
-    pub fn is_destructive(&self) -> bool {
+    /// Whose word allows it, if data is lost by it.
+    pub fn consent(&self) -> Option<&Consent> {
         match &self.action {
-            Action::DropTable { holds_data, .. } => *holds_data,
-            Action::DropDatabase => true,
+            Action::DropTable { consent, .. } | Action::DropDatabase { consent } => Some(consent),
             Action::CreateDatabase { .. }
             | Action::CommentDatabase { .. }
             | Action::CreateUser { .. }
@@ -178,7 +183,7 @@ impl Step {
             | Action::Revoke { .. }
             | Action::RevokeRole { .. }
             | Action::CreateTable { .. }
-            | Action::ReplaceTable { .. }
+            | Action::ReplaceLanding { .. }
             | Action::AddColumns { .. }
             | Action::AlterColumn { .. }
             | Action::ModifyTtl { .. }
@@ -188,9 +193,10 @@ impl Step {
             | Action::ReplaceView { .. }
             | Action::ModifyView { .. }
             | Action::DropView { .. }
+            | Action::DropLanding { .. }
             | Action::ReleaseTable { .. }
             | Action::ReleaseDatabase { .. }
-            | Action::DropUser { .. } => false,
+            | Action::DropUser { .. } => None,
         }
     }
 
@@ -237,7 +243,7 @@ impl fmt::Display for Step {
                 write!(formatter, "revoke the role {role} from {user}")
             }
             Action::CreateTable { name, .. } => write!(formatter, "create the table {name}"),
-            Action::ReplaceTable { name, .. } => write!(formatter, "make the table {name} anew"),
+            Action::ReplaceLanding { name, .. } => write!(formatter, "make the table {name} anew"),
             Action::AddColumns { table, columns } => {
                 let names: Vec<&str> = columns.iter().map(|(c, _)| c.name.as_str()).collect();
                 write!(formatter, "add to {table}: {}", names.join(", "))
@@ -257,7 +263,10 @@ impl fmt::Display for Step {
             Action::ModifyTtl { table, ttl: None } => {
                 write!(formatter, "remove the TTL of {table}")
             }
-            Action::ModifyTtl { table, .. } => write!(formatter, "set the TTL of {table}"),
+            Action::ModifyTtl { table, .. } => write!(
+                formatter,
+                "set the TTL of {table}: it holds for rows from now on, and the change itself deletes nothing"
+            ),
             Action::ModifySettings { table, settings } => {
                 let names: Vec<&str> = settings.keys().map(String::as_str).collect();
                 write!(formatter, "set {} of {table}", names.join(", "))
@@ -267,14 +276,16 @@ impl fmt::Display for Step {
             Action::ReplaceView { name, .. } => write!(formatter, "make the view {name} anew"),
             Action::ModifyView { name, .. } => write!(formatter, "set the query of {name}"),
             Action::DropView { name } => write!(formatter, "drop the view {name}"),
-            Action::DropTable { name, .. } => write!(formatter, "drop the table {name}"),
+            Action::DropTable { name, .. } | Action::DropLanding { name } => {
+                write!(formatter, "drop the table {name}")
+            }
             Action::ReleaseTable { name, .. } => {
                 write!(formatter, "keep the table {name}, no longer managed")
             }
             Action::ReleaseDatabase { .. } => {
                 write!(formatter, "keep the database, no longer managed")
             }
-            Action::DropDatabase => write!(formatter, "drop the database"),
+            Action::DropDatabase { .. } => write!(formatter, "drop the database"),
             Action::DropUser { name } => write!(formatter, "drop the user {name}"),
         }
     }

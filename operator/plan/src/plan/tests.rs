@@ -1,8 +1,9 @@
 //! Plans as data: one golden file per case, and the properties that hold for all.
 
+mod deletion;
 mod quarantine;
 
-use super::{Circumstances, Plan, Scope, Why, plan, retire};
+use super::{Action, Circumstances, Plan, Scope, Why, plan};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;
 use crate::testing::simulate::apply;
@@ -313,92 +314,6 @@ fn what_lost_its_owner_is_dropped_or_released_and_can_be_taken_over() {
             "set the comment of flights (SpecChanged)",
         ]
     );
-
-    let deleted = FLIGHTS.replace("spec:", "spec:\n  deletionPolicy: Delete");
-    let dropped = repairs_to("", &applied(&deleted));
-    assert!(dropped.steps.iter().any(super::Step::is_destructive));
-    let left = apply(&applied(&deleted), &dropped);
-    assert_eq!(left.tables.len() + left.views.len(), 0);
-}
-
-/// Deleted and made anew before any pass saw that it was gone.
-#[test]
-fn a_data_source_made_anew_has_what_its_namesake_left() {
-    let anew = FLIGHTS.replace("name: flights}", "name: flights, uid: another}");
-    let before = applied(FLIGHTS);
-    let taken_over = repairs_to(&anew, &before);
-    assert_eq!(taken_over.refusals, []);
-    assert!(!taken_over.steps.iter().any(super::Step::is_destructive));
-    let after = apply(&before, &taken_over);
-    assert_eq!(repairs_to(&anew, &after), Plan::default());
-
-    let before = applied(&FLIGHTS.replace("spec:", "spec:\n  deletionPolicy: Delete"));
-    let replaced = repairs_to(&anew, &before);
-    assert_eq!(
-        told(&replaced)[..5],
-        [
-            "drop the view flights__ingest (Orphaned)",
-            "drop the view flights__reject (Orphaned)",
-            "drop the table flights (Orphaned)",
-            "drop the table flights__landing (Orphaned)",
-            "drop the table flights_quarantine (Orphaned)",
-        ]
-    );
-    let after = apply(&before, &replaced);
-    assert_eq!(repairs_to(&anew, &after), Plan::default());
-
-    // Another data source wants the table's name: what was kept is not for it.
-    let stranger = FLIGHTS.replace(
-        "name: flights}\nspec:",
-        "name: others}\nspec:\n  name: flights",
-    );
-    let refused = repairs_to(&stranger, &applied(FLIGHTS));
-    assert_eq!(refused.refusals.len(), 1);
-    assert!(!refused.steps.iter().any(super::Step::is_destructive));
-}
-
-#[test]
-fn a_workspace_made_anew_has_the_database_its_namesake_left() {
-    let of = |policy: &str, uid: &str, kubernetes: &str| {
-        let manifests = format!(
-            "kind: Workspace\nmetadata: {{name: shop, uid: {uid}}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}"
-        );
-        let mut model = wished(&manifests).0;
-        model.kubernetes = kubernetes.to_owned();
-        let desired = crate::desired(
-            &model,
-            &crate::testing::credentials(),
-            &crate::ServerFeatures::current(),
-        );
-        (model, desired)
-    };
-    let planned = |(model, desired): &(WorkspaceModel, Catalog), observed: &Catalog| {
-        plan(desired, observed, &model.circumstances())
-    };
-    let made = |policy: &str| {
-        let first = of(policy, "u1", "k1");
-        let empty = Catalog::empty(first.1.name.clone());
-        apply(&empty, &planned(&first, &empty))
-    };
-    let second = of("Retain", "u2", "k1");
-
-    let kept = made("Retain");
-    let taken_over = planned(&second, &kept);
-    assert_eq!(taken_over.refusals, []);
-    assert!(!taken_over.steps.iter().any(super::Step::is_destructive));
-    let after = apply(&kept, &taken_over);
-    assert_eq!(planned(&second, &after), Plan::default());
-
-    let deleted = made("Delete");
-    let replaced = planned(&second, &deleted);
-    assert_eq!(told(&replaced)[0], "drop the database (Orphaned)");
-    let after = apply(&deleted, &replaced);
-    assert_eq!(planned(&second, &after), Plan::default());
-
-    for elsewhere in ["k2", ""] {
-        let refused = planned(&of("Retain", "u2", elsewhere), &kept);
-        assert_eq!((refused.steps.len(), refused.refusals.len()), (0, 1));
-    }
 }
 
 fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
@@ -406,61 +321,10 @@ fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
     plan(&desired, observed, &model.circumstances())
 }
 
-#[test]
-fn a_workspace_is_retired_by_its_policy() {
-    let kept = retire(&applied(FLIGHTS), "workspace-acme-shop");
-    assert!(!kept.steps.iter().any(super::Step::is_destructive));
-    let left = apply(&applied(FLIGHTS), &kept);
-    assert!(left.users.is_empty() && left.views.is_empty());
-    assert!(left.tables.contains_key("flights"));
-    assert_eq!(retire(&left, "workspace-acme-shop"), Plan::default());
-    assert_eq!(retire(&applied(FLIGHTS), "another"), Plan::default());
-
-    let workspace = "
-kind: Workspace
-metadata: {name: shop}
-spec: {clusterRef: {name: shared}, deletionPolicy: Delete}
----";
-    let deleted = format!("{workspace}{FLIGHTS}");
-    let plan = retire(&applied(&deleted), "workspace-acme-shop");
-    assert_eq!(
-        told(&plan),
-        [
-            "drop the view flights__ingest (Retired)",
-            "drop the view flights__reject (Retired)",
-            "drop the user acme_shop__reader (Retired)",
-            "drop the user acme_shop__writer (Retired)",
-            "drop the database (Retired)",
-        ]
-    );
-}
-
-/// Wherever it stops, what is left is looked after the next time.
-#[test]
-fn a_retirement_that_fails_halfway_leaks_nothing() {
-    let workspace = |policy: &str| {
-        format!(
-            "kind: Workspace\nmetadata: {{name: shop}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}"
-        )
-    };
-    for policy in ["Retain", "Delete"] {
-        let before = applied(&workspace(policy));
-        let whole = retire(&before, "workspace-acme-shop");
-        let mut steps = whole.steps.iter();
-        assert!(steps.all(|step| step.scope == Scope::Foundation));
-        for done in 0..whole.steps.len() {
-            let mut half = whole.clone();
-            half.steps.truncate(done);
-            let left = apply(&before, &half);
-            let rest = retire(&left, "workspace-acme-shop");
-            assert_eq!(rest.steps, whole.steps[done..], "{policy} after {done}");
-        }
-    }
-}
-
 mod properties {
     //! Whatever people write and whatever somebody breaks.
 
+    use super::deletion::consenting;
     use super::*;
     use proptest::prelude::*;
 
@@ -486,12 +350,13 @@ mod properties {
         let rest = (
             prop::sample::select(vec!["a", "b-b", "c"]),
             prop::sample::select(vec!["", "  deletionPolicy: Delete\n", "  description: x\n"]),
+            prop::sample::select(vec!["", ", deletionTimestamp: '2026-01-01T00:00:00Z'"]),
             prop::sample::select(vec!["", "  ttl: {expression: now() + INTERVAL 1 DAY}\n"]),
             prop::sample::select(vec!["first", "second"]),
         );
-        (columns, rest).prop_map(|(columns, (name, more, ttl, uid))| {
+        (columns, rest).prop_map(|(columns, (name, more, deleted, ttl, uid))| {
             let mut text = format!(
-                "kind: DataSource\nmetadata: {{name: {name}, uid: {name}-{uid}}}\nspec:\n  workspace: shop\n{more}{ttl}  columns:\n"
+                "kind: DataSource\nmetadata: {{name: {name}, uid: {name}-{uid}{deleted}}}\nspec:\n  workspace: shop\n{more}{ttl}  columns:\n"
             );
             for (column, (column_type, default, codec, comment)) in columns {
                 text.push_str(&format!("  - {{name: {column}, type: '{column_type}'"));
@@ -573,10 +438,20 @@ mod properties {
                 }
                 let (model, desired) = wished(&manifests);
                 let first = plan(&desired, &found, &model.circumstances());
-                let consented = first.steps.iter().filter(|step| step.is_destructive()).all(|step| {
-                    step.why == Why::Orphaned
-                });
-                prop_assert!(consented);
+                for step in &first.steps {
+                    let drops = matches!(
+                        step.action,
+                        Action::DropTable { .. } | Action::DropDatabase { .. }
+                    );
+                    prop_assert_eq!(drops, step.consent().is_some());
+                }
+                for uid in consenting(&first) {
+                    prop_assert!(!model.existing_data_sources.contains_key(uid));
+                    let word = format!("uid: {uid}, deletionTimestamp");
+                    let mut of_owner = manifests.split("---").filter(|it| it.contains(&word));
+                    let consented = of_owner.any(|it| it.contains("deletionPolicy: Delete"));
+                    prop_assert!(consented, "{}", uid);
+                }
                 found = apply(&found, &first);
                 let second = plan(&desired, &found, &model.circumstances());
                 prop_assert_eq!(told(&second), Vec::<String>::new());

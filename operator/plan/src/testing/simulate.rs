@@ -54,7 +54,7 @@ fn apply_action(catalog: &mut Catalog, action: &Action) {
             let before = catalog.tables.insert(name.clone(), table.clone());
             assert_eq!(before, None);
         }
-        Action::ReplaceTable { name, table } => {
+        Action::ReplaceLanding { name, table } => {
             assert!(catalog.tables.insert(name.clone(), table.clone()).is_some());
         }
         Action::AddColumns { table, columns } => {
@@ -109,8 +109,10 @@ fn apply_action(catalog: &mut Catalog, action: &Action) {
             found.query.clone_from(&view.query);
         }
         Action::DropView { name } => assert!(catalog.views.remove(name).is_some()),
-        Action::DropTable { name, .. } => assert!(catalog.tables.remove(name).is_some()),
-        Action::DropDatabase => {
+        Action::DropTable { name, .. } | Action::DropLanding { name } => {
+            assert!(catalog.tables.remove(name).is_some());
+        }
+        Action::DropDatabase { .. } => {
             catalog.database = None;
             catalog.tables.clear();
             catalog.views.clear();

@@ -181,6 +181,7 @@ impl Workspace {
                 scopes: scopes.iter().map(scope).collect(),
             }],
             former_values: Vec::new(),
+            estate: None,
         };
         self.apply(
             index,

@@ -4,6 +4,7 @@ use super::Draft;
 use crate::catalog::{Column, Table};
 use crate::model::Rejection;
 use crate::plan::Why;
+use crate::plan::orphans::holds_data;
 use crate::plan::step::{Action, ColumnPart};
 use aviary_crds::conditions::Reason;
 
@@ -46,14 +47,23 @@ fn plan_table_as(draft: &mut Draft<'_>, name: &str, wanted: &Table) -> Result<()
 }
 
 /// The landing holds nothing, so whatever is wrong with it, it can be made anew.
-pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) {
+pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
     let wanted = &draft.desired.tables[name];
     let Some(found) = draft.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
         draft.make(Action::CreateTable { name, table });
-        return;
+        return Ok(());
     };
+    if holds_data(&found.engine.family) {
+        return Err(draft.refusal(
+            Reason::OwnedByAnother,
+            format!(
+                "`{name}` passes rows on and holds none, but somebody made it a {} that can hold them: rename or drop it",
+                found.engine.family
+            ),
+        ));
+    }
     let only_adds = shape_differences(draft, wanted, found).is_empty()
         && found
             .columns
@@ -61,11 +71,12 @@ pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) {
             .all(|column| column.default.is_empty() && column.codec.is_empty());
     if only_adds {
         plan_new_columns(draft, name, wanted, found);
-        return;
+        return Ok(());
     }
     let table = wanted.clone();
     let name = name.to_owned();
-    draft.change(Action::ReplaceTable { name, table });
+    draft.change(Action::ReplaceLanding { name, table });
+    Ok(())
 }
 
 /// Comments last: they vouch for what came before.
@@ -73,7 +84,7 @@ pub(super) fn plan_comments(draft: &mut Draft<'_>, names: &[&str]) {
     for name in names {
         let wanted = &draft.desired.tables[*name];
         let replaced = draft.steps.iter().any(|step| {
-            matches!(&step.action, Action::ReplaceTable { name: replaced, .. } if replaced == name)
+            matches!(&step.action, Action::ReplaceLanding { name: replaced, .. } if replaced == name)
         });
         let Some(found) = draft.observed.tables.get(*name).filter(|_| !replaced) else {
             continue;

@@ -50,7 +50,7 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
         Action::CreateTable { name, table } => {
             create_table("CREATE TABLE IF NOT EXISTS", &full(name), table)
         }
-        Action::ReplaceTable { name, table } => {
+        Action::ReplaceLanding { name, table } => {
             create_table("CREATE OR REPLACE TABLE", &full(name), table)
         }
         Action::AddColumns { table, columns } => {
@@ -105,8 +105,10 @@ pub(super) fn of(step: &Step) -> Vec<Statement> {
             format!("ALTER TABLE {} MODIFY QUERY {}", full(name), view.query)
         }
         Action::DropView { name } => format!("DROP VIEW IF EXISTS {} SYNC", full(name)),
-        Action::DropTable { name, .. } => format!("DROP TABLE IF EXISTS {} SYNC", full(name)),
-        Action::DropDatabase => format!("DROP DATABASE IF EXISTS {database} SYNC"),
+        Action::DropTable { name, .. } | Action::DropLanding { name } => {
+            format!("DROP TABLE IF EXISTS {} SYNC", full(name))
+        }
+        Action::DropDatabase { .. } => format!("DROP DATABASE IF EXISTS {database} SYNC"),
         Action::DropUser { name } => format!("DROP USER IF EXISTS {}", quoted(name)),
     };
     vec![Statement::new(statement)]

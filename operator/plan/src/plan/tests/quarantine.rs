@@ -11,7 +11,12 @@ fn a_quarantine_without_partitions_expires_too() {
         quarantine.ttl = None;
     });
     assert_eq!(plan.refusals, []);
-    assert_eq!(told(&plan), ["set the TTL of flights_quarantine (Drifted)"]);
+    assert_eq!(
+        told(&plan),
+        [
+            "set the TTL of flights_quarantine: it holds for rows from now on, and the change itself deletes nothing (Drifted)"
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! TTL clauses that cannot overflow.
+//!
+//! ClickHouse adds an interval to a date in the date's own type: `Date` ends in 2149
+//! and `DateTime` in 2106, and what goes beyond begins again in 1970, so that a row
+//! which is to be kept for long, or is dated far ahead, expires at once. A date that
+//! comes out ten years and more before the row's own has begun again. Such a row is
+//! kept until the end of time instead, and an interval so long that it would come
+//! round to a later date is refused.
+
+use std::fmt::Write;
+
+/// The longest time that rows can be kept: from today it ends before `DateTime` does.
+pub(crate) const LONGEST_DAYS: u64 = 25_000;
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Words that end the expression of an element.
+const ACTIONS: [&str; 6] = ["DELETE", "WHERE", "GROUP", "SET", "RECOMPRESS", "TO"];
+
+/// Guards an expression that gives the moment at which a row expires, from columns
+/// that hold its time.
+pub(crate) fn guarded(expression: &str, columns: &[&str]) -> String {
+    let moments: Vec<String> = columns
+        .iter()
+        .map(|column| format!("toDateTime64({column}, 0)"))
+        .collect();
+    let own = match moments.as_slice() {
+        [] => return expression.to_owned(),
+        [only] => only.clone(),
+        _ => format!("least({})", moments.join(", ")),
+    };
+    format!(
+        "if(toDateTime64({expression}, 0) < ({own} - toIntervalYear(10)), toDateTime(4294967295), {expression})"
+    )
+}
+
+/// Guards every element of a clause that a person wrote, which was checked by
+/// [`crate::expression::check_ttl`]. Refuses intervals that nothing can guard.
+pub(crate) fn guarded_clause(clause: &str, time_columns: &[&str]) -> Result<String, String> {
+    let mut text = String::new();
+    for element in elements(clause) {
+        let tokens = tokens(element);
+        let end = tokens.iter().find(|token| {
+            let is = |action: &&str| action.eq_ignore_ascii_case(token.text);
+            token.depth == 0 && ACTIONS.iter().any(is)
+        });
+        let (expression, action) = element.split_at(end.map_or(element.len(), |it| it.start));
+        let tokens: Vec<&Token<'_>> = tokens
+            .iter()
+            .take_while(|token| token.start < expression.len())
+            .collect();
+        check_intervals(&tokens)?;
+        let is_used = |column: &&&str| tokens.iter().any(|token| token.text == **column);
+        let used: Vec<&str> = time_columns.iter().filter(is_used).copied().collect();
+        let separator = if text.is_empty() { "" } else { ", " };
+        let guarded = guarded(expression.trim(), &used);
+        let _ = write!(text, "{separator}{guarded} {}", action.trim());
+        text.truncate(text.trim_end().len());
+    }
+    Ok(text)
+}
+
+/// A word, number or quoted text, and where it stands.
+struct Token<'a> {
+    text: &'a str,
+    start: usize,
+    /// How many parentheses are open around it.
+    depth: usize,
+}
+
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut depth = 0_usize;
+    let mut rest = text.char_indices().peekable();
+    while let Some((start, first)) = rest.next() {
+        match first {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '\'' | '"' | '`' => {
+                let mut is_escaped = false;
+                let end = rest.find(|(_, next)| {
+                    let ends = !is_escaped && *next == first;
+                    is_escaped = !is_escaped && *next == '\\';
+                    ends
+                });
+                let end = end.map_or(text.len(), |(end, _)| end + 1);
+                // Names in quotes stand for themselves.
+                let inner = if first == '\'' {
+                    start..end
+                } else {
+                    start + 1..end - 1
+                };
+                let text = text.get(inner).unwrap_or_default();
+                tokens.push(Token { text, start, depth });
+            }
+            ',' => tokens.push(Token {
+                text: &text[start..=start],
+                start,
+                depth,
+            }),
+            _ if first.is_alphanumeric() || first == '_' => {
+                let mut end = start + first.len_utf8();
+                while let Some((at, next)) =
+                    rest.next_if(|(_, next)| next.is_alphanumeric() || *next == '_')
+                {
+                    end = at + next.len_utf8();
+                }
+                let text = &text[start..end];
+                tokens.push(Token { text, start, depth });
+            }
+            _ => {}
+        }
+    }
+    tokens
+}
+
+/// The elements of a clause. After `GROUP BY` commas separate keys and assignments, to
+/// the end of the clause.
+fn elements(clause: &str) -> Vec<&str> {
+    let tokens = tokens(clause);
+    let outer = tokens.iter().filter(|token| token.depth == 0);
+    let commas = outer
+        .take_while(|token| !token.text.eq_ignore_ascii_case("GROUP"))
+        .filter(|token| token.text == ",");
+    let mut elements = Vec::new();
+    let mut start = 0;
+    for comma in commas {
+        elements.push(&clause[start..comma.start]);
+        start = comma.start + 1;
+    }
+    elements.push(&clause[start..]);
+    elements
+}
+
+/// Whether every interval is short enough for what comes of it to be recognised.
+fn check_intervals(tokens: &[&Token<'_>]) -> Result<(), String> {
+    for (index, token) in tokens.iter().enumerate() {
+        let Ok(number) = token.text.parse::<u64>() else {
+            if token.text.eq_ignore_ascii_case("INTERVAL")
+                && tokens
+                    .get(index + 1)
+                    .is_some_and(|next| next.text.starts_with('\''))
+            {
+                return Err("write intervals without quotes, such as INTERVAL 90 DAY".to_owned());
+            }
+            continue;
+        };
+        let before = tokens[..index].iter().rev();
+        let named = before
+            .map(|token| token.text)
+            .find_map(|word| unit_of_function(word).or_else(|| is_interval(word).then_some("")));
+        let unit = match named {
+            Some("") => tokens.get(index + 1).map_or("", |next| next.text),
+            Some(unit) => unit,
+            None => "second",
+        };
+        let longest = LONGEST_DAYS * SECONDS_PER_DAY / seconds(unit);
+        if number > longest {
+            let unit = unit.to_ascii_uppercase();
+            return Err(format!(
+                "an interval of {number} {unit} is too long: give at most {longest} {unit} ({LONGEST_DAYS} days), or leave ttl out to keep rows; later dates overflow ClickHouse's type and rows would be deleted at once"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_interval(word: &str) -> bool {
+    word.eq_ignore_ascii_case("INTERVAL")
+}
+
+/// The unit of `toIntervalDay` and `addDays`.
+fn unit_of_function(word: &str) -> Option<&str> {
+    let strip = |prefix: &str| {
+        let head = word.get(..prefix.len())?;
+        let unit = word.get(prefix.len()..)?;
+        (head.eq_ignore_ascii_case(prefix) && !unit.is_empty()).then_some(unit)
+    };
+    strip("toInterval").or_else(|| strip("add"))
+}
+
+/// Seconds in a unit, of what is unknown those of the longest.
+fn seconds(unit: &str) -> u64 {
+    let unit = unit.to_ascii_lowercase();
+    let days = |days: u64| days * SECONDS_PER_DAY;
+    match unit.trim_end_matches('s') {
+        "nanosecond" | "microsecond" | "millisecond" | "second" => 1,
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => days(1),
+        "week" => days(7),
+        "month" => days(31),
+        "quarter" => days(92),
+        _ => days(366),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(expression: &str, own: &str) -> String {
+        format!(
+            "if(toDateTime64({expression}, 0) < ({own} - toIntervalYear(10)), toDateTime(4294967295), {expression})"
+        )
+    }
+
+    #[test]
+    fn every_element_is_guarded_and_nothing_else_changes() {
+        let ts = "toDateTime64(ts, 0)";
+        let both = "least(toDateTime64(ts, 0), toDateTime64(day, 0))";
+        for (clause, expected) in [
+            ("ts + INTERVAL 90 DAY", of("ts + INTERVAL 90 DAY", ts)),
+            (
+                "ts + toIntervalMonth(3) DELETE WHERE level = 'a, b', ts + INTERVAL 1 YEAR",
+                format!(
+                    "{} DELETE WHERE level = 'a, b', {}",
+                    of("ts + toIntervalMonth(3)", ts),
+                    of("ts + INTERVAL 1 YEAR", ts)
+                ),
+            ),
+            (
+                "ts + INTERVAL 1 DAY GROUP BY a, b SET x = max(x), y = min(y)",
+                format!(
+                    "{} GROUP BY a, b SET x = max(x), y = min(y)",
+                    of("ts + INTERVAL 1 DAY", ts)
+                ),
+            ),
+            (
+                "if(`delete` = 1, addDays(ts, 1), day + INTERVAL 2 WEEK) WHERE a IN ('x')",
+                format!(
+                    "{} WHERE a IN ('x')",
+                    of(
+                        "if(`delete` = 1, addDays(ts, 1), day + INTERVAL 2 WEEK)",
+                        both
+                    )
+                ),
+            ),
+            (
+                "toDateTime(n) + toIntervalDay(1)",
+                "toDateTime(n) + toIntervalDay(1)".to_owned(),
+            ),
+        ] {
+            assert_eq!(
+                guarded_clause(clause, &["ts", "day"]),
+                Ok(expected),
+                "{clause}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_with_the_longest_that_works() {
+        for (clause, longest) in [
+            ("ts + INTERVAL 36500 DAY", "25000 DAY "),
+            ("ts + interval 100 years", "68 YEARS "),
+            ("ts + toIntervalMonth(1200)", "806 MONTH "),
+            ("addWeeks(ts, 9999)", "3571 WEEKS "),
+            ("ts + 4000000000", "2160000000 SECOND "),
+            (
+                "ts + INTERVAL 1 DAY, ts + INTERVAL 99 MILLENNIUM",
+                "68 MILLENNIUM ",
+            ),
+            ("ts + INTERVAL '36500 DAY'", "INTERVAL 90 DAY"),
+        ] {
+            let refused = guarded_clause(clause, &["ts"]).unwrap_err();
+            assert!(refused.contains(longest), "{clause}: {refused}");
+        }
+        for fine in ["ts + INTERVAL 68 YEAR", "ts + toIntervalSecond(2160000000)"] {
+            assert!(guarded_clause(fine, &["ts"]).is_ok(), "{fine}");
+        }
+    }
+}
