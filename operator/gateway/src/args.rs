@@ -43,6 +43,10 @@ pub struct GatewayArgs {
     #[arg(long, default_value = "5m")]
     pub insert_timeout: Duration,
 
+    /// How long to repeat an INSERT of which ClickHouse did not say whether its rows are stored.
+    #[arg(long, default_value = "30s")]
+    pub insert_repeat: Duration,
+
     /// Rows go to ClickHouse in blocks of about this size, or of an eighth of the memory for rows.
     #[arg(long, default_value = "16Mi")]
     pub insert_block: ByteSize,

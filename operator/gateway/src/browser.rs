@@ -22,7 +22,9 @@ pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response
         // `*` does not stand for this one.
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, content-encoding"),
+            HeaderValue::from_static(
+                "authorization, content-type, content-encoding, idempotency-key",
+            ),
         ),
         (header::ACCESS_CONTROL_MAX_AGE, REMEMBERED),
     ];

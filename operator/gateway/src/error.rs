@@ -99,8 +99,10 @@ error_codes! {
     TooManyConnections = "too_many_connections", SERVICE_UNAVAILABLE;
     /// The workspace's share of the gateway's memory is in use; of a body's rows, `acknowledged_rows` from its start are safe.
     MemoryInUse = "memory_in_use", SERVICE_UNAVAILABLE;
-    /// Rows could not be stored; `acknowledged_rows` from the start of the body are safe, the rest may be sent again.
+    /// Rows are not stored; `acknowledged_rows` from the start of the body are safe, the rest may be sent again.
     IngestionFailed = "ingestion_failed", SERVICE_UNAVAILABLE;
+    /// Whether the rows after `acknowledged_rows` are stored is not known, also after asking again. With an `Idempotency-Key`, sending the same body again stores each row once; without, it may store some twice.
+    IngestionUnknown = "ingestion_unknown", SERVICE_UNAVAILABLE;
 }
 
 /// A failed request.

@@ -59,6 +59,7 @@ impl Gateway {
         let ingestion = ingest::Settings {
             block_bytes: sizes.block(&args),
             insert_timeout: args.insert_timeout.get(),
+            insert_repeat: args.insert_repeat.get(),
             body_timeout: args.body_timeout.get(),
         };
         let budgets = Budgets::new(sizes, args.uploads_per_workspace, &metrics);

@@ -33,7 +33,7 @@ fn a_quarantine_of_old_expires_without_partitions() {
         ))
         .await;
         let told = converge("old", EVENTS).await.told();
-        let ttl = "set the TTL of events_quarantine (Drifted)".to_owned();
+        let ttl = "set the TTL of events_quarantine: it holds for rows from now on, and the change itself deletes nothing (Drifted)".to_owned();
         assert!(told.contains(&ttl), "{told:?}");
         assert_eq!(pass("old", EVENTS).await.told(), Vec::<String>::new());
         sql(&format!("OPTIMIZE TABLE {table} FINAL")).await;
@@ -68,7 +68,7 @@ fn rows_leave_quarantine_when_their_time_is_over() {
             let shorter = manifests.replace("30d", "7d");
             let told = converge(namespace, &shorter).await.told();
             assert!(
-                told.contains(&"set the TTL of events_quarantine (SpecChanged)".to_owned()),
+                told.contains(&"set the TTL of events_quarantine: it holds for rows from now on, and the change itself deletes nothing (SpecChanged)".to_owned()),
                 "{told:?}"
             );
             assert_eq!(pass(namespace, &shorter).await.told(), Vec::<String>::new());

@@ -61,7 +61,15 @@ fn what_one_tenant_does_another_does_not_see() {
             let listed = system_table(&table);
             assert_eq!(refused, listed == Some(SystemTable::Closed), "{table}");
             // Whatever a pipe may read, and what tells of others, is tried past the planner, too.
-            let endless = ["numbers", "numbers_mt", "primes", "zeros", "zeros_mt"];
+            // These have no end, and `models` asks a server that is not there for a minute.
+            let endless = [
+                "models",
+                "numbers",
+                "numbers_mt",
+                "primes",
+                "zeros",
+                "zeros_mt",
+            ];
             if endless.contains(&table.as_str()) {
                 continue;
             }

@@ -1,16 +1,16 @@
 //! What a client is told when ClickHouse cannot answer.
 
 use crate::error::{ApiError, ErrorCode};
-use crate::upstream::{Answer, Exception, UpstreamError};
+use crate::upstream::{Blame, Exception, UpstreamError};
 use std::time::Duration;
 
-const LONGEST_ERROR: usize = 64 * 1024;
 const SOON: Duration = Duration::from_secs(1);
 
 /// An error for what happened on the way to ClickHouse.
 pub(super) fn of_upstream(error: &UpstreamError, limit: Duration) -> ApiError {
     match error {
         UpstreamError::Timeout => timeout(limit),
+        UpstreamError::Refused(exception) => of_exception(exception, limit),
         UpstreamError::Unavailable | UpstreamError::Connect(_) => ApiError::new(
             ErrorCode::ClickHouseUnavailable,
             "ClickHouse cannot be reached: try again",
@@ -24,15 +24,6 @@ pub(super) fn of_upstream(error: &UpstreamError, limit: Duration) -> ApiError {
             "the connection to ClickHouse broke: try again",
         )
         .retry_after(SOON),
-    }
-}
-
-/// An error for an answer that is an exception.
-pub(super) async fn of_answer(answer: Answer, limit: Duration) -> ApiError {
-    let code = answer.exception_code();
-    match answer.text(LONGEST_ERROR).await {
-        Ok(text) => of_exception(&Exception::parse(code, &text), limit),
-        Err(error) => of_upstream(&error, limit),
     }
 }
 
@@ -66,25 +57,23 @@ pub(super) fn of_exception(exception: &Exception, limit: Duration) -> ApiError {
 /// ClickHouse's numbers, as far as they mean something to a client.
 pub(super) fn kind(exception: &Exception) -> ErrorCode {
     match exception.code {
+        // TOO_MANY_SIMULTANEOUS_QUERIES
+        202 => ErrorCode::TooManyQueries,
+        // UNKNOWN_TABLE: a pipe that reads what is not there
+        60 => ErrorCode::QueryFailed,
+        _ if matches!(exception.blame(), Blame::Replica | Blame::Place) => {
+            ErrorCode::ClickHouseUnavailable
+        }
         // TIMEOUT_EXCEEDED, TOO_SLOW
         159 | 160 => ErrorCode::QueryTimeout,
         // READONLY, SETTING_CONSTRAINT_VIOLATION, ACCESS_DENIED
         164 | 452 | 497 => ErrorCode::QueryForbidden,
-        // MEMORY_LIMIT_EXCEEDED: of the query and its user, or of the whole server
-        241 if exception.message.contains("(total)") => ErrorCode::ClickHouseUnavailable,
         // TOO_MANY_ROWS, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
         158 | 241 | 307 | 396 => ErrorCode::QueryTooLarge,
-        // QUOTA_EXCEEDED, TOO_MANY_SIMULTANEOUS_QUERIES
-        201 | 202 => ErrorCode::TooManyQueries,
+        // QUOTA_EXCEEDED
+        201 => ErrorCode::TooManyQueries,
         // UNKNOWN_QUERY_PARAMETER, BAD_QUERY_PARAMETER
         456 | 457 => ErrorCode::ParameterInvalid,
-        // UNKNOWN_DATABASE, UNKNOWN_USER, SOCKET_TIMEOUT, NETWORK_ERROR, QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
-        // (the first attempt of one that was sent again), NO_ZOOKEEPER, ABORTED, TABLE_IS_READ_ONLY,
-        // ALL_CONNECTION_TRIES_FAILED, QUERY_WAS_CANCELLED (by a server that stops), AUTHENTICATION_FAILED,
-        // KEEPER_EXCEPTION
-        81 | 192 | 209 | 210 | 216 | 225 | 236 | 242 | 279 | 394 | 516 | 999 => {
-            ErrorCode::ClickHouseUnavailable
-        }
         _ => ErrorCode::QueryFailed,
     }
 }

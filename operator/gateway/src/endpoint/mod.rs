@@ -18,7 +18,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::index::{ServedPipe, ServedWorkspace};
 use crate::metrics::Measured;
 use crate::received::Received;
-use crate::upstream::{Answer, Request};
+use crate::upstream::{Answer, Repeat, Request};
 use aviary_crds::ScopeType;
 use aviary_sql::{ParameterValues, RenderError};
 use http::Response;
@@ -112,14 +112,10 @@ impl Question {
             authorization: &workspace.reader,
             body: &[self.sql.as_bytes()],
             patience: timeout + GRACE,
-            repeatable: true,
+            repeat: Repeat::Anywhere,
         };
         let sent = workspace.replicas.send(&request).await;
-        let answer = sent.map_err(|error| failure::of_upstream(&error, timeout))?;
-        if answer.status() == 200 && answer.exception_code().is_none() {
-            return Ok(answer);
-        }
-        Err(failure::of_answer(answer, timeout).await)
+        sent.map_err(|error| failure::of_upstream(&error, timeout))
     }
 }
 

@@ -1,8 +1,11 @@
 //! Rows on their way into a landing table, column by column, as ClickHouse's
 //! `Native` format wants them: it takes such a block as it is, without parsing.
 
+use super::buffer::Buffer;
+use super::cut::Cut;
 use aviary_crds::published::PublishedColumn;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// The columns that every landing table has after those of its data source.
 pub(crate) const RAW_COLUMN: &str = "c__row";
@@ -48,19 +51,29 @@ pub(crate) struct Block {
     /// Whose rows: so many of the first import, so many of the next.
     imports: Vec<(String, usize)>,
     rows: usize,
+    /// Where its rows say themselves where it ends.
+    series: Option<Box<Series>>,
+}
+
+/// Blocks that end by their rows.
+#[derive(Debug)]
+struct Series {
+    cut: Cut,
+    /// Those that are whole, in order.
+    whole: VecDeque<Block>,
 }
 
 /// A `Nullable(String)` column.
 #[derive(Debug, Default)]
 pub(super) struct Column {
     /// 1 where there is no value.
-    pub(super) nulls: Vec<u8>,
+    pub(super) nulls: Buffer,
     pub(super) texts: Texts,
 }
 
 /// Texts, each after its length.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Texts(pub(super) Vec<u8>);
+pub(super) struct Texts(pub(super) Buffer);
 
 impl Layout {
     /// Of a data source with these columns, whose typed rows take so much.
@@ -98,7 +111,41 @@ impl Block {
             errors: Texts::default(),
             imports: vec![(import_id.to_owned(), 0)],
             rows: 0,
+            series: None,
         }
+    }
+
+    /// An empty block for the first rows of an import. If its blocks end by its rows alone, it is
+    /// left and the next one begun after the row that fills it, in the middle of whatever is being
+    /// split.
+    pub(super) fn begin(layout: Layout, cut: &Cut) -> Self {
+        let series = cut.is_fixed().then(|| {
+            Box::new(Series {
+                cut: cut.clone(),
+                whole: VecDeque::new(),
+            })
+        });
+        Self {
+            series,
+            ..Self::new(layout, cut.import_id())
+        }
+    }
+
+    /// The blocks before this one, which are whole.
+    pub(super) fn whole(&self) -> impl Iterator<Item = &Self> {
+        self.series.iter().flat_map(|series| &series.whole)
+    }
+
+    /// Takes the first of them.
+    pub(super) fn take_whole(&mut self) -> Option<Self> {
+        self.series.as_mut()?.whole.pop_front()
+    }
+
+    /// Bytes that are kept free for it.
+    pub(super) fn reserved(&self) -> usize {
+        self.series
+            .as_ref()
+            .map_or(0, |series| series.cut.reserved())
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -136,7 +183,7 @@ impl Block {
     /// gets one, in any order, and then comes [`Self::end_row`].
     pub(crate) fn value(&mut self, column: usize, value: Option<&[u8]>) {
         let column = &mut self.columns[column];
-        column.nulls.push(value.is_none().into());
+        column.nulls.open().push(value.is_none().into());
         column.texts.push(value.unwrap_or_default());
     }
 
@@ -151,7 +198,7 @@ impl Block {
     /// Adds a record that cannot be split into values, as it is, and why.
     pub(crate) fn reject(&mut self, raw: &[u8], reason: &str) {
         for column in &mut self.columns {
-            column.nulls.push(1);
+            column.nulls.open().push(1);
             column.texts.push(b"");
         }
         self.raw.push(raw);
@@ -164,16 +211,32 @@ impl Block {
         if let Some((_, count)) = self.imports.last_mut() {
             *count += 1;
         }
+        let full = self.series.as_ref().map(|series| series.cut.full());
+        if full.is_some_and(|full| self.size() >= full) {
+            self.end();
+        }
+    }
+
+    /// Leaves the block, which is whole, and begins the next.
+    fn end(&mut self) {
+        let Some(mut series) = self.series.take() else {
+            return;
+        };
+        let mut next = Self::new(self.layout, series.cut.import_id());
+        std::mem::swap(self, &mut next);
+        series.cut.next();
+        series.whole.push_back(next);
+        self.series = Some(series);
     }
 
     /// Takes the rows of another block of the same table.
     pub(crate) fn append(&mut self, other: Self) {
         for (column, more) in self.columns.iter_mut().zip(other.columns) {
-            column.nulls.extend_from_slice(&more.nulls);
-            column.texts.0.extend_from_slice(&more.texts.0);
+            column.nulls.open().extend_from_slice(&more.nulls);
+            column.texts.0.open().extend_from_slice(&more.texts.0);
         }
-        self.raw.0.extend_from_slice(&other.raw.0);
-        self.errors.0.extend_from_slice(&other.errors.0);
+        self.raw.0.open().extend_from_slice(&other.raw.0);
+        self.errors.0.open().extend_from_slice(&other.errors.0);
         self.imports.extend(other.imports);
         self.rows += other.rows;
     }
@@ -203,24 +266,62 @@ impl Block {
             raw: self.raw.filtered(keep),
             errors: self.errors.filtered(keep),
             rows: keep.iter().filter(|keep| **keep).count(),
+            series: None,
         }
     }
 
-    /// The block in `Native` format.
-    pub(crate) fn encode(self, columns: &[PublishedColumn]) -> Vec<Bytes> {
+    /// The block, out of its place.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = Self::new(self.layout, "");
+        std::mem::replace(self, empty)
+    }
+
+    /// How many rows it has of an import.
+    pub(super) fn rows_of(&self, import_id: &str) -> usize {
+        let own = self.imports.iter().filter(|(known, _)| known == import_id);
+        own.map(|(_, rows)| rows).sum()
+    }
+
+    /// The rows before a row, and those from it on.
+    pub(super) fn split_at(&self, row: usize) -> (Self, Self) {
+        let mut keep: Vec<bool> = (0..self.rows).map(|at| at < row).collect();
+        let first = self.filtered(&keep);
+        keep.iter_mut().for_each(|keep| *keep = !*keep);
+        (first, self.filtered(&keep))
+    }
+
+    /// Says of every row of which nothing is said yet why it goes to quarantine, with its values.
+    pub(super) fn condemn(&mut self, reason: &str) {
+        let mut errors = Texts::default();
+        for error in self.errors.iter() {
+            errors.push(if error.is_empty() {
+                reason.as_bytes()
+            } else {
+                error
+            });
+        }
+        self.errors = errors;
+    }
+
+    /// The block in `Native` format. It keeps its rows, and shares their bytes.
+    pub(crate) fn encode(&mut self, columns: &[PublishedColumn]) -> Vec<Bytes> {
         let mut pieces = Pieces::default();
         pieces.number(self.columns.len() + 3);
         pieces.number(self.rows);
-        for (name, column) in columns.iter().zip(self.columns) {
+        for (name, column) in columns.iter().zip(&mut self.columns) {
             pieces.text(&name.name);
             pieces.text(TEXT_TYPE);
-            pieces.bytes(column.nulls);
-            pieces.bytes(column.texts.0);
+            pieces.bytes(column.nulls.share());
+            pieces.bytes(column.texts.0.share());
         }
-        for (name, texts) in [(RAW_COLUMN, self.raw), (ERROR_COLUMN, self.errors)] {
+        let own = [
+            (RAW_COLUMN, &mut self.raw),
+            (ERROR_COLUMN, &mut self.errors),
+        ];
+        for (name, texts) in own {
             pieces.text(name);
             pieces.text("String");
-            pieces.bytes(texts.0);
+            pieces.bytes(texts.0.share());
         }
         pieces.text(IMPORT_COLUMN);
         pieces.text("String");
@@ -238,7 +339,7 @@ impl Column {
     pub(super) fn filtered(&self, keep: &[bool]) -> Self {
         let kept = self.nulls.iter().zip(keep).filter(|(_, keep)| **keep);
         Self {
-            nulls: kept.map(|(null, _)| *null).collect(),
+            nulls: kept.map(|(null, _)| *null).collect::<Vec<_>>().into(),
             texts: self.texts.filtered(keep),
         }
     }
@@ -247,7 +348,7 @@ impl Column {
 impl Texts {
     /// The texts, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut bytes = self.0.as_slice();
+        let mut bytes = &self.0[..];
         std::iter::from_fn(move || {
             let length = read_number(&mut bytes)?;
             let (text, rest) = bytes.split_at_checked(length)?;
@@ -266,8 +367,9 @@ impl Texts {
     }
 
     pub(super) fn push(&mut self, text: &[u8]) {
-        write_number(&mut self.0, text.len());
-        self.0.extend_from_slice(text);
+        let bytes = self.0.open();
+        write_number(bytes, text.len());
+        bytes.extend_from_slice(text);
     }
 }
 
@@ -314,12 +416,12 @@ impl Pieces {
         }
     }
 
-    pub(super) fn bytes(&mut self, bytes: Vec<u8>) {
+    pub(super) fn bytes(&mut self, bytes: Bytes) {
         if self.open.len() + bytes.len() < PIECE {
             self.open.extend_from_slice(&bytes);
         } else {
             self.close();
-            self.done.push(bytes.into());
+            self.done.push(bytes);
         }
     }
 

@@ -13,16 +13,21 @@
 
 mod block;
 mod body;
+mod buffer;
 mod csv;
+mod cut;
+mod import_id;
 mod json;
 mod json_path;
 mod lines;
 mod ndjson;
 mod parquet;
+mod poison;
 mod queue;
 mod request;
 mod splitting;
 mod store;
+mod token;
 mod typed;
 mod upload;
 mod zstd_frames;
@@ -44,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) block_bytes: usize,
     /// How long an INSERT may take.
     pub(crate) insert_timeout: Duration,
+    /// How long an INSERT whose outcome is unknown is repeated.
+    pub(crate) insert_repeat: Duration,
     /// How long a client may send nothing.
     pub(crate) body_timeout: Duration,
 }
@@ -77,7 +84,11 @@ impl Intake {
             tracing::warn!(database = parts.database, data_source = parts.published.name, %error, "columns are found by their names");
             Paths::by_name(parts.published.columns.iter().map(|column| column.name.as_str()))
         });
-        let store = Arc::new(Store::new(&parts, settings.insert_timeout));
+        let store = Arc::new(Store::new(
+            &parts,
+            settings.insert_timeout,
+            settings.insert_repeat,
+        ));
         Self {
             paths: Arc::new(paths),
             queue: Queue::new(Arc::clone(&store), settings.block_bytes),

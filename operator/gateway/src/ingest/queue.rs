@@ -6,9 +6,11 @@
 //! wants. Nobody is answered before the INSERT that holds their rows is.
 
 use super::block::Block;
-use super::store::{Store, StoreError};
+use super::poison::isolate;
+use super::store::{Landed, Store, StoreError};
+use super::token::Token;
 use crate::memory::Held;
-use crate::upstream::Replica;
+use crate::upstream::{Blame, Replica};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
@@ -50,9 +52,25 @@ struct State {
 
 struct Waiting {
     block: Block,
-    /// The memory of the block, given back when it is stored.
-    memory: Held,
+    /// The name it is written under, if it may come again; then it goes alone.
+    token: Option<Token>,
+    member: Member,
+}
+
+/// Somebody who waits for an INSERT.
+struct Member {
+    import_id: String,
     done: oneshot::Sender<Outcome>,
+    /// The memory of the block, given back when it is stored.
+    _memory: Held,
+}
+
+/// Blocks that go together.
+struct Group {
+    block: Block,
+    token: Token,
+    /// In the order of their rows.
+    members: Vec<Member>,
 }
 
 /// What was found out of the imports that went through the landing.
@@ -60,6 +78,17 @@ struct Waiting {
 struct Found(HashMap<String, Stored>);
 
 impl Found {
+    /// Adds what the quarantine has of some imports by now; all of it, so the last count counts.
+    fn add(&mut self, landed: &Landed, counts: Option<&HashMap<String, u64>>) {
+        for import_id in &landed.imports {
+            let stored = counts.map_or(Stored::Uncounted, |counts| {
+                let count = counts.get(import_id).copied().unwrap_or(0);
+                Stored::Quarantined(count, Arc::clone(&landed.replica))
+            });
+            self.0.insert(import_id.clone(), stored);
+        }
+    }
+
     fn of(&self, import_id: &str) -> Stored {
         self.0.get(import_id).cloned().unwrap_or(Stored::Whole)
     }
@@ -78,19 +107,26 @@ impl Queue {
     pub(super) fn submit(
         self: &Arc<Self>,
         block: Block,
+        token: Option<Token>,
         memory: Held,
     ) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
+        let import_id = block.imports().next().unwrap_or_default().to_owned();
+        let goes_alone = token.is_some();
         let mut state = self.state();
         state.waiting_bytes += block.size();
         state.waiting.push(Waiting {
             block,
-            memory,
-            done,
+            token,
+            member: Member {
+                import_id,
+                done,
+                _memory: memory,
+            },
         });
         let room = match state.flushes {
             0 => true,
-            1..MOST_FLUSHES => state.waiting_bytes >= self.full,
+            1..MOST_FLUSHES => goes_alone || state.waiting_bytes >= self.full,
             _ => false,
         };
         if room {
@@ -104,78 +140,108 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores blocks in one INSERT, and tells those who wait.
-    async fn store_group(&self, group: Vec<Waiting>) {
-        let mut senders = Vec::with_capacity(group.len());
-        let mut blocks = group.into_iter().map(|waiting| {
-            let import_id = waiting
-                .block
-                .imports()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            senders.push((import_id, waiting.done, waiting.memory));
-            waiting.block
-        });
-        let Some(mut block) = blocks.next() else {
-            return;
-        };
-        blocks.for_each(|more| block.append(more));
-        let outcome = self.store(block).await;
-        for (import_id, done, _memory) in senders {
-            let own = outcome
-                .as_ref()
-                .map_err(StoreError::clone)
-                .map(|found| found.of(&import_id));
-            // A client that left does not want to know.
-            let _ = done.send(own);
+    /// Stores blocks in one INSERT, and tells those who wait. If ClickHouse blames a row, the imports
+    /// are halved until the others are stored without it.
+    async fn store_group(&self, group: Group) {
+        let mut groups = vec![group];
+        while let Some(mut group) = groups.pop() {
+            let outcome = self.store.insert(&mut group.block, &group.token).await;
+            let outcome = match outcome {
+                Err(error) if error.is_for_a_row() && group.members.len() > 1 => {
+                    let (first, second) = group.halves();
+                    groups.extend([second, first]);
+                    continue;
+                }
+                Err(StoreError::Refused(exception)) if exception.blame() == Blame::Row => {
+                    isolate(&self.store, group.block.take(), &group.token, exception).await
+                }
+                landed => landed.map(Vec::from_iter),
+            };
+            group.tell(self.find(outcome).await);
         }
     }
 
-    async fn store(&self, block: Block) -> Result<Found, StoreError> {
-        let landed = self.store.insert(block).await.inspect_err(|error| {
+    /// What became of rows of which some went to the landing.
+    async fn find(&self, outcome: Result<Vec<Landed>, StoreError>) -> Result<Found, StoreError> {
+        let landed = outcome.inspect_err(|error| {
             tracing::warn!(table = self.store.table(), %error, "rows are not stored");
         })?;
-        let Some(landed) = landed else {
-            return Ok(Found::default());
-        };
-        let counts = self.store.quarantined(&landed).await;
-        if counts.is_none() {
-            tracing::warn!(
-                table = self.store.table(),
-                "rows are stored, and their quarantine cannot be counted"
-            );
+        let mut found = Found::default();
+        for landed in landed {
+            let counts = self.store.quarantined(&landed).await;
+            if counts.is_none() {
+                tracing::warn!(
+                    table = self.store.table(),
+                    "rows are stored, and their quarantine cannot be counted"
+                );
+            }
+            found.add(&landed, counts.as_ref());
         }
-        let imports = landed.imports.into_iter().map(|import_id| {
-            let stored = counts.as_ref().map_or(Stored::Uncounted, |counts| {
-                let count = counts.get(&import_id).copied().unwrap_or(0);
-                Stored::Quarantined(count, Arc::clone(&landed.replica))
-            });
-            (import_id, stored)
-        });
-        Ok(Found(imports.collect()))
+        Ok(found)
     }
 
     /// The blocks of the next INSERT; nothing when none wait.
-    fn next_group(&self, state: &mut State) -> Option<Vec<Waiting>> {
-        if state.waiting.is_empty() {
-            return None;
-        }
+    fn next_group(&self, state: &mut State) -> Option<Group> {
         let mut size = 0;
-        let count = state
+        let together = state
             .waiting
             .iter()
             .take(MOST_IMPORTS)
             .take_while(|waiting| {
-                let room = size < self.full;
+                let room = waiting.token.is_none() && size < self.full;
                 size += waiting.block.size();
                 room
-            })
-            .count();
-        let group: Vec<Waiting> = state.waiting.drain(..count).collect();
-        let taken: usize = group.iter().map(|waiting| waiting.block.size()).sum();
-        state.waiting_bytes -= taken;
+            });
+        // One that goes alone does not go with others.
+        let count = together.count().max(1).min(state.waiting.len());
+        let mut taken = state.waiting.drain(..count);
+        let Waiting {
+            block,
+            token,
+            member,
+        } = taken.next()?;
+        let mut group = Group {
+            block,
+            token: token.unwrap_or_else(Token::random),
+            members: vec![member],
+        };
+        let mut size = group.block.size();
+        for Waiting { block, member, .. } in taken {
+            size += block.size();
+            group.block.append(block);
+            group.members.push(member);
+        }
+        state.waiting_bytes -= size;
         Some(group)
+    }
+}
+
+impl Group {
+    /// The first half of those who wait with their rows, and the second.
+    fn halves(mut self) -> (Self, Self) {
+        let second = self.members.split_off(self.members.len() / 2);
+        let rows = self.members.iter();
+        let rows = rows
+            .map(|member| self.block.rows_of(&member.import_id))
+            .sum();
+        let (before, after) = self.block.split_at(rows);
+        let group = |block, members| Self {
+            block,
+            token: Token::random(),
+            members,
+        };
+        (group(before, self.members), group(after, second))
+    }
+
+    fn tell(self, outcome: Result<Found, StoreError>) {
+        for member in self.members {
+            let own = outcome
+                .as_ref()
+                .map_err(StoreError::clone)
+                .map(|found| found.of(&member.import_id));
+            // A client that left does not want to know.
+            let _ = member.done.send(own);
+        }
     }
 }
 
@@ -196,7 +262,7 @@ impl Flush {
 
     /// The blocks to store next. To find none and to end is one, or a block that comes between
     /// would wait for nobody.
-    fn next_group(&mut self) -> Option<(Arc<Queue>, Vec<Waiting>)> {
+    fn next_group(&mut self) -> Option<(Arc<Queue>, Group)> {
         let queue = self.0.take()?;
         let mut state = queue.state();
         let Some(group) = queue.next_group(&mut state) else {
@@ -267,16 +333,20 @@ mod tests {
             replicas: Arc::new(Replicas::new(Vec::new())),
             writer: Authorization::basic("writer", &"".into()),
         };
-        let store = Arc::new(Store::new(&parts, Duration::from_secs(1)));
+        let store = Arc::new(Store::new(
+            &parts,
+            Duration::from_secs(1),
+            Duration::from_secs(1),
+        ));
         let queue = Queue::new(store, 1);
         let ending = runtime();
         let first = {
             let _on_it = ending.enter();
-            queue.submit(block(), memory())
+            queue.submit(block(), None, memory())
         };
         drop(ending);
         let outcomes = runtime().block_on(async {
-            let second = queue.submit(block(), memory());
+            let second = queue.submit(block(), None, memory());
             (first.await, second.await)
         });
         for outcome in [outcomes.0, outcomes.1] {

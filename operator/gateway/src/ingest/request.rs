@@ -3,6 +3,7 @@
 
 use super::Intake;
 use super::body::PlainBody;
+use super::import_id::ImportId;
 use super::upload::{Import, Taken};
 use crate::body::Body;
 use crate::budgets::Shares;
@@ -58,7 +59,7 @@ pub(crate) async fn handle_events(
     {
         return Err(unknown_format(&format, "`ndjson`"));
     }
-    let import = import(context)?;
+    let import = import(context, &query, &parts.headers)?;
     let _slot = admit(context, import.shares)?;
     let body = plain_body(context, &intake, &parts.headers, body).await?;
     let taken = intake.take_ndjson(body, import).await?;
@@ -90,7 +91,7 @@ pub(crate) async fn handle_append(
         ));
     }
     let format = file_format(&query, &parts.headers)?;
-    let import = import(context)?;
+    let import = import(context, &query, &parts.headers)?;
     let _slot = admit(context, import.shares)?;
     let body = plain_body(context, &intake, &parts.headers, body).await?;
     let taken = match format {
@@ -136,10 +137,15 @@ fn find(context: &Context<'_>, query: &Query<'_>) -> Result<Arc<Intake>, ApiErro
     })
 }
 
-fn import<'a>(context: &'a Context<'_>) -> Result<Import<'a>, ApiError> {
+fn import<'a>(
+    context: &'a Context<'_>,
+    query: &Query<'_>,
+    headers: &HeaderMap,
+) -> Result<Import<'a>, ApiError> {
     let workspace = context.workspace()?;
+    let parameter = query.get("import_id");
     Ok(Import {
-        id: context.request_id.as_str().to_owned(),
+        id: ImportId::of(headers, parameter.as_deref(), &context.request_id)?,
         tenant: workspace.tenant(),
         shares: &workspace.shares,
         metrics: context.metrics,

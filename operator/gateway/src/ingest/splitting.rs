@@ -1,6 +1,7 @@
 //! Splits a body's bytes into the rows of a block, and counts what they take meanwhile.
 
 use super::block::{Block, Layout};
+use super::cut::Cut;
 use super::lines::{Feeder, Splitter};
 use crate::budgets::Shares;
 use crate::error::{ApiError, ErrorCode};
@@ -21,10 +22,8 @@ const SHORTEST_STRIDE: usize = 1024;
 pub(super) struct Splitting<S> {
     feeder: Feeder<S>,
     layout: Layout,
-    import_id: String,
+    cut: Cut,
     block: Block,
-    /// A block goes when it is this large.
-    full: usize,
     /// How much is split before the size of the block is looked at.
     stride: usize,
     /// Counts the block, the record that is not whole yet, and the bytes that are being split.
@@ -37,40 +36,49 @@ impl<S: Splitter> Splitting<S> {
     pub(super) async fn begin(
         splitter: S,
         layout: Layout,
-        import_id: &str,
-        full: usize,
+        cut: &Cut,
         share: &Arc<Share>,
     ) -> Result<Self, InUse> {
         Ok(Self {
             feeder: Feeder::new(splitter),
-            block: Block::new(layout, import_id),
-            stride: stride(layout.smallest_row(import_id)),
-            import_id: import_id.to_owned(),
+            block: Block::begin(layout, cut),
+            stride: stride(layout.smallest_row(cut.import_id())),
+            cut: cut.clone(),
             layout,
-            full,
-            memory: share.reserve(0).await?,
+            memory: share.reserve(cut.reserved()).await?,
             has_room: true,
         })
     }
 
-    /// Whether the block should go: it is large enough, or there is no memory to let it grow.
+    /// Whether blocks may end where memory or time asks for it.
+    pub(super) fn ends_anywhere(&self) -> bool {
+        !self.cut.is_fixed()
+    }
+
+    /// Whether a block should go: it is large enough, or there is no memory to let it grow and it may
+    /// end anywhere.
     pub(super) fn is_full(&self) -> bool {
-        !self.has_room || self.block.size() >= self.full
+        if self.ends_anywhere() {
+            !self.has_room || self.block.size() >= self.cut.full()
+        } else {
+            self.block.whole().next().is_some()
+        }
     }
 
-    /// Rows of the block so far.
+    /// Rows of the blocks so far.
     pub(super) fn rows(&self) -> u64 {
-        self.block.rows() as u64
+        let whole: usize = self.block.whole().map(Block::rows).sum();
+        (whole + self.block.rows()) as u64
     }
 
-    /// Splits bytes until the block is full; says how many were used.
+    /// Splits bytes until the block is full or there is no room; says how many were used.
     fn feed(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         for part in bytes.chunks(self.stride) {
             self.feeder.feed(part, &mut self.block);
             used += part.len();
             self.count(bytes.len());
-            if self.is_full() {
+            if self.is_full() || !self.has_room {
                 break;
             }
         }
@@ -87,9 +95,16 @@ impl<S: Splitter> Splitting<S> {
         self.has_room = self.memory.cover(self.held() + bytes);
     }
 
-    /// Bytes that it takes between two pieces.
+    /// Bytes that it takes between two pieces, and those that are kept for the block.
     fn held(&self) -> usize {
-        self.block.size() + self.feeder.carried()
+        let missing = self.block.reserved().saturating_sub(self.block.size());
+        self.taken() + missing
+    }
+
+    /// Bytes that it takes between two pieces.
+    fn taken(&self) -> usize {
+        let whole: usize = self.block.whole().map(Block::size).sum();
+        whole + self.block.size() + self.feeder.carried()
     }
 
     /// What it takes with so many bytes more: they themselves, and what becomes of them.
@@ -107,11 +122,13 @@ impl<S: Splitter> Splitting<S> {
         self.memory.grow_in_time(self.needed(bytes)).await
     }
 
-    /// The block so far, with its memory; what else there is goes on being counted.
+    /// The block that is to go, with its memory; what else there is goes on being counted.
     pub(super) fn take_block(&mut self) -> (Block, Held) {
-        let empty = Block::new(self.layout, &self.import_id);
-        let block = std::mem::replace(&mut self.block, empty);
-        let kept = self.held();
+        let block = self.block.take_whole().unwrap_or_else(|| {
+            let empty = Block::new(self.layout, self.cut.import_id());
+            std::mem::replace(&mut self.block, empty)
+        });
+        let kept = self.taken();
         let memory = self.memory.split_off(kept);
         self.memory.cover(kept);
         (block, memory)
@@ -122,6 +139,10 @@ impl<S: Splitter> Splitting<S> {
         if !self.has_room {
             self.memory.room().await?;
             self.has_room = true;
+        }
+        let held = self.held();
+        if self.block.reserved() > 0 {
+            self.memory.grow_in_time(held).await?;
         }
         Ok(())
     }
@@ -168,11 +189,16 @@ fn stride(smallest_row: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::block::testing::layout;
+    use super::super::import_id::ImportId;
     use super::super::json_path::Paths;
     use super::super::ndjson::NdJsonSplitter;
     use super::*;
     use crate::memory::{Budget, STEP};
+    use crate::request_id::RequestId;
+    use http::HeaderMap;
     use prometheus_client::metrics::gauge::Gauge;
+    use std::time::Duration;
+    use tokio::time::timeout;
 
     const BUDGET: usize = 256 * STEP;
 
@@ -181,8 +207,9 @@ mod tests {
         let paths = Arc::new(Paths::by_name(names.iter().map(String::as_str)));
         let share = Budget::new(BUDGET, gauge.clone()).share();
         let splitter = NdJsonSplitter::new(paths, columns);
-        let full = BUDGET / 8;
-        let splitting = Splitting::begin(splitter, layout(columns), "id", full, &share);
+        let id = ImportId::of_request(&RequestId::new());
+        let cut = Cut::new(&id, BUDGET / 8);
+        let splitting = Splitting::begin(splitter, layout(columns), &cut, &share);
         (splitting.await.unwrap(), share)
     }
 
@@ -231,5 +258,51 @@ mod tests {
         splitting.feed(b"\"}\n");
         splitting.finish();
         assert_eq!(splitting.rows(), 1);
+    }
+
+    /// The rows of each block of a named import.
+    async fn cut(body: &[u8], piece: usize, memory: usize) -> Result<Vec<usize>, InUse> {
+        let id = ImportId::of(&HeaderMap::new(), Some("id"), &RequestId::new()).unwrap();
+        let cut = Cut::new(&id, STEP);
+        let share = Budget::new(memory, Gauge::default()).share();
+        let paths = Arc::new(Paths::by_name(["a", "b"]));
+        let splitter = NdJsonSplitter::new(paths, 2);
+        let mut splitting = Splitting::begin(splitter, layout(2), &cut, &share).await?;
+        let mut blocks = Vec::new();
+        for mut piece in body.chunks(piece) {
+            while !piece.is_empty() {
+                let used = splitting.feed(piece);
+                piece = &piece[used..];
+                while splitting.is_full() {
+                    blocks.push(splitting.take_block().0.rows());
+                }
+                splitting.room().await?;
+            }
+        }
+        splitting.finish();
+        while splitting.rows() > 0 {
+            blocks.push(splitting.take_block().0.rows());
+        }
+        Ok(blocks)
+    }
+
+    #[tokio::test]
+    async fn blocks_of_a_named_import_end_at_the_same_rows() {
+        let rows = (0..60_000).map(|row| match row % 1000 {
+            0 => format!("{{\"a\": \"{}\"}}\n", "x".repeat(90_000)),
+            1..5 => format!("not JSON {row}\n"),
+            _ => format!("{{\"a\": {row}, \"b\": \"text\"}}\n"),
+        });
+        let body: String = rows.collect();
+        let expected = cut(body.as_bytes(), body.len(), 4 * BUDGET).await.unwrap();
+        assert!(expected.len() > 4, "{expected:?}");
+        assert_eq!(expected.iter().sum::<usize>(), 60_000);
+        for (piece, memory) in [(777, BUDGET), (100_000, BUDGET), (1 << 20, 2 * BUDGET)] {
+            let blocks = cut(body.as_bytes(), piece, memory).await.unwrap();
+            assert_eq!(blocks, expected, "{piece} {memory}");
+        }
+        // Without room for a whole block there is none that ends before: it is waited for.
+        let waiting = cut(body.as_bytes(), 777, 16 * STEP);
+        assert!(timeout(Duration::from_millis(100), waiting).await.is_err());
     }
 }

@@ -3,9 +3,13 @@
 
 use super::IntakeParts;
 use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, Layout, RAW_COLUMN};
-use super::typed::{Sorted, TypedTable};
+use super::token::Token;
+use super::typed::{Rest, Sorted, TypedTable};
 use crate::error::{ApiError, ErrorCode};
-use crate::upstream::{Authorization, Exception, Replica, Replicas, Request, UpstreamError};
+use crate::upstream::{
+    Answer, Authorization, Blame, Exception, Failed, Repeat, Replica, Replicas, Request,
+    UpstreamError,
+};
 use aviary_crds::published::PublishedColumn;
 use aviary_sql::{Identifier, QualifiedName, StringLiteral};
 use bytes::Bytes;
@@ -14,11 +18,14 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use url::form_urlencoded;
 
 /// A count is a look at one granule of a primary key.
 const COUNT_PATIENCE: Duration = Duration::from_secs(10);
-const LONGEST_ERROR: usize = 64 * 1024;
+/// How long to wait before an INSERT is repeated: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Sorting this much takes longer than handing it to another thread.
 const LARGE_BLOCK: usize = 256 * 1024;
 
@@ -33,10 +40,13 @@ pub(super) struct Store {
     replica: usize,
     table: String,
     quarantine: String,
+    /// Asks whether the landing has its views.
+    views: String,
     insert_landing: String,
     /// The way past the landing, where there is one.
     fast: Option<FastPath>,
     insert_timeout: Duration,
+    insert_repeat: Duration,
 }
 
 struct FastPath {
@@ -47,7 +57,7 @@ struct FastPath {
 /// What ClickHouse says of an INSERT.
 struct Sent {
     replica: Arc<Replica>,
-    written_rows: u64,
+    written_rows: Option<u64>,
 }
 
 /// What of a block went to the landing.
@@ -65,16 +75,20 @@ pub(super) enum StoreError {
     /// ClickHouse is away; nothing was sent.
     #[error("ClickHouse is away")]
     Away,
-    /// It took rows and did not say that all are stored: they may be.
+    /// It took rows and did not say that all are stored, also when it was asked again: they may be.
     #[error("ClickHouse did not confirm")]
-    Unsure,
+    Unknown,
     /// It said no.
     #[error("exception {}", .0.code)]
     Refused(Exception),
 }
 
 impl Store {
-    pub(super) fn new(parts: &IntakeParts, insert_timeout: Duration) -> Self {
+    pub(super) fn new(
+        parts: &IntakeParts,
+        insert_timeout: Duration,
+        insert_repeat: Duration,
+    ) -> Self {
         let table = |suffix: &str| {
             qualified(
                 &parts.database,
@@ -109,7 +123,9 @@ impl Store {
             replica: preference(&parts.database, &parts.published.name),
             quarantine: table("_quarantine"),
             table: table(""),
+            views: views_query(&parts.database, &parts.published.name),
             insert_timeout,
+            insert_repeat,
         }
     }
 
@@ -123,79 +139,136 @@ impl Store {
     }
 
     /// Writes a block and waits until ClickHouse says that it is stored. Says what
-    /// went to the landing, whose views may have put some of it into quarantine.
-    pub(super) async fn insert(&self, block: Block) -> Result<Option<Landed>, StoreError> {
+    /// went to the landing, whose views may have put some of it into quarantine. If one of
+    /// its rows is to blame for an exception, the block is left with the rows that are not stored.
+    pub(super) async fn insert(
+        &self,
+        block: &mut Block,
+        token: &Token,
+    ) -> Result<Option<Landed>, StoreError> {
+        if block.rows() == 0 {
+            return Ok(None);
+        }
         let Some(fast) = &self.fast else {
-            return self.land(block).await.map(Some);
+            return self.land(block, token).await.map(Some);
         };
         let Sorted { typed, rest } = fast.sort(block).await?;
         let Some(typed) = typed else {
-            return match rest {
-                Some(rest) => self.land(rest).await.map(Some),
-                None => Ok(None),
-            };
+            return self.land(block, token).await.map(Some);
         };
-        self.send(&fast.insert, &typed).await?;
-        let Some(rest) = rest else {
+        self.write(&fast.insert, &token.part("table"), &typed)
+            .await?;
+        let Rest::Some(rest) = rest else {
             return Ok(None);
         };
-        // Some rows of the block are stored now, whatever becomes of the others.
-        self.land(rest).await.map(Some).map_err(|error| {
+        *block = *rest;
+        self.land(block, token).await.map(Some).map_err(|error| {
+            if error.is_for_a_row() {
+                return error;
+            }
+            // Some rows of the block are stored now, whatever becomes of the others.
             tracing::warn!(
                 table = self.table,
                 %error,
                 "a part of a block is not stored"
             );
-            StoreError::Unsure
+            StoreError::Unknown
         })
     }
 
     /// Writes a block into the landing. The replica that has it is the one to ask about it.
-    async fn land(&self, block: Block) -> Result<Landed, StoreError> {
+    async fn land(&self, block: &mut Block, token: &Token) -> Result<Landed, StoreError> {
         let imports = block.imports().map(str::to_owned).collect();
         let rows = block.rows() as u64;
         let body = block.encode(&self.columns);
-        let sent = self.send(&self.insert_landing, &body).await?;
-        // The landing keeps nothing: rows are stored when a view has written them on. It
-        // counts them, too, so this is twice their number, or more if the table has views.
-        if sent.written_rows < 2 * rows {
-            tracing::warn!(
-                table = self.table,
-                rows,
-                written = sent.written_rows,
-                "a view of the landing is missing"
-            );
-            return Err(StoreError::Unsure);
-        }
+        let token = token.part("landing");
+        let sent = self.write(&self.insert_landing, &token, &body).await?;
+        self.check_views(&sent, rows).await?;
         Ok(Landed {
             replica: sent.replica,
             imports,
         })
     }
 
-    async fn send(&self, query: &str, body: &[Bytes]) -> Result<Sent, StoreError> {
+    /// The landing keeps nothing: rows are stored when its views have written them on. They count
+    /// them, too, so they wrote twice as many. If the table has views of its own, or a server counts
+    /// otherwise, the number says nothing.
+    async fn check_views(&self, sent: &Sent, rows: u64) -> Result<(), StoreError> {
+        let exact = sent.written_rows == Some(2 * rows);
+        if exact || self.ask(&sent.replica, &self.views).await.as_deref() == Some(b"2\n") {
+            return Ok(());
+        }
+        tracing::warn!(
+            table = self.table,
+            rows,
+            written = sent.written_rows,
+            "a view of the landing is missing"
+        );
+        Err(StoreError::Unknown)
+    }
+
+    /// Writes rows under a name, and again while it is not known whether they are stored.
+    async fn write(&self, query: &str, token: &Token, body: &[Bytes]) -> Result<Sent, StoreError> {
+        let query = format!("{query}&insert_deduplication_token={}", token.of_body(body));
         let pieces: Vec<&[u8]> = body.iter().map(AsRef::as_ref).collect();
         let request = Request {
-            query,
+            query: &query,
             authorization: &self.writer,
             body: &pieces,
             patience: self.insert_timeout,
-            repeatable: false,
+            repeat: Repeat::AtTheSame,
         };
-        let answer = self.replicas.send_from(self.replica, &request).await?;
-        let sent = Sent {
-            replica: Arc::clone(answer.replica()),
-            written_rows: answer.written_rows().unwrap_or(0),
+        let failed = match self.replicas.send_from(self.replica, &request).await {
+            Ok(answer) => match Sent::of(answer).await {
+                Ok(sent) => return Ok(sent),
+                Err(failed) => failed,
+            },
+            Err(failed) => failed,
         };
-        let code = answer.exception_code();
-        let stored = answer.status() == 200 && code.is_none();
-        // With `wait_end_of_query` the head says it all; of a good answer the body is empty.
-        let text = answer.text(LONGEST_ERROR).await?;
-        if stored {
-            Ok(sent)
-        } else {
-            Err(StoreError::Refused(Exception::parse(code, &text)))
+        match failed.replica.filter(|_| is_unknown(&failed.error)) {
+            Some(replica) => self.write_again(&replica, &request).await,
+            None => Err(failed.error.into()),
         }
+    }
+
+    /// Repeats an INSERT at the replica that may have its rows, and knows whether it does.
+    async fn write_again(
+        &self,
+        replica: &Arc<Replica>,
+        request: &Request<'_>,
+    ) -> Result<Sent, StoreError> {
+        let end = Instant::now() + self.insert_repeat;
+        let mut pause = FIRST_PAUSE;
+        while Instant::now() < end {
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if replica.is_away() {
+                continue;
+            }
+            let error = match replica.send(request).await {
+                Ok(answer) => match Sent::of(answer).await {
+                    Ok(sent) => return Ok(sent),
+                    Err(failed) => failed.error,
+                },
+                Err(error) => error,
+            };
+            tracing::debug!(table = self.table, %error, "an INSERT is repeated");
+        }
+        Err(StoreError::Unknown)
+    }
+
+    /// What a replica says to a short question; nothing if it does not say.
+    async fn ask(&self, replica: &Arc<Replica>, sql: &str) -> Option<Vec<u8>> {
+        let request = Request {
+            query: "",
+            // The reader has the limits of the workspace's own queries.
+            authorization: &self.writer,
+            body: &[sql.as_bytes()],
+            patience: COUNT_PATIENCE,
+            repeat: Repeat::Anywhere,
+        };
+        let answer = replica.send(&request).await.ok()?;
+        answer.text(usize::MAX).await.ok()
     }
 
     /// How many rows of each import are in quarantine; nothing when it cannot be told.
@@ -209,21 +282,7 @@ impl Store {
             let _ = write!(sql, "{separator}{}", StringLiteral(import_id));
         }
         let _ = write!(sql, ") GROUP BY {IMPORT_COLUMN} FORMAT TabSeparated");
-        let request = Request {
-            query: "",
-            // The reader has the limits of the workspace's own queries.
-            authorization: &self.writer,
-            body: &[sql.as_bytes()],
-            patience: COUNT_PATIENCE,
-            repeatable: true,
-        };
-        let answer = landed
-            .replica
-            .send(&request)
-            .await
-            .ok()
-            .filter(|answer| answer.status() == 200)?;
-        let text = answer.text(usize::MAX).await.ok()?;
+        let text = self.ask(&landed.replica, &sql).await?;
         let lines = std::str::from_utf8(&text).ok()?.lines();
         lines
             .map(|line| {
@@ -236,16 +295,53 @@ impl Store {
 
 impl FastPath {
     /// Large blocks are sorted elsewhere, for this thread has other clients, too.
-    async fn sort(&self, block: Block) -> Result<Sorted, StoreError> {
+    async fn sort(&self, block: &mut Block) -> Result<Sorted, StoreError> {
         if block.size() < LARGE_BLOCK {
             return Ok(self.types.sort(block));
         }
         let types = Arc::clone(&self.types);
-        let sorting = tokio::task::spawn_blocking(move || types.sort(block));
-        sorting.await.map_err(|error| {
+        let mut moved = block.take();
+        let sorting = tokio::task::spawn_blocking(move || (types.sort(&mut moved), moved));
+        let (sorted, moved) = sorting.await.map_err(|error| {
             tracing::error!(%error, "sort a block");
-            StoreError::Unsure
-        })
+            StoreError::Unknown
+        })?;
+        *block = moved;
+        Ok(sorted)
+    }
+}
+
+impl Sent {
+    /// With `wait_end_of_query` the head says it all; the body of a good answer is empty, and read
+    /// for the next answer to begin where it should.
+    async fn of(answer: Answer) -> Result<Self, Failed> {
+        let sent = Self {
+            replica: Arc::clone(answer.replica()),
+            written_rows: answer.written_rows(),
+        };
+        match answer.text(0).await {
+            Ok(_) => Ok(sent),
+            Err(error) => Err(Failed {
+                error,
+                replica: Some(sent.replica),
+            }),
+        }
+    }
+}
+
+/// Whether rows may be stored all the same.
+fn is_unknown(error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::Unavailable | UpstreamError::Connect(_) => false,
+        // The others of an INSERT that one row spoilt are not stored, as far as it is one block.
+        UpstreamError::Refused(exception) => {
+            exception.blame() != Blame::Row && !exception.precedes_writing()
+        }
+        UpstreamError::Interrupted(_)
+        | UpstreamError::Timeout
+        | UpstreamError::Lost
+        | UpstreamError::Truncated
+        | UpstreamError::Malformed(_) => true,
     }
 }
 
@@ -256,8 +352,10 @@ fn insert_query(sql: &str) -> String {
         // The answer comes when the rows are stored, and says so in its status.
         .append_pair("async_insert", "0")
         .append_pair("wait_end_of_query", "1")
-        // Equal rows sent twice are two rows: only the sender knows what a repetition is.
-        .append_pair("insert_deduplicate", "0")
+        // Equal rows sent twice are two rows, since they come under two names. What comes under one
+        // name twice is stored once, in the tables behind views, too.
+        .append_pair("insert_deduplicate", "1")
+        .append_pair("deduplicate_blocks_in_dependent_materialized_views", "1")
         // A text means the same number on every way into the table.
         .append_pair("precise_float_parsing", "1")
         // A file may span more partitions than a default allows at once.
@@ -270,6 +368,17 @@ fn preference(database: &str, name: &str) -> usize {
     let mut hasher = DefaultHasher::new();
     (database, name).hash(&mut hasher);
     hasher.finish() as usize
+}
+
+/// Counts the two views of a landing.
+fn views_query(database: &str, name: &str) -> String {
+    let view = |suffix: &str| StringLiteral(&format!("{name}{suffix}")).to_string();
+    format!(
+        "SELECT count() FROM system.tables WHERE database = {} AND name IN ({}, {}) FORMAT TabSeparated",
+        StringLiteral(database),
+        view("__ingest"),
+        view("__reject"),
+    )
 }
 
 fn qualified(database: &str, table: &str) -> String {
@@ -293,24 +402,30 @@ impl From<UpstreamError> for StoreError {
     fn from(error: UpstreamError) -> Self {
         match error {
             UpstreamError::Unavailable | UpstreamError::Connect(_) => Self::Away,
+            UpstreamError::Refused(exception) => Self::Refused(exception),
             UpstreamError::Interrupted(_)
             | UpstreamError::Timeout
             | UpstreamError::Lost
             | UpstreamError::Truncated
-            | UpstreamError::Malformed(_) => Self::Unsure,
+            | UpstreamError::Malformed(_) => Self::Unknown,
         }
     }
 }
 
 impl StoreError {
+    /// Whether without one of the rows the others can be stored.
+    pub(super) fn is_for_a_row(&self) -> bool {
+        matches!(self, Self::Refused(exception) if exception.blame() == Blame::Row)
+    }
+
     /// The error for the client.
     pub(super) fn explain(&self) -> ApiError {
         let soon = Duration::from_secs(1);
         match self {
             Self::Away => ApiError::new(ErrorCode::ClickHouseUnavailable, "ClickHouse cannot be reached: send the rows again later").retry_after(soon),
-            Self::Unsure => ApiError::new(
-                ErrorCode::IngestionFailed,
-                "ClickHouse did not confirm the rows: they may be stored, and sending them again may store them twice",
+            Self::Unknown => ApiError::new(
+                ErrorCode::IngestionUnknown,
+                "ClickHouse did not confirm the rows: they may be stored; with an Idempotency-Key, sending the same body again stores each row once",
             )
             .retry_after(soon),
             Self::Refused(exception) if exception.is_ours() => {

@@ -44,8 +44,17 @@ enum Converted {
 pub(super) struct Sorted {
     /// Rows for the table in `Native` format, if there are any.
     pub(super) typed: Option<Vec<bytes::Bytes>>,
-    /// Rows for the landing, if there are any.
-    pub(super) rest: Option<Block>,
+    /// Rows for the landing.
+    pub(super) rest: Rest,
+}
+
+/// What of a block is left for the landing.
+#[derive(Debug)]
+pub(super) enum Rest {
+    Nothing,
+    Some(Box<Block>),
+    /// The block as it is.
+    All,
 }
 
 impl TypedTable {
@@ -67,8 +76,8 @@ impl TypedTable {
         }
     }
 
-    /// Takes the rows that are certain out of a block.
-    pub(super) fn sort(&self, mut block: Block) -> Sorted {
+    /// Takes the rows that are certain out of a block, which keeps them all.
+    pub(super) fn sort(&self, block: &mut Block) -> Sorted {
         let mut doubtful: Vec<bool> = block.rejected().collect();
         let mut values: Vec<Converted> = self
             .0
@@ -80,15 +89,14 @@ impl TypedTable {
         if doubts == block.rows() {
             return Sorted {
                 typed: None,
-                rest: (doubts > 0).then_some(block),
+                rest: if doubts > 0 { Rest::All } else { Rest::Nothing },
             };
         }
         let certain = block.rows() - doubts;
         if doubts == 0 {
-            let texts = std::mem::take(&mut block.columns);
             return Sorted {
-                typed: Some(self.encode(values, texts, certain)),
-                rest: None,
+                typed: Some(self.encode(values, &mut block.columns, certain)),
+                rest: Rest::Nothing,
             };
         }
         let keep: Vec<bool> = doubtful.iter().map(|doubtful| !doubtful).collect();
@@ -97,21 +105,21 @@ impl TypedTable {
                 values.retain(&keep);
             }
         }
-        let texts = block
+        let mut texts: Vec<Column> = block
             .columns
             .iter()
             .map(|column| column.filtered(&keep))
             .collect();
         Sorted {
-            typed: Some(self.encode(values, texts, certain)),
-            rest: Some(block.filtered(&doubtful)),
+            typed: Some(self.encode(values, &mut texts, certain)),
+            rest: Rest::Some(Box::new(block.filtered(&doubtful))),
         }
     }
 
     fn encode(
         &self,
         columns: Vec<Converted>,
-        texts: Vec<Column>,
+        texts: &mut [Column],
         rows: usize,
     ) -> Vec<bytes::Bytes> {
         let mut pieces = Pieces::default();
@@ -124,9 +132,9 @@ impl TypedTable {
                 Converted::Values(values) => values.encode(&mut pieces),
                 Converted::Same { nullable } => {
                     if nullable {
-                        pieces.bytes(texts.nulls);
+                        pieces.bytes(texts.nulls.share());
                     }
-                    pieces.bytes(texts.texts.0);
+                    pieces.bytes(texts.texts.0.share());
                 }
             }
         }
@@ -151,7 +159,7 @@ impl TypedColumn {
     fn convert(&self, column: &Column, doubtful: &mut [bool]) -> Converted {
         match &self.kind {
             Kind::Text => {
-                for (doubtful, null) in doubtful.iter_mut().zip(&column.nulls) {
+                for (doubtful, null) in doubtful.iter_mut().zip(column.nulls.iter()) {
                     *doubtful |= *null != 0;
                 }
                 return Converted::Same { nullable: false };
@@ -163,7 +171,7 @@ impl TypedColumn {
         }
         let mut values = Values::with_capacity(&self.kind, doubtful.len());
         let mut mark = Mark::default();
-        let fields = column.texts.iter().zip(&column.nulls).zip(doubtful);
+        let fields = column.texts.iter().zip(column.nulls.iter()).zip(doubtful);
         for ((text, null), doubtful) in fields {
             let text = (*null == 0).then_some(text);
             *doubtful |= !values.push_field(&self.kind, text, &mut mark);
@@ -205,7 +213,7 @@ mod tests {
     /// The value of one field, if it is certain.
     fn value(column_type: &str, text: &str) -> Option<Vec<u8>> {
         let table = TypedTable::of(&columns(&[column_type])).unwrap();
-        let pieces = table.sort(block(&[&[Some(text)]])).typed?.concat();
+        let pieces = table.sort(&mut block(&[&[Some(text)]])).typed?.concat();
         // The numbers of columns and rows, the name and the type, each after its length.
         let head = 2 + 3 + 1 + table.0[0].sent_type.len();
         Some(pieces[head..].to_vec())
@@ -287,14 +295,16 @@ mod tests {
             &[Some("2"), None],
         ]);
         mixed.reject(b"raw", "why");
-        let Sorted { typed, rest } = table.sort(mixed);
+        let Sorted { typed, rest } = table.sort(&mut mixed);
         let expected = [
             b"\x02\x02".as_slice(),
             b"\x02c0\x05UInt8\x01\x02",
             b"\x02c1\x10Nullable(String)\x00\x01\x01a\x00",
         ];
         assert_eq!(typed.unwrap().concat(), expected.concat());
-        let rest = rest.unwrap();
+        let Rest::Some(rest) = rest else {
+            panic!("some are doubtful");
+        };
         assert_eq!(
             rows(&rest),
             [
@@ -316,11 +326,18 @@ mod tests {
         second.value(0, Some(b"?"));
         second.end_row(b"");
         first.append(second);
-        let rest = table.sort(first).rest.unwrap();
+        let Rest::Some(rest) = table.sort(&mut first).rest else {
+            panic!("some are doubtful");
+        };
         assert_eq!(rest.imports().collect::<Vec<_>>(), ["dirty"]);
-        let clean = table.sort(block(&[&[Some("7")]]));
-        assert!(clean.typed.is_some() && clean.rest.is_none());
-        assert!(table.sort(Block::new(layout(1), "empty")).typed.is_none());
+        let clean = table.sort(&mut block(&[&[Some("7")]]));
+        assert!(clean.typed.is_some() && matches!(clean.rest, Rest::Nothing));
+        assert!(
+            table
+                .sort(&mut Block::new(layout(1), "empty"))
+                .typed
+                .is_none()
+        );
     }
 
     #[test]
@@ -333,7 +350,7 @@ mod tests {
             block.end_row(b"");
         }
         let size = block.size();
-        let typed = table.sort(block).typed.unwrap().concat().len();
+        let typed = table.sort(&mut block).typed.unwrap().concat().len();
         assert!(typed <= size, "{typed} > {size}");
     }
 
@@ -348,7 +365,7 @@ mod tests {
             block.end_row(b"");
         }
         let size = block.size();
-        let typed = table.sort(block).typed.unwrap().concat().len();
+        let typed = table.sort(&mut block).typed.unwrap().concat().len();
         assert!(typed <= size, "{typed} > {size}");
     }
 }

@@ -5,6 +5,8 @@ use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
 use super::csv::{CsvSplitter, Dialect};
+use super::cut::Cut;
+use super::import_id::ImportId;
 use super::lines::Splitter;
 use super::ndjson::NdJsonSplitter;
 use super::queue::Stored;
@@ -45,7 +47,7 @@ pub(super) struct Taken {
 #[derive(Clone)]
 pub(super) struct Import<'a> {
     /// Marks them in quarantine.
-    pub(super) id: String,
+    pub(super) id: ImportId,
     pub(super) tenant: Tenant<'a>,
     /// What of the gateway its workspace may use.
     pub(super) shares: &'a Shares,
@@ -99,6 +101,7 @@ impl Intake {
 pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import: Import<'a>,
+    cut: Cut,
     /// Bytes of the body so far.
     seen: usize,
     /// Why the body ends before its end.
@@ -122,6 +125,7 @@ pub(super) struct Upload<'a> {
 impl<'a> Upload<'a> {
     pub(super) fn new(intake: &'a Intake, import: Import<'a>) -> Self {
         Self {
+            cut: Cut::new(&import.id, intake.settings.block_bytes),
             since: Instant::now(),
             seen: 0,
             broken: None,
@@ -142,9 +146,8 @@ impl<'a> Upload<'a> {
         mut body: PlainBody,
         splitter: S,
     ) -> Result<S, ApiError> {
-        let (layout, full) = (self.intake.store.layout(), self.intake.settings.block_bytes);
-        let share = &self.import.shares.rows;
-        let begun = Splitting::begin(splitter, layout, &self.import.id, full, share);
+        let (layout, share) = (self.intake.store.layout(), &self.import.shares.rows);
+        let begun = Splitting::begin(splitter, layout, &self.cut, share);
         let mut splitting = begun.await?;
         while let Some(mut piece) = self.next(&mut body, &mut splitting).await? {
             while piece.has_remaining() {
@@ -152,16 +155,24 @@ impl<'a> Upload<'a> {
                 (splitting, used) = splitting.split(piece.clone(), self.import.shares).await?;
                 piece.advance(used);
                 self.filling = splitting.rows();
-                // What became of it can be more than there was room for.
-                if splitting.is_full() || self.since.elapsed() > TURN {
+                while splitting.is_full() && splitting.rows() > 0 {
                     self.submit(&mut splitting).await?;
-                    splitting.room().await?;
+                    if splitting.ends_anywhere() {
+                        break;
+                    }
                 }
+                if splitting.ends_anywhere() && self.since.elapsed() > TURN {
+                    self.submit(&mut splitting).await?;
+                }
+                // What became of it can be more than there was room for.
+                splitting.room().await?;
             }
         }
         splitting.finish();
         self.filling = splitting.rows();
-        self.submit(&mut splitting).await?;
+        while splitting.rows() > 0 {
+            self.submit(&mut splitting).await?;
+        }
         Ok(splitting.into_splitter())
     }
 
@@ -177,7 +188,8 @@ impl<'a> Upload<'a> {
         let piece = loop {
             match timeout(PAUSE, body.next()).await {
                 Ok(piece) => break piece?,
-                Err(_) => self.submit(splitting).await?,
+                Err(_) if splitting.ends_anywhere() => self.submit(splitting).await?,
+                Err(_) => {}
             }
         };
         let Some(piece) = piece else {
@@ -211,7 +223,9 @@ impl<'a> Upload<'a> {
         bytes: usize,
     ) -> Result<(), ApiError> {
         if !splitting.make_room(bytes) {
-            self.submit(splitting).await?;
+            if splitting.ends_anywhere() {
+                self.submit(splitting).await?;
+            }
             splitting.wait_for_room(bytes).await?;
         }
         Ok(())
@@ -222,8 +236,8 @@ impl<'a> Upload<'a> {
         if splitting.rows() == 0 {
             return Ok(());
         }
-        self.filling = 0;
         let (block, memory) = splitting.take_block();
+        self.filling = splitting.rows();
         self.store(block, memory).await
     }
 
@@ -233,7 +247,8 @@ impl<'a> Upload<'a> {
         let rows = block.rows() as u64;
         self.submitted += rows;
         self.settle().await?;
-        self.in_flight = Some((self.intake.queue.submit(block, memory), rows));
+        let token = self.cut.next();
+        self.in_flight = Some((self.intake.queue.submit(block, token, memory), rows));
         Ok(())
     }
 
@@ -246,7 +261,7 @@ impl<'a> Upload<'a> {
         match result.and_then(|value| settled.map(|()| value)) {
             Ok(value) => {
                 let taken = Taken {
-                    import_id: std::mem::take(&mut self.import.id),
+                    import_id: self.import.id.as_str().to_owned(),
                     rows: self.acknowledged,
                     quarantined: self.quarantined,
                     ignored_columns: Vec::new(),
@@ -254,7 +269,7 @@ impl<'a> Upload<'a> {
                 Ok((taken, value))
             }
             Err(error) => Err(error.progress(Progress {
-                import_id: std::mem::take(&mut self.import.id),
+                import_id: self.import.id.as_str().to_owned(),
                 acknowledged_rows: self.acknowledged,
             })),
         }
@@ -267,10 +282,10 @@ impl<'a> Upload<'a> {
             return Ok(());
         };
         let rows = *rows;
-        let outcome = outcome.await.unwrap_or(Err(StoreError::Unsure));
+        let outcome = outcome.await.unwrap_or(Err(StoreError::Unknown));
         self.in_flight = None;
         let stored = outcome.map_err(|error| {
-            if matches!(error, StoreError::Unsure) {
+            if matches!(error, StoreError::Unknown) {
                 self.unconfirmed += rows;
             }
             error.explain()

@@ -80,6 +80,7 @@ pub struct Metrics {
     rows: Family<RowLabels, Counter>,
     upstream_errors: Family<ErrorLabels, Counter>,
     cut_answers: Family<CutLabels, Counter>,
+    replica_failures: Counter,
     replicas: Replicas,
     served: Family<KindLabels, Gauge>,
     memory: Family<UseLabels, Gauge>,
@@ -131,6 +132,7 @@ impl Metrics {
         for by in [CutBy::Limit, CutBy::Failure] {
             drop(cut_answers.get_or_create(&by.labels()));
         }
+        let replica_failures = Counter::default();
         let replicas = Replicas::default();
         let served = Family::default();
         let memory = Family::default();
@@ -153,6 +155,11 @@ impl Metrics {
             cut_answers.clone(),
         );
         registry.register_collector(Box::new(replicas.clone()));
+        registry.register(
+            "replica_failures",
+            "Exceptions for which a replica is to blame, and not the statement",
+            replica_failures.clone(),
+        );
         registry.register("served", "Objects served, by kind", served.clone());
         registry.register(
             "memory_held_bytes",
@@ -175,6 +182,7 @@ impl Metrics {
             rows,
             upstream_errors,
             cut_answers,
+            replica_failures,
             replicas,
             served,
             memory,
@@ -206,6 +214,11 @@ impl Metrics {
     /// Counts the answers that something cuts in the middle.
     pub(crate) fn cut_answers(&self, by: CutBy) -> Counter {
         self.cut_answers.get_or_create(&by.labels()).clone()
+    }
+
+    /// Counts an exception for which a replica is to blame.
+    pub(crate) fn replica_failure(&self) {
+        self.replica_failures.inc();
     }
 
     /// Where to say whether the replica at this address answers.

@@ -4,7 +4,7 @@ use super::framing::{Chunk, Framing};
 use super::patience::{Losses, Patience};
 use super::replica::Replica;
 use super::stream::Stream;
-use super::{Address, UpstreamError};
+use super::{Address, Exception, UpstreamError};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
@@ -22,6 +22,8 @@ use tokio::time::timeout;
 /// More than ClickHouse ever sends.
 const LONGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 64;
+/// Exceptions are shorter, but for their stack traces.
+const LONGEST_ERROR: usize = 64 * 1024;
 const READ_SIZE: usize = 64 * 1024;
 const LEAST_ROOM: usize = 4 * 1024;
 /// Bodies up to this size travel in the same segment as the head.
@@ -73,8 +75,17 @@ pub(crate) struct Request<'a> {
     /// How long to wait for the answer, all of it. Time in which the answer waits for its reader counts,
     /// but what has come by then is still given.
     pub(crate) patience: Duration,
-    /// Whether it may be carried out twice.
-    pub(crate) repeatable: bool,
+    /// Where it may be carried out a second time.
+    pub(crate) repeat: Repeat,
+}
+
+/// Where a request may be carried out a second time, when it is not known whether it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// At any replica: it only reads.
+    Anywhere,
+    /// At the same: it writes under a name by which the replica knows it again.
+    AtTheSame,
 }
 
 /// What an answer starts with.
@@ -390,14 +401,14 @@ impl Answer {
         answer
     }
 
-    /// The status, which is 200 as long as nothing is known to be wrong.
-    pub(crate) fn status(&self) -> u16 {
-        self.head.status
-    }
-
-    /// ClickHouse's number for what is wrong.
-    pub(crate) fn exception_code(&self) -> Option<i32> {
-        self.head.exception_code
+    /// The answer, if it is not an exception.
+    pub(super) async fn or_exception(self) -> Result<Self, UpstreamError> {
+        let code = self.head.exception_code;
+        if self.head.status == 200 && code.is_none() {
+            return Ok(self);
+        }
+        let text = self.text(LONGEST_ERROR).await?;
+        Err(UpstreamError::Refused(Exception::parse(code, &text)))
     }
 
     /// What precedes an exception in the middle of the body, where the server says so.

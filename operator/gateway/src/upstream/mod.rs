@@ -7,7 +7,9 @@
 //! request may be sent twice differs between reading and writing.
 
 mod address;
+mod blame;
 mod connection;
+mod ejection;
 mod exception;
 mod framing;
 mod patience;
@@ -16,10 +18,11 @@ mod replicas;
 mod stream;
 
 pub(crate) use address::Address;
-pub(crate) use connection::{Answer, Authorization, Request};
+pub(crate) use blame::Blame;
+pub(crate) use connection::{Answer, Authorization, Repeat, Request};
 pub(crate) use exception::{Completeness, Exception, ExceptionWatch};
 pub(crate) use replica::{Replica, ReplicaSettings};
-pub(crate) use replicas::{Registry, Replicas};
+pub(crate) use replicas::{Failed, Registry, Replicas};
 
 use std::io;
 
@@ -41,6 +44,9 @@ pub(crate) enum UpstreamError {
     /// The replica was found dead while the answer was awaited: the request may have been carried out.
     #[error("the replica of ClickHouse answers nothing any more")]
     Lost,
+    /// The answer is an exception.
+    #[error("exception {}", .0.code)]
+    Refused(Exception),
     /// The answer broke off.
     #[error("the answer of ClickHouse broke off")]
     Truncated,
@@ -58,6 +64,7 @@ impl UpstreamError {
             Self::Interrupted(_) => "interrupted",
             Self::Timeout => "timeout",
             Self::Lost => "lost",
+            Self::Refused(_) => "refused",
             Self::Truncated => "truncated",
             Self::Malformed(_) => "malformed",
         }

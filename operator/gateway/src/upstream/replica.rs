@@ -2,9 +2,10 @@
 
 use super::address::is_of_the_machine;
 use super::connection::{Answer, Connection, Request};
+use super::ejection::Ejection;
 use super::patience::Losses;
 use super::stream::Stream;
-use super::{Address, UpstreamError};
+use super::{Address, Blame, UpstreamError};
 use crate::metrics::{Metrics, ReplicaUp};
 use crate::workers::PerWorker;
 use socket2::{SockRef, TcpKeepalive};
@@ -67,6 +68,7 @@ pub(crate) struct Replica {
     idle: PerWorker<Mutex<Idle>>,
     away: AtomicBool,
     losses: Losses,
+    ejection: Ejection,
     /// Whether a task looks after it.
     looked_after: AtomicBool,
 }
@@ -85,12 +87,13 @@ impl Replica {
             idle: PerWorker::new(Mutex::default),
             away: AtomicBool::new(false),
             losses: Losses::default(),
+            ejection: Ejection::default(),
             looked_after: AtomicBool::new(false),
         })
     }
 
     /// Whether it did not answer the last time and has not been seen since.
-    pub(super) fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
@@ -98,8 +101,8 @@ impl Replica {
         &self.losses
     }
 
-    /// Sends a request and waits for the head of its answer. A request that may be
-    /// carried out twice is sent again when an idle connection turns out to be closed.
+    /// Sends a request and waits for the head of its answer, which may be an exception. It is sent
+    /// again when an idle connection turns out to be closed.
     pub(crate) async fn send(
         self: &Arc<Self>,
         request: &Request<'_>,
@@ -107,8 +110,9 @@ impl Replica {
         let now = Instant::now();
         if let Some(connection) = self.take_idle(now) {
             match self.exchange(now, connection, request).await {
-                Err(UpstreamError::Interrupted(_)) if request.repeatable => {}
-                result => return result.map_err(|error| self.note(error)),
+                Err(UpstreamError::Interrupted(_)) => {}
+                Err(error) => return Err(self.note(error)),
+                Ok(answer) => return self.judge(answer).await,
             }
         }
         self.look_after();
@@ -116,7 +120,31 @@ impl Replica {
             Ok(connection) => self.exchange(Instant::now(), connection, request).await,
             Err(error) => Err(error),
         };
-        result.map_err(|error| self.note(error))
+        match result {
+            Ok(answer) => self.judge(answer).await,
+            Err(error) => Err(self.note(error)),
+        }
+    }
+
+    /// Whether the replica, and not the statement, failed.
+    async fn judge(&self, answer: Answer) -> Result<Answer, UpstreamError> {
+        let result = answer.or_exception().await;
+        match &result {
+            Err(UpstreamError::Refused(exception)) if exception.blame() == Blame::Replica => {
+                self.metrics.replica_failure();
+                if self.ejection.failed(Instant::now()) {
+                    tracing::warn!(replica = %self.address.authority, code = exception.code, "replica is taken out for a while");
+                }
+            }
+            Ok(_) => self.ejection.did_well(),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Whether it fails at what others may do, so that they should be asked first.
+    pub(super) fn is_out(&self) -> bool {
+        self.ejection.is_out(Instant::now())
     }
 
     async fn exchange(
@@ -214,8 +242,10 @@ impl Replica {
     }
 
     /// Gives up what is in flight to it.
-    fn lose(self: &Arc<Self>) {
-        tracing::warn!(replica = %self.address.authority, "replica answers nothing any more");
+    fn lose(self: &Arc<Self>, first: bool) {
+        if first {
+            tracing::warn!(replica = %self.address.authority, "replica answers nothing any more");
+        }
         self.leave();
         self.losses.add();
     }
@@ -285,8 +315,9 @@ impl Looking {
             } else {
                 wait = interval;
             }
-            if silent == DEAD_AFTER {
-                replica.lose();
+            // What is sent to it while it is dead is given up, too.
+            if silent >= DEAD_AFTER {
+                replica.lose(silent == DEAD_AFTER);
             }
         }
     }

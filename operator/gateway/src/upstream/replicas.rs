@@ -1,8 +1,8 @@
 //! The replicas of a cluster as one: takes turns, and goes on to the next when
 //! one is away.
 
-use super::connection::{Answer, Request};
-use super::{Address, Replica, ReplicaSettings, UpstreamError};
+use super::connection::{Answer, Repeat, Request};
+use super::{Address, Blame, Replica, ReplicaSettings, UpstreamError};
 use crate::metrics::Metrics;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,13 @@ use std::sync::{Arc, Weak};
 pub(crate) struct Replicas {
     members: Vec<Arc<Replica>>,
     turn: AtomicUsize,
+}
+
+/// A request that was not answered.
+pub(crate) struct Failed {
+    pub(crate) error: UpstreamError,
+    /// The last that was asked, if any was.
+    pub(crate) replica: Option<Arc<Replica>>,
 }
 
 impl Replicas {
@@ -29,29 +36,57 @@ impl Replicas {
             0 | 1 => 0,
             _ => self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        self.send_from(turn, request).await
+        let sent = self.send_from(turn, request).await;
+        sent.map_err(|failed| failed.error)
     }
 
-    /// Sends a request to a replica of choice, or to one after it. Goes on to another
-    /// when nothing was sent, or when the request may be carried out twice.
+    /// Sends a request to a replica of choice, or to one after it. Those that fail at what others do
+    /// are asked last. Goes on to another when nothing was sent or done, or when the request may be
+    /// carried out twice; after an exception once.
     pub(crate) async fn send_from(
         &self,
         first: usize,
         request: &Request<'_>,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<Answer, Failed> {
         let count = self.members.len();
-        let mut last = UpstreamError::Unavailable;
-        for offset in 0..count {
-            let replica = &self.members[first.wrapping_add(offset) % count];
-            if replica.is_away() {
-                continue;
-            }
-            match replica.send(request).await {
-                Err(error) if may_go_on(&error, request) => last = error,
-                result => return result,
+        let mut last = Failed {
+            error: UpstreamError::Unavailable,
+            replica: None,
+        };
+        let mut exceptions = 0;
+        let mut put_off = Vec::new();
+        let mut next = 0;
+        loop {
+            let replica = if next < count {
+                let replica = &self.members[first.wrapping_add(next) % count];
+                next += 1;
+                if replica.is_away() {
+                    continue;
+                }
+                if count > 1 && replica.is_out() {
+                    put_off.push(replica);
+                    continue;
+                }
+                replica
+            } else if let Some(replica) = put_off.pop() {
+                replica
+            } else {
+                return Err(last);
+            };
+            let error = match replica.send(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            exceptions += u32::from(matches!(error, UpstreamError::Refused(_)));
+            let goes_on = exceptions <= 1 && may_go_on(&error, request.repeat);
+            last = Failed {
+                error,
+                replica: Some(Arc::clone(replica)),
+            };
+            if !goes_on {
+                return Err(last);
             }
         }
-        Err(last)
     }
 
     /// Whether these are the same replicas in the same order.
@@ -65,11 +100,21 @@ impl Replicas {
     }
 }
 
-fn may_go_on(error: &UpstreamError, request: &Request<'_>) -> bool {
+fn may_go_on(error: &UpstreamError, repeat: Repeat) -> bool {
+    let reads = repeat == Repeat::Anywhere;
     match error {
         UpstreamError::Connect(_) => true,
-        UpstreamError::Interrupted(_) | UpstreamError::Lost => request.repeatable,
-        _ => false,
+        UpstreamError::Interrupted(_) | UpstreamError::Lost => reads,
+        UpstreamError::Refused(exception) => match exception.blame() {
+            Blame::Place => true,
+            // What is stored by then, the other knows, if it is one that tells of it.
+            Blame::Replica => reads || exception.tells_of_replication(),
+            Blame::Statement | Blame::Row => false,
+        },
+        UpstreamError::Unavailable
+        | UpstreamError::Timeout
+        | UpstreamError::Truncated
+        | UpstreamError::Malformed(_) => false,
     }
 }
 

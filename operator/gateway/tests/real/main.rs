@@ -15,6 +15,8 @@ mod harness;
 mod ingestion;
 mod isolation;
 mod limits;
+mod once;
+mod poison;
 mod restart;
 mod round_trip;
 mod silence;

@@ -367,6 +367,7 @@ async fn build() -> Stage {
         args.write_timeout = "1s".parse().unwrap();
         args.body_timeout = "1s".parse().unwrap();
         args.insert_block = "64Ki".parse().unwrap();
+        args.insert_repeat = "2s".parse().unwrap();
     })
     .await;
     let index = served.gateway.index();

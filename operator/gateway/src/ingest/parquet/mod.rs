@@ -12,6 +12,7 @@ mod text;
 use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
+use super::cut::Cut;
 use super::typed::Known;
 use super::upload::{Import, Taken, Upload};
 use crate::error::{ApiError, ErrorCode};
@@ -40,7 +41,7 @@ impl Intake {
         // One block waits while another is stored and a third is being filled.
         let (sender, mut blocks) = mpsc::channel(1);
         let mut outlet = Outlet {
-            full: self.settings.block_bytes,
+            cut: Cut::new(&import.id, self.settings.block_bytes),
             limit,
             written: 0,
             memory: Arc::clone(&import.shares.rows),
@@ -51,7 +52,7 @@ impl Intake {
             sender,
             runtime: Handle::current(),
         };
-        let (id, layout) = (import.id.clone(), self.store.layout());
+        let (id, layout) = (import.id.as_str().to_owned(), self.store.layout());
         let reading = tokio::task::spawn_blocking(move || {
             let file = File::open(file, &wanted)?;
             file.read(layout, &id, &mut outlet)?;
@@ -103,8 +104,8 @@ async fn collect(mut body: PlainBody, share: &Arc<Share>) -> Result<(Bytes, Held
 
 /// Takes blocks from the thread that reads a file.
 struct Outlet {
-    /// A block goes when it is this large.
-    full: usize,
+    /// Where a block ends.
+    cut: Cut,
     /// Bytes that the rows may have, as the workspace's limit says, and those they have so far.
     limit: u64,
     written: u64,
@@ -124,7 +125,8 @@ impl Outlet {
     /// What is reserved for the block that is being filled.
     fn held(&mut self) -> Result<&mut Held, ApiError> {
         if self.held.is_none() {
-            self.held = Some(self.runtime.block_on(self.memory.reserve(0))?);
+            let reserved = self.cut.reserved();
+            self.held = Some(self.runtime.block_on(self.memory.reserve(reserved))?);
         }
         self.held.as_mut().ok_or_else(|| InUse.into())
     }
@@ -132,8 +134,15 @@ impl Outlet {
 
 impl Sink for Outlet {
     fn is_full(&mut self, size: usize) -> Result<bool, ApiError> {
-        let fits = self.held()?.cover(size);
-        Ok(size >= self.full || !fits)
+        let (fixed, full) = (self.cut.is_fixed(), self.cut.full());
+        let runtime = self.runtime.clone();
+        let held = self.held()?;
+        let fits = held.cover(if fixed { size.max(full) } else { size });
+        if fixed && !fits {
+            // It ends at the same row, however long there is no room for more.
+            runtime.block_on(held.room())?;
+        }
+        Ok(size >= full || !(fixed || fits))
     }
 
     fn load(&mut self, pages: u64) -> Result<(), ApiError> {
@@ -152,6 +161,7 @@ impl Sink for Outlet {
         }
         self.held()?.cover(block.size());
         let held = self.held.take().ok_or(InUse)?;
+        self.cut.next();
         // Who does not want it has a reason of its own.
         self.sender
             .blocking_send((block, held))

@@ -168,7 +168,7 @@ impl Values {
     /// Takes away what came after a mark.
     fn cut(&mut self, mark: &mut impl Iterator<Item = usize>) {
         match self {
-            Self::Texts(texts) => texts.0.truncate(mark.next().unwrap_or(0)),
+            Self::Texts(texts) => texts.0.open().truncate(mark.next().unwrap_or(0)),
             Self::Fixed { bytes, .. } => bytes.truncate(mark.next().unwrap_or(0)),
             Self::Nullable { nulls, inner } => {
                 nulls.truncate(mark.next().unwrap_or(0));
@@ -227,10 +227,10 @@ impl Values {
     /// Writes them in `Native` format.
     pub(super) fn encode(self, pieces: &mut Pieces) {
         match self {
-            Self::Texts(texts) => pieces.bytes(texts.0),
-            Self::Fixed { bytes, .. } => pieces.bytes(bytes),
+            Self::Texts(mut texts) => pieces.bytes(texts.0.share()),
+            Self::Fixed { bytes, .. } => pieces.bytes(bytes.into()),
             Self::Nullable { nulls, inner } => {
-                pieces.bytes(nulls);
+                pieces.bytes(nulls.into());
                 inner.encode(pieces);
             }
             Self::Lists { ends, elements } => {

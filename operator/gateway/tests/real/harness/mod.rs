@@ -2,10 +2,12 @@
 //! front of it that is fed by hand instead of by Kubernetes.
 
 mod engine;
+mod lossy;
 mod scripted;
 mod workspace;
 
 pub(crate) use engine::{EngineProcess, PASSWORD};
+pub(crate) use lossy::Lossy;
 pub(crate) use scripted::{STORED, Scripted};
 pub(crate) use workspace::Workspace;
 
