@@ -22,6 +22,7 @@ mod json_path;
 mod lines;
 mod ndjson;
 mod parquet;
+mod pieces;
 mod poison;
 mod queue;
 mod request;

@@ -13,7 +13,8 @@ mod scalar;
 mod time;
 mod values;
 
-use super::block::{Block, Column, Pieces, TypedSize};
+use super::block::{Block, Column, TypedSize};
+use super::pieces::Pieces;
 use aviary_crds::published::PublishedColumn;
 pub(super) use kind::{Kind, Known, Member};
 use values::{Mark, Values};

@@ -283,7 +283,7 @@ mod tests {
         let kind = Known::of(type_text).unwrap().kind;
         let mut values = Values::new(&kind);
         let is_certain = values.push_field(&kind, Some(text.as_bytes()), &mut Mark::default());
-        let mut pieces = super::super::super::block::Pieces::default();
+        let mut pieces = super::super::super::pieces::Pieces::default();
         values.encode(&mut pieces);
         is_certain.then(|| pieces.finish().concat())
     }

@@ -1,7 +1,8 @@
 //! The values of a column as ClickHouse's `Native` format has them: the parts of
 //! nested ones side by side, each as a column of its own.
 
-use super::super::block::{Pieces, Texts};
+use super::super::block::Texts;
+use super::super::pieces::Pieces;
 use super::composite;
 use super::kind::Kind;
 use super::scalar;
