@@ -4,6 +4,7 @@ use super::harness::{Answer, Caller, Served, eventually};
 use super::stage::{SHOP_TOKEN, mark, stage};
 use aviary_crds::ByteSize;
 use aviary_gateway::GatewayArgs;
+use futures::future::select_all;
 use reqwest::Method;
 use std::io::Write as _;
 use std::time::Duration;
@@ -152,15 +153,10 @@ async fn windows_of_decoders_are_counted_before_they_are_made() {
         "{}",
         held(&served, "rows")
     );
-    let mut answers = Vec::new();
-    for client in &mut open {
-        let answer = tokio::time::timeout(Duration::from_secs(12), answer_of(client)).await;
-        answers.extend(answer.ok());
-        if !answers.is_empty() {
-            break;
-        }
-    }
-    let refused = answers.first().expect("nobody is refused");
+    // Those who got their window wait for more of the body for longer than the others wait for room.
+    let answers = open.iter_mut().map(|client| Box::pin(answer_of(client)));
+    let first = tokio::time::timeout(Duration::from_secs(25), select_all(answers)).await;
+    let (refused, ..) = first.expect("nobody is refused");
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(
         refused.contains("retry-after: 2") && refused.contains("memory_in_use"),
@@ -197,16 +193,16 @@ async fn empty_rows_are_no_way_to_more_memory() {
 #[tokio::test]
 async fn an_upload_too_many_is_refused_at_once() {
     let served = gateway(|args| args.uploads_per_workspace = 2).await;
-    let open = [
-        begun(&served, "", b"{").await,
-        begun(&served, "", b"{").await,
-    ];
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = begun(&served, "Expect: 100-continue\r\n", b"{").await;
+        // Its body is asked for, so it is in.
+        let answer = answer_of(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 100"), "{answer}");
+        open.push(client);
+    }
     let caller = Caller::new(served.address, SHOP_TOKEN);
     let path = "/v0/events?name=sales&wait=true";
-    eventually("one more is refused", async || {
-        caller.post(path, "{\"id\": 1}\n").await.status == 429
-    })
-    .await;
     let refused = caller.post(path, "{\"id\": 1}\n").await;
     assert_eq!(refused.code(), "too_many_uploads");
     assert_eq!(refused.header("retry-after"), "1");
