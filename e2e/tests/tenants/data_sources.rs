@@ -173,12 +173,15 @@ spec:
             )
         };
         for (ttl, expected) in [
-            ("  ttl: {column: at, keep: 90d}", "toIntervalDay(90)"),
-            ("  ttl: {column: at, keep: 30d}", "toIntervalDay(30)"),
-            ("  ttl: {column: at, keep: 90s}", "toIntervalSecond(90)"),
+            ("  ttl: {column: at, keep: 90d}", "at + toIntervalDay(90))"),
+            ("  ttl: {column: at, keep: 30d}", "at + toIntervalDay(30))"),
+            (
+                "  ttl: {column: at, keep: 90s}",
+                "at + toIntervalSecond(90))",
+            ),
             (
                 "  ttl: {expression: \"at + INTERVAL 3 MONTH DELETE WHERE level = 'debug'\"}",
-                "toIntervalMonth(3) WHERE level = ",
+                "at + toIntervalMonth(3)) WHERE level = ",
             ),
         ] {
             scene.apply(&events(ttl)).await?;

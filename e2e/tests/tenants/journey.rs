@@ -158,7 +158,7 @@ async fn a_token_brought_along_is_used_as_it_is() -> Result<()> {
 apiVersion: v1
 kind: Secret
 metadata: {name: mine, labels: {aviary.dev/role: token}}
-stringData: {token: a-value-from-a-vault-0123456789}
+stringData: {token: a-value-from-a-vault-0123456789abcdef}
 ---
 apiVersion: v1
 kind: Secret
@@ -180,7 +180,7 @@ spec: {workspace: shop, secretName: taken, scopes: [{type: 'PIPES:READ', resourc
         scene.ready("AccessToken", "mine").await?;
         scene
             .gateway
-            .takes("sales", "a-value-from-a-vault-0123456789")
+            .takes("sales", "a-value-from-a-vault-0123456789abcdef")
             .await?;
         let message = scene
             .reason("AccessToken", "other", "Ready", "SecretConflict")

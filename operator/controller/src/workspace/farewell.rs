@@ -191,11 +191,8 @@ fn tell_of_left(
         }
     };
     if let Some(workspace) = workspace {
-        tell(
-            workspace.object_ref(&()),
-            workspace.uid(),
-            "the database is",
-        );
+        let what = format!("the database `{}` is", Place::of(workspace).database);
+        tell(workspace.object_ref(&()), workspace.uid(), &what);
     }
     for source in sources {
         tell(source.object_ref(&()), source.uid(), "the table is");
