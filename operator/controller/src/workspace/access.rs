@@ -190,7 +190,7 @@ fn issue(context: &Context, workspace: &Workspace, decided: &Decided<'_>) {
     let (object, token) = (decided.object.clone(), decided.token.clone());
     let make = async move {
         match make(&kubernetes, &object, &token, &name).await {
-            Ok(()) => Ok(()),
+            Ok(made) => made,
             Err(error) => Err(match error.refusal() {
                 Some(why) => refused(&name, why),
                 None => Fault::new(
@@ -259,33 +259,45 @@ fn not_made(token: &ValidAccessToken, failure: Option<Fault>) -> Rejection {
     }
 }
 
-/// Makes the token's Secret, or fills what it lacks.
+/// Makes the token's Secret, or fills what it lacks. One that is somebody else's is left alone; the
+/// watch, which goes by a label, would never show it.
 async fn make(
     kubernetes: &Kubernetes,
     object: &AccessToken,
     token: &ValidAccessToken,
     name: &ObjectName,
-) -> Result<(), KubernetesError> {
+) -> Result<Result<(), Fault>, KubernetesError> {
     let (secret, _) = token_secret(object, name);
     if kubernetes
         .create_secret::<TokenSecret>(name, &secret)
         .await?
     {
-        return Ok(());
+        return Ok(Ok(()));
     }
     // There is one: without the label that the watch goes by, or so new that it was not seen yet.
     let found = kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(TokenSecret::from);
-    if let TokenDecision::Restore { keeps_value } = decide_token(&token.uid, found.as_ref()) {
-        let (mut secret, _) = token_secret(object, name);
-        if keeps_value {
-            secret.data = None;
+    match decide_token(&token.uid, found.as_ref()) {
+        TokenDecision::Restore { keeps_value } => {
+            let (mut secret, _) = token_secret(object, name);
+            if keeps_value {
+                secret.data = None;
+            }
+            kubernetes.update_secret(name, &secret).await?;
         }
-        kubernetes.update_secret(name, &secret).await?;
-    } else if let Some(found) = found {
-        kubernetes.index().created(name, found);
+        TokenDecision::Conflict => {
+            let Rejection {
+                reason, message, ..
+            } = conflict(token);
+            return Ok(Err(Fault::new(reason, message)));
+        }
+        TokenDecision::Create | TokenDecision::Use { .. } | TokenDecision::Weak => {
+            if let Some(found) = found {
+                kubernetes.index().created(name, found);
+            }
+        }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Writes the Secret that gateways read, if it is not as it ought to be, and tells which tokens
