@@ -10,17 +10,18 @@ use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::names::ObjectName;
 use crate::queue::Next;
 use crate::secrets::{
-    FEWEST_DIFFERENT, PublishedSecret, SHORTEST_VALUE, TokenDecision, TokenSecret, decide_token,
-    published_secret_name, published_secret_of, random_password, sha256, token_secret,
+    PublishedSecret, TokenDecision, TokenSecret, decide_token, published_secret_name,
+    published_secret_of, random_password, sha256, token_secret,
 };
 use crate::token_values::{GivenToken, Settled, settle};
 use crate::workspace::findings::Fault;
 use crate::workspace::model_of;
+use crate::workspace::token_faults::{conflict, not_made, refused, taken_value, weak};
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess, WorkspaceEstate};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
-use aviary_plan::{ObjectKey, Rejection, WorkspaceModel};
+use aviary_plan::{Rejection, WorkspaceModel};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
@@ -209,56 +210,6 @@ fn created(token: &AccessToken) -> Timestamp {
     created.map_or(Timestamp::MAX, |time| time.0)
 }
 
-fn conflict(token: &ValidAccessToken) -> Rejection {
-    Rejection {
-        object: ObjectKey::AccessToken(token.object.clone()),
-        reason: Reason::SecretConflict,
-        message: format!(
-            "Secret `{}` exists and is not this token's: name another in spec.secretName, delete that Secret, or label it `aviary.dev/role: token` to use the value it holds under the key `token`",
-            token.secret_name
-        ),
-    }
-}
-
-fn weak(token: &ValidAccessToken) -> Rejection {
-    Rejection {
-        object: ObjectKey::AccessToken(token.object.clone()),
-        reason: Reason::ValueTooWeak,
-        message: format!(
-            "the value in Secret `{}` could be guessed: a value has at least {SHORTEST_VALUE} bytes, {FEWEST_DIFFERENT} of them different; `openssl rand -hex 32` makes one",
-            token.secret_name
-        ),
-    }
-}
-
-/// Says nothing of whose the value is.
-fn taken_value(token: String) -> Rejection {
-    Rejection {
-        object: ObjectKey::AccessToken(token),
-        reason: Reason::ValueTaken,
-        message: "the value in this token's Secret is in use or was: put another one there, or delete the Secret to get a new value".to_owned(),
-    }
-}
-
-fn refused(secret: &ObjectName, why: &str) -> Fault {
-    let name = &secret.name;
-    let message = format!("Kubernetes does not take Secret `{name}`: {why}");
-    Fault::new(Reason::Invalid, message)
-}
-
-fn not_made(token: &ValidAccessToken, failure: Option<Fault>) -> Rejection {
-    let under_way = || {
-        let message = format!("Secret `{}` is being made", token.secret_name);
-        Fault::new(Reason::InProgress, message)
-    };
-    let Fault { reason, message } = failure.unwrap_or_else(under_way);
-    Rejection {
-        object: ObjectKey::AccessToken(token.object.clone()),
-        reason,
-        message,
-    }
-}
-
 /// Makes the token's Secret, or fills what it lacks. One that is somebody else's is left alone; the
 /// watch, which goes by a label, would never show it.
 async fn make(
@@ -434,7 +385,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, FakeApi, Request, failure, object};
     use aviary_crds::names::{ANNOTATION_PAUSED, PUBLISHED_SECRET_KEY};
-    use aviary_plan::WorkspaceObjects;
+    use aviary_plan::{ObjectKey, WorkspaceObjects};
     use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};

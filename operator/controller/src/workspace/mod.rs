@@ -17,6 +17,7 @@ mod replicas;
 mod report;
 #[cfg(test)]
 mod tests;
+mod token_faults;
 
 pub(crate) use access::revoke;
 pub(crate) use checks::Checker;
