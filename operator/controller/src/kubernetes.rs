@@ -152,33 +152,13 @@ impl Kubernetes {
         &self.index
     }
 
-    /// Makes the status what it ought to be, in one request, or in none if it is.
+    /// Makes the status what it ought to be, in one request, or in none if it is. A conflict if the
+    /// object is not any more what was looked at: what was found of it may not hold, and a request
+    /// that a former leader sent before it lost the lease must not undo what the next one says.
     pub(crate) async fn patch_status<K: Reported>(
         &self,
         object: &K,
         status: &K::Status,
-    ) -> Result<(), KubernetesError> {
-        // With the uid, an object that was deleted and made anew does not get the old one's status.
-        let identity = json!({ "uid": object.uid() });
-        self.write_status(object, status, identity).await
-    }
-
-    /// The same for what several write at once: a conflict if somebody was faster.
-    pub(crate) async fn amend_status<K: Reported>(
-        &self,
-        object: &K,
-        status: &K::Status,
-    ) -> Result<(), KubernetesError> {
-        let version = object.resource_version();
-        let identity = json!({ "uid": object.uid(), "resourceVersion": version });
-        self.write_status(object, status, identity).await
-    }
-
-    async fn write_status<K: Reported>(
-        &self,
-        object: &K,
-        status: &K::Status,
-        identity: Value,
     ) -> Result<(), KubernetesError> {
         let name = ObjectName::of(object);
         let action = || format!("patch status of {} {name}", K::kind(&()));
@@ -187,7 +167,9 @@ impl Kubernetes {
         else {
             return Ok(());
         };
-        let patch = json!({ "metadata": identity, "status": difference });
+        // With the uid, an object that was deleted and made anew does not get the old one's status.
+        let seen = json!({ "uid": object.uid(), "resourceVersion": object.resource_version() });
+        let patch = json!({ "metadata": seen, "status": difference });
         let patch = Patch::Merge(&patch);
         let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER);
@@ -335,7 +317,8 @@ impl Kubernetes {
         } else {
             Problem::NotLeading
         };
-        Err(KubernetesError {
+        let answer = self.places.run(share, in_time).await;
+        answer.map_err(|problem| KubernetesError {
             action: action(),
             problem,
         })

@@ -60,7 +60,7 @@ pub(crate) async fn amend(
     let mut status = cluster.status.clone().unwrap_or_default();
     let (list, left) = amended(std::mem::take(&mut status.pending_drops), changes);
     status.pending_drops = list;
-    context.kubernetes.amend_status(&*cluster, &status).await?;
+    context.kubernetes.patch_status(&*cluster, &status).await?;
     Ok(left)
 }
 

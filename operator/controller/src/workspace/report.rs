@@ -75,15 +75,15 @@ pub(crate) async fn report(context: &Context, report: &Report<'_>) -> Result<(),
     let workspace = workspace_status(report, ready);
 
     // Gateways need the workspace for everything else, so it goes first.
-    kubernetes
+    let first = kubernetes
         .patch_status(&**report.workspace, &workspace)
-        .await?;
+        .await;
     let written = tokio::join!(
         write(kubernetes, &data_sources),
         write(kubernetes, &pipes),
         write(kubernetes, &tokens),
     );
-    written.0.and(written.1).and(written.2)
+    first.and(written.0).and(written.1).and(written.2)
 }
 
 /// Writes all, whatever becomes of each, and tells of the first failure.
