@@ -6,6 +6,7 @@ use crate::index::{Index, Indexed};
 use crate::leadership::Mandate;
 use crate::metrics::{Metrics, RequestLabel};
 use crate::names::ObjectName;
+use crate::places::{Places, Share};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -18,12 +19,9 @@ use serde_json::{Map, Value, json};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// How long one request may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How many requests may run at once: enough to be fast, few enough to be polite.
-const CONCURRENCY: usize = 16;
 /// The name that stands in `managedFields`.
 const FIELD_MANAGER: &str = "aviary-operator";
 
@@ -132,7 +130,7 @@ impl<K> Reported for K where
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
     client: Client,
-    permits: Arc<Semaphore>,
+    places: Places,
     index: Arc<Index>,
     mandate: Mandate,
 }
@@ -141,7 +139,7 @@ impl Kubernetes {
     pub(crate) fn new(client: Client, index: Arc<Index>, mandate: Mandate) -> Self {
         Self {
             client,
-            permits: Arc::new(Semaphore::new(CONCURRENCY)),
+            places: Places::new(),
             index,
             mandate,
         }
@@ -174,7 +172,7 @@ impl Kubernetes {
         let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER);
         let request = api.patch_status(&name.name, &parameters, &patch);
-        match self.send(action, request).await {
+        match self.send(change::<K>(&name), action, request).await {
             Ok(patched) => {
                 self.index.refresh(&name, patched);
                 Ok(())
@@ -201,7 +199,7 @@ impl Kubernetes {
         let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER);
         let request = api.patch(&name.name, &parameters, &patch);
-        match self.send(action, request).await {
+        match self.send(change::<K>(&name), action, request).await {
             Ok(patched) => {
                 self.index.refresh(&name, patched);
                 Ok(())
@@ -223,7 +221,8 @@ impl Kubernetes {
         };
         let api = self.secrets(name);
         let request = api.create(&parameters, secret);
-        match self.send(|| format!("create Secret {name}"), request).await {
+        let action = || format!("create Secret {name}");
+        match self.send(change::<Secret>(name), action, request).await {
             Ok(created) => {
                 self.index.created(name, K::from(&created));
                 Ok(true)
@@ -247,9 +246,9 @@ impl Kubernetes {
         let parameters = PatchParams::apply(FIELD_MANAGER);
         let api = self.secrets(name);
         let request = api.patch(&name.name, &parameters, &patch);
-        self.send(|| format!("patch Secret {name}"), request)
-            .await
-            .map(drop)
+        let action = || format!("patch Secret {name}");
+        let patched = self.send(change::<Secret>(name), action, request).await;
+        patched.map(drop)
     }
 
     pub(crate) async fn get_secret(
@@ -258,14 +257,16 @@ impl Kubernetes {
     ) -> Result<Option<Secret>, KubernetesError> {
         let api = self.secrets(name);
         let request = api.get_opt(&name.name);
-        self.send(|| format!("get Secret {name}"), request).await
+        let action = || format!("get Secret {name}");
+        self.send(look::<Secret>(name), action, request).await
     }
 
     pub(crate) async fn delete_secret(&self, name: &ObjectName) -> Result<(), KubernetesError> {
         let api = self.secrets(name);
         let parameters = DeleteParams::default();
         let request = api.delete(&name.name, &parameters);
-        match self.send(|| format!("delete Secret {name}"), request).await {
+        let action = || format!("delete Secret {name}");
+        match self.send(change::<Secret>(name), action, request).await {
             Err(error) if error.code() != Some(404) => Err(error),
             _ => Ok(()),
         }
@@ -283,7 +284,7 @@ impl Kubernetes {
         let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
         let request = api.get_metadata_opt(&name.name);
         let action = || format!("get {} {name}", K::kind(&()));
-        let found = self.send(action, request).await?;
+        let found = self.send(look::<K>(name), action, request).await?;
         Ok(found.and_then(|found| found.metadata.uid))
     }
 
@@ -293,7 +294,9 @@ impl Kubernetes {
     ) -> Result<Option<Namespace>, KubernetesError> {
         let api = Api::<Namespace>::all(self.client.clone());
         let request = api.get_opt(name);
-        self.send(|| format!("get Namespace {name}"), request).await
+        let share = look::<Namespace>(&ObjectName::new("", name));
+        let action = || format!("get Namespace {name}");
+        self.send(share, action, request).await
     }
 
     fn secrets(&self, name: &ObjectName) -> Api<Secret> {
@@ -302,26 +305,42 @@ impl Kubernetes {
 
     async fn send<T>(
         &self,
+        share: Share,
         action: impl Fn() -> String,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, KubernetesError> {
-        // The semaphore is never closed; were it, the request would only lack its bound.
-        let _permit = self.permits.acquire().await.ok();
-        // Asked last, after all waiting: a process that was frozen may not lead any more.
-        let problem = if self.mandate.holds() {
-            match tokio::time::timeout(DEADLINE, request).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => Problem::Api(Box::new(error)),
-                Err(_) => Problem::Timeout,
+        let in_time = async {
+            // Asked last, after all waiting: a process that was frozen may not lead any more.
+            if !self.mandate.holds() {
+                return Err(Problem::NotLeading);
             }
-        } else {
-            Problem::NotLeading
+            match tokio::time::timeout(DEADLINE, request).await {
+                Ok(answer) => answer.map_err(|error| Problem::Api(Box::new(error))),
+                Err(_) => Err(Problem::Timeout),
+            }
         };
         let answer = self.places.run(share, in_time).await;
         answer.map_err(|problem| KubernetesError {
             action: action(),
             problem,
         })
+    }
+}
+
+/// The share of requests that change an object.
+fn change<K: Resource<DynamicType = ()>>(name: &ObjectName) -> Share {
+    Share {
+        is_change: true,
+        ..look::<K>(name)
+    }
+}
+
+/// The share of requests that read an object.
+fn look<K: Resource<DynamicType = ()>>(name: &ObjectName) -> Share {
+    Share {
+        kind: K::kind(&()),
+        namespace: name.namespace.clone(),
+        is_change: false,
     }
 }
 
@@ -421,7 +440,7 @@ mod tests {
             method: "PATCH".to_owned(),
             path: "/apis/aviary.dev/v1alpha1/namespaces/shop/pipes/p/status".to_owned(),
             body: json!({
-                "metadata": { "uid": "uid-of-p" },
+                "metadata": { "uid": "uid-of-p", "resourceVersion": "1" },
                 "status": { "endpoint": "/v0/pipes/p.json" },
             }),
         };
