@@ -221,7 +221,7 @@ impl Index {
             .fold(Affected::default(), join)
     }
 
-    /// The workspace of this name and all that names it, oldest name first.
+    /// The workspace of this name and all that names it, each kind in the order of its names.
     pub(crate) fn members(&self, workspace: &ObjectName) -> Members {
         let shelves = self.read();
         Members {

@@ -174,10 +174,34 @@ async fn work(
         namespace: args.namespace.clone(),
         resync_interval: args.resync_interval.get(),
     });
+    let (context, timing) = (&context, timing(args));
     tokio::join!(
-        reconcile_workspaces(args, &context, workspace_requests, stop),
-        revoke(args, &context, revocation_requests, stop),
-        reconcile_clusters(args, &context, cluster_requests, stop),
+        reconcile(
+            "Workspace",
+            context,
+            workspace_requests,
+            timing,
+            stop,
+            |context, name| async move { workspace::reconcile(&context, &name).await },
+        ),
+        // Access is taken away in a queue of its own: never behind ClickHouse, and also where the
+        // rest is paused.
+        reconcile(
+            "AccessToken",
+            context,
+            revocation_requests,
+            timing,
+            stop,
+            |context, name| async move { workspace::revoke(&context, &name).await },
+        ),
+        reconcile(
+            "ClickHouseCluster",
+            context,
+            cluster_requests,
+            timing,
+            stop,
+            |context, name| async move { cluster::reconcile(&context, &name).await },
+        ),
     );
 }
 
@@ -195,54 +219,25 @@ async fn identify(kubernetes: &Kubernetes) -> String {
     }
 }
 
-async fn reconcile_workspaces(
-    args: &OperatorArgs,
+/// Works on the objects of a kind that are asked for, until the stop.
+async fn reconcile<Work, Running>(
+    kind: &'static str,
     context: &Arc<Context>,
     requests: UnboundedReceiver<ObjectName>,
+    timing: Timing,
     stop: &CancellationToken,
-) {
-    dispatch(requests, timing(args), stop.clone(), |name| {
+    work: Work,
+) where
+    Work: Fn(Arc<Context>, ObjectName) -> Running,
+    Running: Future<Output = Result<Next, KubernetesError>> + Send + 'static,
+{
+    dispatch(requests, timing, stop.clone(), |name| {
+        let running = work(context.clone(), name.clone());
         let context = context.clone();
         async move {
             let started = Instant::now();
-            let result = workspace::reconcile(&context, &name).await;
-            concluded(&context, "Workspace", &name, started, result)
-        }
-    })
-    .await;
-}
-
-/// Takes access away in a queue of its own: never behind ClickHouse, and also where the rest is
-/// paused.
-async fn revoke(
-    args: &OperatorArgs,
-    context: &Arc<Context>,
-    requests: UnboundedReceiver<ObjectName>,
-    stop: &CancellationToken,
-) {
-    dispatch(requests, timing(args), stop.clone(), |name| {
-        let context = context.clone();
-        async move {
-            let started = Instant::now();
-            let result = workspace::revoke(&context, &name).await;
-            concluded(&context, "AccessToken", &name, started, result)
-        }
-    })
-    .await;
-}
-
-async fn reconcile_clusters(
-    args: &OperatorArgs,
-    context: &Arc<Context>,
-    requests: UnboundedReceiver<ObjectName>,
-    stop: &CancellationToken,
-) {
-    dispatch(requests, timing(args), stop.clone(), |name| {
-        let context = context.clone();
-        async move {
-            let started = Instant::now();
-            let result = cluster::reconcile(&context, &name).await;
-            concluded(&context, "ClickHouseCluster", &name, started, result)
+            let result = running.await;
+            concluded(&context, kind, &name, started, result)
         }
     })
     .await;
