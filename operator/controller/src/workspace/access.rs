@@ -6,18 +6,17 @@
 
 use crate::context::Context;
 use crate::index::cluster_of;
-use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::kubernetes::KubernetesError;
 use crate::names::ObjectName;
 use crate::queue::Next;
 use crate::secrets::{
-    PublishedSecret, TokenDecision, TokenSecret, decide_token, published_secret_name,
-    published_secret_of, random_password, sha256, token_secret,
+    PublishedSecret, TokenDecision, decide_token, published_secret_name, published_secret_of,
+    random_password, sha256,
 };
 use crate::token_values::{GivenToken, Settled, settle};
-use crate::workspace::findings::Fault;
+use crate::workspace::issuing::Order;
 use crate::workspace::model_of;
-use crate::workspace::token_faults::{conflict, not_made, refused, taken_value, weak};
-use aviary_crds::conditions::Reason;
+use crate::workspace::token_faults::{conflict, not_made, taken_value, weak};
 use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess, WorkspaceEstate};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
@@ -57,7 +56,9 @@ pub(crate) async fn admit(
         let uids: Vec<&str> = missing.iter().map(|one| &*one.token.uid).collect();
         context.issuer.settle(&uids).await;
     }
-    let decided = decide(context, model, tokens);
+    // A token that went during the wait has been taken away by now, and must not come back.
+    let members = context.index.members(&ObjectName::of(workspace));
+    let decided = decide(context, model, &members.access_tokens);
     let (given, mut rejections) = given_and_rejected(context, &decided);
     let (access, taken) = publish(context, workspace, model, given).await?;
     rejections.extend(taken.into_iter().map(taken_value));
@@ -187,68 +188,18 @@ fn given_and_rejected(
 
 /// Has the Secret made or completed, beside this pass.
 fn issue(context: &Context, workspace: &Workspace, decided: &Decided<'_>) {
-    let (kubernetes, name) = (context.kubernetes.clone(), decided.secret.clone());
-    let (object, token) = (decided.object.clone(), decided.token.clone());
-    let make = async move {
-        match make(&kubernetes, &object, &token, &name).await {
-            Ok(made) => made,
-            Err(error) => Err(match error.refusal() {
-                Some(why) => refused(&name, why),
-                None => Fault::new(
-                    Reason::DependencyNotReady,
-                    format!("Secret `{name}` cannot be made yet: {error}"),
-                ),
-            }),
-        }
+    let order = Order {
+        token: decided.token.clone(),
+        object: decided.object.clone(),
+        secret: decided.secret.clone(),
     };
     let workspace = ObjectName::of(workspace);
-    context.issuer.issue(&decided.token.uid, &workspace, make);
+    context.issuer.issue(&context.kubernetes, &workspace, order);
 }
 
 fn created(token: &AccessToken) -> Timestamp {
     let created = token.metadata.creation_timestamp.as_ref();
     created.map_or(Timestamp::MAX, |time| time.0)
-}
-
-/// Makes the token's Secret, or fills what it lacks. One that is somebody else's is left alone; the
-/// watch, which goes by a label, would never show it.
-async fn make(
-    kubernetes: &Kubernetes,
-    object: &AccessToken,
-    token: &ValidAccessToken,
-    name: &ObjectName,
-) -> Result<Result<(), Fault>, KubernetesError> {
-    let (secret, _) = token_secret(object, name);
-    if kubernetes
-        .create_secret::<TokenSecret>(name, &secret)
-        .await?
-    {
-        return Ok(Ok(()));
-    }
-    // There is one: without the label that the watch goes by, or so new that it was not seen yet.
-    let found = kubernetes.get_secret(name).await?;
-    let found = found.as_ref().map(TokenSecret::from);
-    match decide_token(&token.uid, found.as_ref()) {
-        TokenDecision::Restore { keeps_value } => {
-            let (mut secret, _) = token_secret(object, name);
-            if keeps_value {
-                secret.data = None;
-            }
-            kubernetes.update_secret(name, &secret).await?;
-        }
-        TokenDecision::Conflict => {
-            let Rejection {
-                reason, message, ..
-            } = conflict(token);
-            return Ok(Err(Fault::new(reason, message)));
-        }
-        TokenDecision::Create | TokenDecision::Use { .. } | TokenDecision::Weak => {
-            if let Some(found) = found {
-                kubernetes.index().created(name, found);
-            }
-        }
-    }
-    Ok(Ok(()))
 }
 
 /// Writes the Secret that gateways read, if it is not as it ought to be, and tells which tokens
@@ -384,8 +335,9 @@ pub(crate) fn password_sha256(user: &ClickHouseUser) -> String {
 mod tests {
     use super::*;
     use crate::testing::{self, FakeApi, Request, failure, object};
+    use aviary_crds::conditions::Reason;
     use aviary_crds::names::{ANNOTATION_PAUSED, PUBLISHED_SECRET_KEY};
-    use aviary_plan::{ObjectKey, WorkspaceObjects};
+    use aviary_plan::ObjectKey;
     use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -435,14 +387,6 @@ mod tests {
         #[case] message: &'static str,
         #[case] reason: Reason,
     ) {
-        let tokens: Vec<_> = ["bad", "good"].map(|name| Arc::new(token(name))).into();
-        let workspace = Arc::new(workspace());
-        let model = aviary_plan::model(&WorkspaceObjects {
-            workspace: workspace.clone(),
-            data_sources: Vec::new(),
-            pipes: Vec::new(),
-            access_tokens: tokens.clone(),
-        });
         let version = AtomicU64::new(10);
         let client = FakeApi::default().client(move |request| {
             if request.body["metadata"]["name"] == "bad" {
@@ -451,15 +395,55 @@ mod tests {
             take(request, &version)
         });
         let context = testing::context(client);
-        let admitted = admit(&context, &workspace, &model, &tokens).await.unwrap();
-        let published: Vec<&str> = admitted.access.tokens.iter().map(|it| &*it.name).collect();
-        assert_eq!(published, ["good"]);
-        let [rejection] = &admitted.rejections[..] else {
-            panic!("{:?}", admitted.rejections)
-        };
-        assert_eq!(rejection.object, ObjectKey::AccessToken("bad".to_owned()));
+        context.index.apply(&orders(), workspace());
+        add_tokens(&context, &["bad", "good"]);
+        let rejection = only_good_is_published(&context).await;
         assert_eq!(rejection.reason, reason);
         assert!(rejection.message.contains(message), "{}", rejection.message);
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_somebody_else_is_left_alone() {
+        let api = FakeApi::default();
+        let version = AtomicU64::new(10);
+        let client = api.client(move |request| match request.method.as_str() {
+            "POST" if request.body["metadata"]["name"] == "bad" => {
+                failure(409, "AlreadyExists", "secrets \"bad\" already exists")
+            }
+            // It has no label, so no watch has shown it.
+            "GET" => (
+                200,
+                json!({ "metadata": { "name": "bad" }, "data": { "token": "dg==" } }),
+            ),
+            _ => take(request, &version),
+        });
+        let context = testing::context(client);
+        context.index.apply(&orders(), workspace());
+        add_tokens(&context, &["bad", "good"]);
+        let rejection = only_good_is_published(&context).await;
+        assert_eq!(rejection.reason, Reason::SecretConflict);
+        let asked = api.asked().into_iter();
+        let about_it = asked.filter(|request| request.path.ends_with("/secrets/bad"));
+        let methods: Vec<String> = about_it.map(|request| request.method).collect();
+        assert_eq!(methods, ["GET"]);
+    }
+
+    fn add_tokens(context: &Context, names: &[&str]) {
+        for name in names {
+            let name = ObjectName::new("shop", *name);
+            context.index.apply(&name, token(&name.name));
+        }
+    }
+
+    /// Gives tokens out, of which only `good` can be; tells why `bad` cannot.
+    async fn only_good_is_published(context: &Context) -> Rejection {
+        let mut admitted = admit_all(context).await;
+        let published: Vec<&str> = admitted.access.tokens.iter().map(|it| &*it.name).collect();
+        assert_eq!(published, ["good"]);
+        assert_eq!(admitted.rejections.len(), 1, "{:?}", admitted.rejections);
+        let rejection = admitted.rejections.remove(0);
+        assert_eq!(rejection.object, ObjectKey::AccessToken("bad".to_owned()));
+        rejection
     }
 
     /// A context whose API server makes no Secret for a token; two tokens are published.
@@ -473,10 +457,7 @@ mod tests {
         });
         let context = testing::context(client);
         context.index.apply(&orders(), workspace());
-        for name in ["kept", "gone"] {
-            let name = ObjectName::new("shop", name);
-            context.index.apply(&name, token(&name.name));
-        }
+        add_tokens(&context, &["kept", "gone"]);
         admit_all(&context).await;
         context
     }
@@ -505,9 +486,7 @@ mod tests {
         let context = two_published(&api).await;
         let name = ObjectName::new("shop", "gone");
         context.index.remove::<AccessToken>(&name, Some("50"));
-        context
-            .index
-            .apply(&ObjectName::new("shop", "new"), token("new"));
+        add_tokens(&context, &["new"]);
         admit_all(&context).await;
         assert_eq!(patches(&api)[0], [("kept".to_owned(), 2)]);
         let asked = api.asked();

@@ -2,9 +2,14 @@
 //! tenant's namespace holds up nothing but the tokens it is about.
 
 use crate::dispatch::Requests;
+use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::names::ObjectName;
+use crate::secrets::{TokenDecision, TokenSecret, decide_token, token_secret};
 use crate::workspace::findings::Fault;
+use crate::workspace::token_faults;
+use aviary_crds::AccessToken;
 use aviary_crds::conditions::Reason;
+use aviary_plan::model::ValidAccessToken;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +28,13 @@ pub(crate) struct Issuer {
     longest_pause: Duration,
     tokens: Arc<Mutex<HashMap<String, Issue>>>,
     news: Arc<Notify>,
+}
+
+/// A Secret to be made, or to be completed, for a token.
+pub(crate) struct Order {
+    pub(crate) token: ValidAccessToken,
+    pub(crate) object: Arc<AccessToken>,
+    pub(crate) secret: ObjectName,
 }
 
 #[derive(Default)]
@@ -44,16 +56,12 @@ impl Issuer {
     }
 
     /// Has a token's Secret made, unless that is under way or failed a moment ago.
-    pub(crate) fn issue(
-        &self,
-        uid: &str,
-        workspace: &ObjectName,
-        make: impl Future<Output = Result<(), Fault>> + Send + 'static,
-    ) {
+    pub(crate) fn issue(&self, kubernetes: &Kubernetes, workspace: &ObjectName, order: Order) {
         let now = Instant::now();
+        let uid = order.token.uid.clone();
         {
             let mut tokens = self.lock();
-            let issue = tokens.entry(uid.to_owned()).or_default();
+            let issue = tokens.entry(uid.clone()).or_default();
             let waits = issue.failure.as_ref().is_some_and(|(_, due)| now < *due);
             if issue.is_under_way || waits {
                 return;
@@ -61,16 +69,17 @@ impl Issuer {
             issue.is_under_way = true;
         }
         let (issuer, workspace) = (self.clone(), workspace.clone());
+        let kubernetes = kubernetes.clone();
         let mut under_way = UnderWay {
             issuer: self.clone(),
-            uid: uid.to_owned(),
+            uid,
             result: Err(Fault::new(
                 Reason::Unknown,
                 "the making of its Secret ended by itself, which is a fault of the operator",
             )),
         };
         tokio::spawn(async move {
-            under_way.result = make.await;
+            under_way.result = order.fill(&kubernetes).await;
             drop(under_way);
             issuer.workspaces.request(workspace);
         });
@@ -114,6 +123,53 @@ impl Issuer {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Issue>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Order {
+    /// Makes the Secret, or gives it what it lacks. One that is somebody else's is left alone; the
+    /// watch, which goes by a label, would never show it.
+    async fn fill(&self, kubernetes: &Kubernetes) -> Result<(), Fault> {
+        let name = &self.secret;
+        let failed = |error: KubernetesError| self.fault(&error);
+        let (mut secret, _) = token_secret(&self.object, name);
+        let made = kubernetes.create_secret::<TokenSecret>(name, &secret).await;
+        if made.map_err(failed)? {
+            return Ok(());
+        }
+        // There is one: without the label that the watch goes by, or so new that it was not seen yet.
+        let found = kubernetes.get_secret(name).await.map_err(failed)?;
+        let found = found.as_ref().map(TokenSecret::from);
+        match decide_token(&self.token.uid, found.as_ref()) {
+            TokenDecision::Restore { keeps_value } => {
+                if keeps_value {
+                    secret.data = None;
+                }
+                let updated = kubernetes.update_secret(name, &secret).await;
+                updated.map_err(failed)
+            }
+            TokenDecision::Conflict => Err(token_faults::foreign(&self.token)),
+            TokenDecision::Create | TokenDecision::Use { .. } | TokenDecision::Weak => {
+                if let Some(found) = found {
+                    kubernetes.index().created(name, found);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn fault(&self, error: &KubernetesError) -> Fault {
+        let name = &self.secret;
+        match error.refusal() {
+            Some(why) => Fault::new(
+                Reason::Invalid,
+                format!("Kubernetes does not take Secret `{name}`: {why}"),
+            ),
+            None => Fault::new(
+                Reason::DependencyNotReady,
+                format!("Secret `{name}` cannot be made yet: {error}"),
+            ),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Why a token cannot be given out, in words for who made it.
 
-use crate::names::ObjectName;
 use crate::secrets::{FEWEST_DIFFERENT, SHORTEST_VALUE};
 use crate::workspace::findings::Fault;
 use aviary_crds::conditions::Reason;
@@ -8,14 +7,18 @@ use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{ObjectKey, Rejection};
 
 pub(super) fn conflict(token: &ValidAccessToken) -> Rejection {
-    Rejection {
-        object: ObjectKey::AccessToken(token.object.clone()),
-        reason: Reason::SecretConflict,
-        message: format!(
+    rejection(token, foreign(token))
+}
+
+/// A Secret lies where the token's should be.
+pub(super) fn foreign(token: &ValidAccessToken) -> Fault {
+    Fault::new(
+        Reason::SecretConflict,
+        format!(
             "Secret `{}` exists and is not this token's: name another in spec.secretName, delete that Secret, or label it `aviary.dev/role: token` to use the value it holds under the key `token`",
             token.secret_name
         ),
-    }
+    )
 }
 
 pub(super) fn weak(token: &ValidAccessToken) -> Rejection {
@@ -38,18 +41,15 @@ pub(super) fn taken_value(token: String) -> Rejection {
     }
 }
 
-pub(super) fn refused(secret: &ObjectName, why: &str) -> Fault {
-    let name = &secret.name;
-    let message = format!("Kubernetes does not take Secret `{name}`: {why}");
-    Fault::new(Reason::Invalid, message)
-}
-
 pub(super) fn not_made(token: &ValidAccessToken, failure: Option<Fault>) -> Rejection {
     let under_way = || {
         let message = format!("Secret `{}` is being made", token.secret_name);
         Fault::new(Reason::InProgress, message)
     };
-    let Fault { reason, message } = failure.unwrap_or_else(under_way);
+    rejection(token, failure.unwrap_or_else(under_way))
+}
+
+fn rejection(token: &ValidAccessToken, Fault { reason, message }: Fault) -> Rejection {
     Rejection {
         object: ObjectKey::AccessToken(token.object.clone()),
         reason,
