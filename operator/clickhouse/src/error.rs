@@ -122,6 +122,11 @@ impl ClickHouseError {
         }
     }
 
+    /// Whether nothing was heard of the replica.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+    }
+
     /// Whether it speaks of the replica rather than of the statement: then the
     /// next statement will not fare better.
     pub fn is_about_the_replica(&self) -> bool {

@@ -130,10 +130,10 @@ impl Replica {
 
     /// What a statement without an answer says: of itself if the replica is there, else of that.
     async fn slow_or_gone(&self, replica: String, deadline: Duration) -> ClickHouseError {
-        let sign = self.run(self.query("SELECT 1"));
-        match tokio::time::timeout(SIGN_OF_LIFE, sign).await {
-            Ok(Ok(())) => ClickHouseError::Slow { deadline },
-            Ok(Err(_)) | Err(_) => ClickHouseError::TimedOut { replica, deadline },
+        if self.is_there(SIGN_OF_LIFE).await {
+            ClickHouseError::Slow { deadline }
+        } else {
+            ClickHouseError::TimedOut { replica, deadline }
         }
     }
 

@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// ClickHouse closes idle connections after 3 seconds unless told otherwise.
@@ -43,6 +44,7 @@ pub struct Replica {
     client: Client,
     deadline: Duration,
     statements: Arc<AtomicU64>,
+    given_up: CancellationToken,
     pub(crate) memory: Memory,
     pub(crate) spellings: Spellings,
 }
@@ -83,6 +85,7 @@ impl Replica {
                 .with_product_info("aviary", env!("CARGO_PKG_VERSION")),
             deadline: config.statement_deadline,
             statements: Arc::default(),
+            given_up: CancellationToken::new(),
             memory: Memory::default(),
             spellings: Spellings::default(),
         })
@@ -93,6 +96,24 @@ impl Replica {
     pub fn counted_by(mut self, statements: Arc<AtomicU64>) -> Self {
         self.statements = statements;
         self
+    }
+
+    /// The same replica, of which nobody expects an answer any more from a moment on: what it was
+    /// asked ends then as if its time were over.
+    #[must_use]
+    pub fn until(mut self, given_up: CancellationToken) -> Self {
+        self.given_up = given_up;
+        self
+    }
+
+    /// Whether it answers the smallest question within this time, if only with a refusal.
+    pub async fn is_there(&self, within: Duration) -> bool {
+        let sign = self.run(self.query("SELECT 1"));
+        match tokio::time::timeout(within, sign).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => !error.is_silence(),
+            Err(_) => false,
+        }
     }
 
     /// Its name, for messages.
@@ -144,14 +165,18 @@ impl Replica {
         call: impl Future<Output = Result<T, clickhouse::error::Error>>,
     ) -> Result<T, ClickHouseError> {
         self.statements.fetch_add(1, Ordering::Relaxed);
-        match tokio::time::timeout(self.deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(ClickHouseError::from_client(&self.name, &error)),
-            Err(_) => Err(ClickHouseError::TimedOut {
-                replica: self.name.clone(),
-                deadline: self.deadline,
-            }),
-        }
+        let begun = Instant::now();
+        let in_time = tokio::time::timeout(self.deadline, call);
+        let deadline = match self.given_up.run_until_cancelled(in_time).await {
+            Some(Ok(Ok(answer))) => return Ok(answer),
+            Some(Ok(Err(error))) => return Err(ClickHouseError::from_client(&self.name, &error)),
+            Some(Err(_)) => self.deadline,
+            None => Duration::from_secs(begun.elapsed().as_secs()),
+        };
+        Err(ClickHouseError::TimedOut {
+            replica: self.name.clone(),
+            deadline,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections to every cluster's replicas, what the last probe said of them, and how much may be
 //! asked of a cluster at once, so that a slow one uses up its own share and nobody else's.
 
-use crate::cluster::probe::{Pulse, keep_probing};
+use crate::cluster::probe::{Pulse, keep_probing, until_silent};
 use crate::dispatch::Requests;
 use crate::index::Index;
 use crate::kubernetes::{Kubernetes, KubernetesError};
@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
@@ -100,6 +101,21 @@ pub(crate) struct Connected {
     pub(crate) replica: Replica,
     pub(crate) url: String,
     pub(crate) pulse: Arc<Pulse>,
+}
+
+impl Connected {
+    /// The same for one piece of work: its calls end once it is given up.
+    pub(crate) fn until(&self, given_up: CancellationToken) -> Self {
+        Self {
+            replica: self.replica.clone().until(given_up),
+            ..self.clone()
+        }
+    }
+
+    /// Waits until the replica is silent.
+    pub(crate) async fn until_silent(&self) {
+        until_silent(&self.replica, &self.pulse).await;
+    }
 }
 
 /// Why a cluster cannot be asked anything.

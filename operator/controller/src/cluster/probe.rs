@@ -5,8 +5,10 @@
 use crate::cluster::describe;
 use aviary_clickhouse::{ClickHouseError, Health, Replica};
 use aviary_crds::conditions::Reason;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 /// What a replica said, or why it said nothing.
@@ -36,7 +38,11 @@ impl Answer {
 
 /// What was heard of a replica last.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse(Mutex<Heard>);
+pub(crate) struct Pulse {
+    heard: Mutex<Heard>,
+    /// Woken when the replica falls silent.
+    silence: Notify,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Heard {
@@ -55,6 +61,18 @@ impl Pulse {
     /// Whether the last probe went unanswered. What was never probed may be tried.
     pub(crate) fn is_down(&self) -> bool {
         self.lock().last.as_ref().is_some_and(Answer::is_silence)
+    }
+
+    /// Waits until the replica is known to be silent.
+    pub(crate) async fn until_down(&self) {
+        loop {
+            let mut silence = pin!(self.silence.notified());
+            silence.as_mut().enable();
+            if self.is_down() {
+                return;
+            }
+            silence.await;
+        }
     }
 
     /// Shows its health, none where it does not answer; shows nothing where nothing is known.
@@ -79,12 +97,16 @@ impl Pulse {
             silence if silence.is_silence() => heard.health = None,
             Answer::Failed { .. } => {}
         }
+        let is_silence = answer.is_silence();
         heard.last = Some(answer);
+        if is_silence {
+            self.silence.notify_waiters();
+        }
         is_back
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,16 +129,56 @@ pub(crate) async fn keep_probing(
             // Not longer than an interval, so that its return is noticed within one.
             ask(replica, DEADLINE.min(interval)).await
         } else {
-            ask_again(replica).await
+            tokio::select! {
+                answer = ask_again(replica) => answer,
+                // Who works with it has noticed before.
+                () = pulse.until_down() => {
+                    tell(false);
+                    continue;
+                }
+            }
         };
         let answer = match answer {
             Ok(health) => Answer::Healthy(health),
-            Err(error) => Answer::Failed {
-                reason: error.reason(),
-                message: describe(replica.name(), &error),
-            },
+            Err(error) => failed(replica, &error),
         };
         tell(pulse.take_in(answer));
+    }
+}
+
+fn failed(replica: &Replica, error: &ClickHouseError) -> Answer {
+    Answer::Failed {
+        reason: error.reason(),
+        message: describe(replica.name(), error),
+    }
+}
+
+/// How long a replica that somebody waits for is left in peace between two signs of life.
+const PEACE: Duration = Duration::from_secs(1);
+/// How long it may take to give one.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// Waits until the replica is silent, and looks for itself: for whoever is at work with it and has
+/// to get on. Everybody else knows it from then on, until a probe is answered.
+pub(crate) async fn until_silent(replica: &Replica, pulse: &Pulse) {
+    let looking = async {
+        loop {
+            tokio::time::sleep(PEACE).await;
+            if !replica.is_there(SIGN_OF_LIFE).await {
+                break;
+            }
+        }
+        pulse.take_in(failed(
+            replica,
+            &ClickHouseError::TimedOut {
+                replica: replica.name().to_owned(),
+                deadline: SIGN_OF_LIFE,
+            },
+        ));
+    };
+    tokio::select! {
+        () = looking => {}
+        () = pulse.until_down() => {}
     }
 }
 

@@ -12,7 +12,9 @@ use aviary_plan::{
 };
 use futures::future::join_all;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// How long a replica may take to tell what it has.
 const OBSERVING: Duration = Duration::from_secs(15);
@@ -126,33 +128,58 @@ where
     MakePlan: Fn(Connected) -> Planning,
     Planning: Future<Output = Result<Look, ClickHouseError>>,
 {
+    let one_is_through = &CancellationToken::new();
     join_all(replicas.iter().map(|connected| async {
-        let Connected {
-            replica,
-            url,
-            pulse,
-        } = connected;
-        // Nobody waits again for what did not answer its last probe; when it does, the
+        // Nobody waits again for what is known to be silent; when it answers a probe, the
         // workspace is looked at at once.
-        let work = if pulse.is_down() {
+        let work = if connected.pulse.is_down() {
             Err(Fault::new(
                 Reason::ClickHouseUnreachable,
                 "it did not answer its last probe",
             ))
         } else {
-            run(context, replica, make_plan(connected.clone())).await
+            let work = |given_up| {
+                let connected = connected.until(given_up);
+                let planning = make_plan(connected.clone());
+                async move { run(context, &connected.replica, planning).await }
+            };
+            not_for_the_silent(connected, one_is_through, work).await
         };
         if let Ok(work) = &work {
+            one_is_through.cancel();
             let changes = work.done.len() as u64;
             context.metrics.clickhouse_changes.inc_by(changes);
         }
         OnReplica {
-            name: replica.name().to_owned(),
-            url: url.clone(),
+            name: connected.replica.name().to_owned(),
+            url: connected.url.clone(),
             work,
         }
     }))
     .await
+}
+
+/// Works on a replica until it is known to be silent, which is looked after once another is through:
+/// from then on it would hold up what is done on the others, and the next in turn.
+async fn not_for_the_silent<Working: Future>(
+    connected: &Connected,
+    one_is_through: &CancellationToken,
+    work: impl FnOnce(CancellationToken) -> Working,
+) -> Working::Output {
+    let given_up = CancellationToken::new();
+    let looking = async {
+        one_is_through.cancelled().await;
+        connected.until_silent().await;
+    };
+    let mut working = pin!(work(given_up.clone()));
+    tokio::select! {
+        worked = &mut working => return worked,
+        () = looking => {}
+        () = connected.pulse.until_down() => {}
+    }
+    given_up.cancel();
+    // It ends now, and tells what was done.
+    working.await
 }
 
 async fn run(
@@ -288,6 +315,13 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, FakeApi};
+    use aviary_clickhouse::ReplicaConfig;
+    use aviary_plan::catalog::identifier;
+    use futures::FutureExt;
+    use serde_json::json;
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
 
     fn worked(name: &str, failures: Vec<Failed>) -> OnReplica {
         OnReplica {
@@ -310,6 +344,52 @@ mod tests {
             consented_by: None,
             fault,
         }]
+    }
+
+    /// A replica that takes connections and says nothing.
+    fn silent(listener: &TcpListener) -> Connected {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = ReplicaConfig {
+            name: "silent".to_owned(),
+            url: url.clone(),
+            user: "admin".to_owned(),
+            password: String::new().into(),
+            connect_deadline: OBSERVING,
+            statement_deadline: OBSERVING * 4,
+        };
+        Connected {
+            replica: Replica::connect(&config).unwrap(),
+            url,
+            pulse: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_falls_silent_is_waited_for_once_and_not_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let replicas = [silent(&listener), silent(&listener)];
+        let context = testing::context(FakeApi::default().client(|_| (404, json!({}))));
+        let well = &replicas[0].pulse;
+        let database = &identifier("shop");
+        let pass = || {
+            on_each(&context, &replicas, |connected| async move {
+                if Arc::ptr_eq(&connected.pulse, well) {
+                    return Ok(Look::default());
+                }
+                connected.replica.observe(database).await?;
+                Ok(Look::default())
+            })
+        };
+        let begun = Instant::now();
+        let outcomes = pass().await;
+        assert!(begun.elapsed() < OBSERVING / 2, "{:?}", begun.elapsed());
+        assert!(outcomes[0].work.is_ok());
+        let faults = |outcomes: &[OnReplica]| outcomes[1].work.as_ref().err().cloned();
+        let fault = faults(&outcomes).unwrap();
+        assert_eq!(fault.reason, Reason::ClickHouseUnreachable);
+        assert!(replicas[1].pulse.is_down() && !replicas[0].pulse.is_down());
+        let again = pass().now_or_never().unwrap();
+        assert!(again[0].work.is_ok() && faults(&again).is_some());
     }
 
     #[test]
