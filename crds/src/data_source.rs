@@ -343,7 +343,8 @@ pub struct DataSourceStatus {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuarantineStatus {
-    /// About how many rows: told anew when it changes by a tenth, and when it begins or ends.
+    /// About how many rows, counted at least every five minutes: told anew when it changes by a tenth,
+    /// and when it begins or ends.
     #[schemars(range(min = 0))]
     pub rows: i64,
     /// Since when there have been some; nothing while there are none.

@@ -2,8 +2,7 @@
 
 use super::report::{Figure, Report};
 use super::stage::Stage;
-use super::statistics::median;
-use super::wrk::{Load, Round};
+use super::wrk::{Load, Round, Series};
 use crate::cluster::Progress;
 use crate::support::{self, Scene};
 use anyhow::{Context as _, Result};
@@ -84,25 +83,16 @@ struct Case {
     source: &'static str,
     size: usize,
     connections: usize,
-    gateway: Way,
-    direct: Way,
-}
-
-struct Way {
-    load: Load,
-    rounds: Vec<Round>,
+    gateway: Series,
+    direct: Series,
 }
 
 /// Runs the rounds in a namespace of their own.
 pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
-    let mut report = None;
-    let slot = &mut report;
     support::run_alone("bench-events", async move |scene: Scene| {
-        *slot = Some(compare(stage, progress, &scene).await?);
-        Ok(())
+        compare(stage, progress, &scene).await
     })
-    .await?;
-    report.context("nothing was measured")
+    .await
 }
 
 async fn compare(stage: &Stage, progress: &Progress, scene: &Scene) -> Result<Report> {
@@ -158,8 +148,8 @@ async fn cases(stage: &Stage, scene: &Scene) -> Result<Vec<Case>> {
                     source,
                     size,
                     connections,
-                    gateway: Way::new(Load::post(events.clone(), &headers, &body)?),
-                    direct: Way::new(Load::post(insert.to_string(), &administrator, &body)?),
+                    gateway: Series::new(Load::post(events.clone(), &headers, &body)?),
+                    direct: Series::new(Load::post(insert.to_string(), &administrator, &body)?),
                 });
             }
         }
@@ -188,8 +178,7 @@ impl Case {
             } else {
                 &mut self.direct
             };
-            let round = way.load.round_over(self.connections, ROUND).await?;
-            way.rounds.push(round);
+            way.add_round(self.connections, ROUND).await?;
         }
         Ok(())
     }
@@ -200,19 +189,6 @@ impl Case {
             "{} {events} x {}, {}",
             self.size, self.connections, self.source
         )
-    }
-}
-
-impl Way {
-    fn new(load: Load) -> Self {
-        Self {
-            load,
-            rounds: Vec::new(),
-        }
-    }
-
-    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
     }
 }
 

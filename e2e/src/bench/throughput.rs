@@ -4,8 +4,7 @@ use super::nginx::Nginx;
 use super::processes::{Cpu, Process};
 use super::report::{Figure, Report};
 use super::stage::{GatewayPod, Stage};
-use super::statistics::median;
-use super::wrk::{CONNECTIONS, Load, Round};
+use super::wrk::{Load, Round, Series};
 use crate::cluster::Progress;
 use crate::product;
 use crate::support::{self, Scene};
@@ -23,6 +22,8 @@ use url::Url;
 /// Of few rounds, neither that nor even the median p99 is steady.
 const ROUNDS: usize = 30;
 const ROUND: Duration = Duration::from_secs(2);
+/// Kept open, each with one request under way.
+const CONNECTIONS: usize = 16;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// nginx keeps this much of the direct rate; the gateway has to, too.
@@ -55,25 +56,20 @@ const SQL: &str = "SELECT {n:Int32} AS n, toString(n) AS text FORMAT JSON";
 
 /// One of the three ways to the answer, and its rounds so far.
 struct Way {
-    load: Load,
-    rounds: Vec<Round>,
+    series: Series,
     cpu: Cpu,
 }
 
 /// Runs the rounds in a namespace of their own.
 pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
-    let mut report = None;
-    let slot = &mut report;
     support::run_alone("bench-throughput", async move |scene: Scene| {
         let gateway = stage.gateway_pod().await?;
         let nginx = Nginx::start(stage, &gateway).await?;
         let measured = compare(stage, progress, &scene, &nginx, &gateway).await;
         nginx.stop().await?;
-        *slot = Some(measured?);
-        Ok(())
+        measured
     })
-    .await?;
-    report.context("nothing was measured")
+    .await
 }
 
 async fn compare(
@@ -91,7 +87,7 @@ async fn compare(
     let gateway = gateway.process;
 
     for way in &ways {
-        way.load.round(WARM_UP).await?;
+        way.series.load.round(CONNECTIONS, WARM_UP).await?;
     }
     let what = format!(
         "Asking directly, through nginx and through the gateway, {ROUNDS} rounds of {} s",
@@ -128,7 +124,7 @@ async fn take_turns(
         };
         let before = used()?;
         let way = &mut ways[index];
-        way.rounds.push(way.load.round(ROUND).await?);
+        way.series.add_round(CONNECTIONS, ROUND).await?;
         way.cpu = way.cpu + (used()? - before);
     }
     Ok(())
@@ -186,20 +182,19 @@ impl Way {
             "{url} answered {answer}"
         );
         Ok(Self {
-            load: Load::new(url, headers)?,
-            rounds: Vec::new(),
+            series: Series::new(Load::new(url, headers)?),
             cpu: Cpu::default(),
         })
     }
 
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
+        self.series.median(of)
     }
 
     /// Seconds of CPU for 1,000 requests: all, in the program, and in the kernel.
     fn cpu_per_thousand(&self) -> [f64; 3] {
-        let requests: f64 = self.rounds.iter().map(|round| round.requests).sum();
-        [self.cpu.total(), self.cpu.user, self.cpu.system].map(|cpu| cpu / requests * 1_000.0)
+        let thousands = self.series.requests() / 1_000.0;
+        [self.cpu.total(), self.cpu.user, self.cpu.system].map(|cpu| cpu / thousands)
     }
 }
 

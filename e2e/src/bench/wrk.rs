@@ -1,14 +1,12 @@
 //! wrk, the load generator: one round against one address, and what it reports.
 
+use super::statistics::median;
 use crate::cluster::shell;
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
-
-/// Connections kept open, each with one request under way, where nothing else is said.
-pub(crate) const CONNECTIONS: usize = 16;
 
 /// A request to send over and over.
 pub(crate) struct Load {
@@ -28,6 +26,37 @@ pub(crate) struct Round {
     pub(crate) p50: f64,
     /// Milliseconds that 99 of 100 answers took at most.
     pub(crate) p99: f64,
+}
+
+/// A request, and the rounds in which it was sent so far.
+pub(crate) struct Series {
+    pub(crate) load: Load,
+    rounds: Vec<Round>,
+}
+
+impl Series {
+    pub(crate) fn new(load: Load) -> Self {
+        Self {
+            load,
+            rounds: Vec::new(),
+        }
+    }
+
+    /// Sends it for one more round.
+    pub(crate) async fn add_round(&mut self, connections: usize, duration: Duration) -> Result<()> {
+        self.rounds.push(self.load.round(connections, duration).await?);
+        Ok(())
+    }
+
+    /// The median of a figure over the rounds.
+    pub(crate) fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
+    }
+
+    /// Answers in all rounds.
+    pub(crate) fn requests(&self) -> f64 {
+        self.rounds.iter().map(|round| round.requests).sum()
+    }
 }
 
 impl Load {
@@ -58,13 +87,8 @@ impl Load {
         })
     }
 
-    /// Sends it as often as answers come for this long.
-    pub(crate) async fn round(&self, duration: Duration) -> Result<Round> {
-        self.round_over(CONNECTIONS, duration).await
-    }
-
-    /// The same over so many connections.
-    pub(crate) async fn round_over(&self, connections: usize, duration: Duration) -> Result<Round> {
+    /// Sends it over so many connections, as often as answers come for this long.
+    pub(crate) async fn round(&self, connections: usize, duration: Duration) -> Result<Round> {
         let mut command = Command::new("wrk");
         command
             .args(["--threads", "1", "--latency", "--timeout", "10s"])

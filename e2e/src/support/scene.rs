@@ -37,15 +37,16 @@ const GOING: Duration = Duration::from_mins(3);
 /// logged. When it fails, prints the objects, events and logs; the namespace
 /// goes either way unless `AVIARY_KEEP` is set. That is not waited for, since it
 /// takes longer than most tests: [`namespaces_gone`] does.
-pub async fn run<F, Fut>(name: &str, test: F) -> Result<()>
+pub async fn run<T, F, Fut>(name: &str, test: F) -> Result<T>
 where
     F: FnOnce(Scene) -> Fut,
-    Fut: Future<Output = Result<()>>,
+    Fut: Future<Output = Result<T>>,
 {
     let scene = Scene::create(name).await?;
     let mut outcome = test(scene.clone()).await;
     if outcome.is_ok() {
-        outcome = logs::hold_no_secret_of(&scene.client, &scene.namespace).await;
+        let clean = logs::hold_no_secret_of(&scene.client, &scene.namespace).await;
+        outcome = clean.and(outcome);
     }
     if let Err(error) = &outcome {
         eprintln!("{name} failed in namespace {}: {error:?}", scene.namespace);
@@ -53,22 +54,25 @@ where
     }
     if std::env::var_os("AVIARY_KEEP").is_none() {
         let deleted = scene.delete_namespace().await;
-        return outcome.and(deleted);
+        let value = outcome?;
+        deleted?;
+        return Ok(value);
     }
     outcome
 }
 
 /// As [`run`], once the namespaces of others are gone, and until its own is:
 /// for what must not be disturbed and must disturb nobody.
-pub async fn run_alone<F, Fut>(name: &str, test: F) -> Result<()>
+pub async fn run_alone<T, F, Fut>(name: &str, test: F) -> Result<T>
 where
     F: FnOnce(Scene) -> Fut,
-    Fut: Future<Output = Result<()>>,
+    Fut: Future<Output = Result<T>>,
 {
     let client = crate::cluster::Target::from_environment().client().await?;
     namespaces_gone(&client).await?;
-    run(name, test).await?;
-    namespaces_gone(&client).await
+    let value = run(name, test).await?;
+    namespaces_gone(&client).await?;
+    Ok(value)
 }
 
 /// Waits until no namespace of a test is on its way out any more.
