@@ -44,7 +44,8 @@ impl Series {
 
     /// Sends it for one more round.
     pub(crate) async fn add_round(&mut self, connections: usize, duration: Duration) -> Result<()> {
-        self.rounds.push(self.load.round(connections, duration).await?);
+        self.rounds
+            .push(self.load.round(connections, duration).await?);
         Ok(())
     }
 

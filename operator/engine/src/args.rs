@@ -37,7 +37,7 @@ pub struct EngineArgs {
     pub password_file: Option<PathBuf>,
 
     /// Queries that may run at once.
-    #[arg(long, env = "AVIARY_ENGINE_MAX_QUERIES", default_value_t = 100)]
+    #[arg(long, env = "AVIARY_ENGINE_MAX_QUERIES", default_value_t = 256)]
     pub max_concurrent_queries: usize,
 
     /// Seconds that a change of users or a stop waits for running queries.

@@ -104,7 +104,7 @@ impl EngineConfig {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8123)],
             library: None,
             default_password: None,
-            max_concurrent_queries: 100,
+            max_concurrent_queries: 256,
             drain_deadline: Duration::from_secs(10),
             shutdown_deadline: Duration::from_secs(10),
             macros: Vec::new(),

@@ -12,7 +12,7 @@ use crate::ffi::{Api, Connection};
 use crate::sql::quote::{Identifier, Literal};
 
 /// How many idle connections are kept, over all users.
-const MAX_IDLE: usize = 128;
+const MAX_IDLE: usize = 256;
 
 /// What a connection is set up for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
