@@ -42,6 +42,8 @@ pub(crate) struct Job {
 pub(crate) enum Failure {
     /// The client is told.
     Exception(Exception),
+    /// The same, before the query itself is looked at: its user, settings or database are refused.
+    Early(Exception),
     /// There is no client any more.
     Gone,
 }
@@ -72,6 +74,7 @@ impl Job {
                 Failure::Exception(exception) => {
                     Failure::Exception(exception.for_user(&self.session.user))
                 }
+                Failure::Early(exception) => Failure::Early(exception.for_user(&self.session.user)),
                 Failure::Gone => Failure::Gone,
             })
     }
@@ -380,7 +383,7 @@ impl Job {
     ) -> Result<T, Failure> {
         let _inside = self.running.enter_engine();
         let key = self.connection_key();
-        let mut marked = engine.checkout(&key)?;
+        let mut marked = engine.checkout(&key).map_err(Failure::Early)?;
         self.running.enter(&marked.mark);
         let result = work(&mut marked.connection);
         self.running.leave();

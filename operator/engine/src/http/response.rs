@@ -222,6 +222,14 @@ impl Responder {
         self.send_head(exception.status(), Some(exception), None)
     }
 
+    /// Ends an answer before its query is looked at, and without an id. A server gives the id with the
+    /// first thing that is known of the result, and with every exception from then on (`processQuery`
+    /// in ClickHouse's `HTTPHandler.cpp`, `executeQuery` in its `executeQuery.cpp`).
+    pub(crate) fn refuse(mut self, exception: &Exception) -> Result<(), Gone> {
+        self.context.query_id.clear();
+        self.fail(exception)
+    }
+
     fn marked(&self, text: &str) -> String {
         let tag = &self.tag;
         format!(
@@ -266,9 +274,11 @@ impl Responder {
             named("x-clickhouse-server-display-name"),
             &context.display_name,
         );
-        set(named("x-clickhouse-query-id"), &context.query_id);
-        set(named("x-clickhouse-format"), format);
-        set(named("x-clickhouse-timezone"), &context.timezone);
+        if !context.query_id.is_empty() {
+            set(named("x-clickhouse-query-id"), &context.query_id);
+            set(named("x-clickhouse-format"), format);
+            set(named("x-clickhouse-timezone"), &context.timezone);
+        }
         set(named("x-clickhouse-exception-tag"), &self.tag);
         set(named("x-clickhouse-summary"), &self.summary());
         if let Some(coding) = context.coding {

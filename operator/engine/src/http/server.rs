@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::body::{BodyReader, BodySource};
 use super::request::Request;
-use super::response::{Answer, AnswerBody, AnswerContext, Responder};
+use super::response::{Answer, AnswerBody, AnswerContext, Gone, Responder};
 use super::upload::{self, Upload};
 use crate::core::Core;
 use crate::exception::{Exception, code};
@@ -107,12 +107,14 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
     let late_reader = Arc::new(LateReader::default());
     let responder = Responder::new(context, head_sender);
 
-    let admitted = parsed.and_then(|request| admit(&core, request, &late_reader));
+    let admitted = parsed
+        .map_err(Failure::Early)
+        .and_then(|request| admit(&core, request, &late_reader));
     let admitted = match admitted {
         Ok(admitted) => admitted,
-        Err(exception) => {
+        Err(failure) => {
             // The head is sent within the call.
-            let _ = responder.fail(&exception);
+            let _ = end(responder, Err(failure));
             return finish(head, Some(Upload::unwanted(body)), None, &late_reader).await;
         }
     };
@@ -151,11 +153,16 @@ impl Admitted {
         // Whoever has the whole answer may use the id and the slot again.
         drop((entry, slot));
         // Nobody is left to tell when this fails too.
-        let _ = match result {
-            Ok(()) => responder.finish(),
-            Err(Failure::Exception(exception)) => responder.fail(&exception),
-            Err(Failure::Gone) => Ok(()),
-        };
+        let _ = end(responder, result);
+    }
+}
+
+fn end(responder: Responder, result: Result<(), Failure>) -> Result<(), Gone> {
+    match result {
+        Ok(()) => responder.finish(),
+        Err(Failure::Exception(exception)) => responder.fail(&exception),
+        Err(Failure::Early(exception)) => responder.refuse(&exception),
+        Err(Failure::Gone) => Ok(()),
     }
 }
 
@@ -163,10 +170,11 @@ fn admit(
     core: &Arc<Core>,
     request: Request,
     late_reader: &Arc<LateReader>,
-) -> Result<Admitted, Exception> {
+) -> Result<Admitted, Failure> {
     let session = core
         .access
-        .authenticate(&request.credentials, &request.roles)?;
+        .authenticate(&request.credentials, &request.roles)
+        .map_err(Failure::Early)?;
     let Ok(slot) = Arc::clone(&core.slots).try_acquire_owned() else {
         return Err(Exception::new(
             code::TOO_MANY_SIMULTANEOUS_QUERIES,
@@ -174,7 +182,8 @@ fn admit(
                 "Too many simultaneous queries. Maximum: {}.",
                 core.config.max_concurrent_queries
             ),
-        ));
+        )
+        .into());
     };
     let entry = core.registry.enter(&request.query_id, &session.user)?;
     Ok(Admitted {

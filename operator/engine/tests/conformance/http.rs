@@ -106,6 +106,26 @@ async fn headers_are_those_of_a_server() {
 }
 
 #[tokio::test]
+async fn exceptions_have_the_id_of_their_query_once_it_is_looked_at() {
+    let asked = |name: &str, value: &str| admin().with("query_id", "whose").with(name, value);
+    let id = "x-clickhouse-query-id";
+    for query in ["SELECT throwIf(1)", "SELECT nothing FROM nowhere", "SELEC"] {
+        let answer = asked("default_format", "CSV").post(query).await;
+        assert!(answer.exception().is_some(), "{query}");
+        assert_eq!(answer.header(id), Some("whose"), "{query}");
+    }
+    for (name, value) in [
+        ("database", "nowhere"),
+        ("max_threads", "many"),
+        ("role", "nobody"),
+    ] {
+        let answer = asked(name, value).post("SELECT 1").await;
+        assert!(answer.exception().is_some(), "{name}");
+        assert_eq!(answer.header(id), None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn formats_of_every_kind_come_whole() {
     for (format, rows) in [
         ("JSON", 0),

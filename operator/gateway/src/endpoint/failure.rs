@@ -19,6 +19,7 @@ pub(super) fn of_upstream(error: &UpstreamError, limit: Duration) -> ApiError {
         UpstreamError::Interrupted(_)
         | UpstreamError::Lost
         | UpstreamError::Truncated
+        | UpstreamError::Foreign
         | UpstreamError::Malformed(_) => ApiError::new(
             ErrorCode::ClickHouseUnavailable,
             "the connection to ClickHouse broke: try again",

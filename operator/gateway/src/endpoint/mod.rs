@@ -18,6 +18,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::index::{ServedPipe, ServedWorkspace};
 use crate::metrics::Measured;
 use crate::received::Received;
+use crate::request_id::RequestId;
 use crate::upstream::{Answer, Repeat, Request};
 use aviary_crds::ScopeType;
 use aviary_sql::{ParameterValues, RenderError};
@@ -88,7 +89,7 @@ impl Question {
         let start = context.workspace()?.query_start(format);
         Ok(Self {
             format,
-            query: query_string(start, context.request_id.as_str(), &rendered.parameters),
+            query: query_string(start, &rendered.parameters),
             sql: rendered.sql,
         })
     }
@@ -101,13 +102,14 @@ impl Question {
     ) -> Result<Response<Body>, ApiError> {
         let workspace = context.workspace()?;
         let slot = workspace.queries.admit().await?;
-        let answer = self.ask(workspace).await?;
+        let answer = self.ask(workspace, &context.request_id).await?;
         answer::respond(context, answer, self.format, slot, measured).await
     }
 
-    async fn ask(&self, workspace: &ServedWorkspace) -> Result<Answer, ApiError> {
+    async fn ask(&self, workspace: &ServedWorkspace, id: &RequestId) -> Result<Answer, ApiError> {
         let timeout = workspace.query_timeout();
         let request = Request {
+            query_id: Some(id),
             query: &self.query,
             authorization: &workspace.reader,
             body: &[self.sql.as_bytes()],
@@ -119,13 +121,11 @@ impl Question {
     }
 }
 
-/// The settings of the query, its id, and its parameters. Nothing of a request
+/// The settings of the query, and its parameters. Nothing of a request
 /// gets in here but the values of parameters the pipe has.
-fn query_string(start: &str, query_id: &str, parameters: &[(String, String)]) -> String {
-    let mut query = String::with_capacity(start.len() + 64 + parameters.len() * 64);
+fn query_string(start: &str, parameters: &[(String, String)]) -> String {
+    let mut query = String::with_capacity(start.len() + parameters.len() * 64);
     query.push_str(start);
-    query.push('=');
-    query.push_str(query_id);
     for (name, value) in parameters {
         query.push_str("&param_");
         query.extend(form_urlencoded::byte_serialize(name.as_bytes()));
@@ -160,8 +160,8 @@ mod tests {
             "1&max_execution_time=0 '\u{e9}".to_owned(),
         )];
         assert_eq!(
-            query_string("database=d&query_id", "id", &parameters),
-            "database=d&query_id=id&param_p_a=1%26max_execution_time%3D0+%27%C3%A9"
+            query_string("database=d", &parameters),
+            "database=d&param_p_a=1%26max_execution_time%3D0+%27%C3%A9"
         );
     }
 }

@@ -102,7 +102,6 @@ fn query_start(database: &str, format: Format) -> String {
         .append_pair("cancel_http_readonly_queries_on_client_close", "1")
         // An exception in the middle must not look like a part of the answer.
         .append_pair("http_write_exception_in_output_format", "0")
-        .append_key_only("query_id")
         .finish()
 }
 
@@ -158,7 +157,7 @@ impl ServedWorkspace {
         }
     }
 
-    /// How the URL of a query starts; the id of the query comes next.
+    /// How the URL of a query starts; its parameters come next.
     pub(crate) fn query_start(&self, format: Format) -> &str {
         &self.query_starts.0[format as usize]
     }

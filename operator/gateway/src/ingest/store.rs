@@ -212,6 +212,7 @@ impl Store {
         let query = format!("{query}&insert_deduplication_token={}", token.of_body(body));
         let pieces: Vec<&[u8]> = body.iter().map(AsRef::as_ref).collect();
         let request = Request {
+            query_id: None,
             query: &query,
             authorization: &self.writer,
             body: &pieces,
@@ -260,6 +261,7 @@ impl Store {
     /// What a replica says to a short question; nothing if it does not say.
     async fn ask(&self, replica: &Arc<Replica>, sql: &str) -> Option<Vec<u8>> {
         let request = Request {
+            query_id: None,
             query: "",
             // The reader has the limits of the workspace's own queries.
             authorization: &self.writer,
@@ -341,6 +343,7 @@ fn is_unknown(error: &UpstreamError) -> bool {
         | UpstreamError::Timeout
         | UpstreamError::Lost
         | UpstreamError::Truncated
+        | UpstreamError::Foreign
         | UpstreamError::Malformed(_) => true,
     }
 }
@@ -407,6 +410,7 @@ impl From<UpstreamError> for StoreError {
             | UpstreamError::Timeout
             | UpstreamError::Lost
             | UpstreamError::Truncated
+            | UpstreamError::Foreign
             | UpstreamError::Malformed(_) => Self::Unknown,
         }
     }

@@ -1,27 +1,23 @@
 //! One request and its answer on one connection.
 
-use super::framing::{Chunk, Framing};
+use super::framing::Framing;
+use super::head::{DEFAULT_IDLE, Head, parse_head};
 use super::patience::{Losses, Patience};
 use super::replica::Replica;
 use super::stream::Stream;
 use super::{Address, Exception, UpstreamError};
-use bytes::{Buf, Bytes, BytesMut};
-use memchr::memmem;
+use crate::request_id::RequestId;
+use bytes::{Bytes, BytesMut};
 use secrecy::{ExposeSecret, SecretString};
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// More than ClickHouse ever sends.
-const LONGEST_HEAD: usize = 64 * 1024;
-const MOST_HEADERS: usize = 64;
 /// Exceptions are shorter, but for their stack traces.
 const LONGEST_ERROR: usize = 64 * 1024;
 const READ_SIZE: usize = 64 * 1024;
@@ -32,8 +28,6 @@ const SMALL_BODY: usize = 16 * 1024;
 const TAKING: Duration = Duration::from_secs(30);
 /// How long a short text may take to come when its head is there.
 const SHORT_TEXT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept when ClickHouse does not say.
-const DEFAULT_IDLE: Duration = Duration::from_secs(5);
 
 /// A connection to a replica that no answer is being read from.
 pub(super) struct Connection {
@@ -68,7 +62,10 @@ impl Authorization {
 
 /// A request to ClickHouse.
 pub(crate) struct Request<'a> {
-    /// The query string, without `?`.
+    /// The id of the query, by which ClickHouse proves that the answer is its own; a new one for each
+    /// time it is sent, if there is none.
+    pub(crate) query_id: Option<&'a RequestId>,
+    /// The rest of the query string.
     pub(crate) query: &'a str,
     pub(crate) authorization: &'a Authorization,
     pub(crate) body: &'a [&'a [u8]],
@@ -86,20 +83,6 @@ pub(crate) enum Repeat {
     Anywhere,
     /// At the same: it writes under a name by which the replica knows it again.
     AtTheSame,
-}
-
-/// What an answer starts with.
-#[derive(Debug)]
-pub(super) struct Head {
-    status: u16,
-    framing: Framing,
-    keep_alive: bool,
-    idle: Duration,
-    exception_code: Option<i32>,
-    exception_tag: Option<Box<str>>,
-    written_rows: Option<u64>,
-    /// Whether ClickHouse gave it, and not whatever else is at the address.
-    is_clickhouse: bool,
 }
 
 /// An answer of ClickHouse. Dropping it before its end closes the connection,
@@ -142,12 +125,11 @@ impl Connection {
             error = poll_fn(|context| patience.poll_end(context, losses)) => Err(error),
         };
         self.patience = Some(patience);
-        // Neither text nor status of anything else reaches a client.
         let head = result?;
-        if head.is_clickhouse {
+        if head.is_proven || head.exception_code.is_some() {
             Ok(head)
         } else {
-            Err(UpstreamError::Malformed("it is not ClickHouse's"))
+            Err(UpstreamError::Foreign)
         }
     }
 
@@ -156,12 +138,14 @@ impl Connection {
         address: &Address,
         request: &Request<'_>,
     ) -> Result<Head, UpstreamError> {
-        let sent = self.send(address, request).await;
+        let query_id = request.query_id.cloned().unwrap_or_else(RequestId::new);
+        let query_id = query_id.as_str();
+        let sent = self.send(address, query_id, request).await;
         match sent {
-            Ok(()) => self.head().await,
+            Ok(()) => self.head(query_id).await,
             Err(error @ UpstreamError::Interrupted(_)) => {
                 // ClickHouse answers early when it refuses a request, and closes.
-                self.head().await.map_err(|_| error)
+                self.head(query_id).await.map_err(|_| error)
             }
             Err(error) => Err(error),
         }
@@ -174,12 +158,13 @@ impl Connection {
             address.path, address.authority,
         );
         self.write(request.as_bytes()).await.is_ok()
-            && self.head().await.is_ok_and(|head| head.status == 200)
+            && self.head("").await.is_ok_and(|head| head.status == 200)
     }
 
     async fn send(
         &mut self,
         address: &Address,
+        query_id: &str,
         request: &Request<'_>,
     ) -> Result<(), UpstreamError> {
         let pieces = request.body;
@@ -192,6 +177,9 @@ impl Connection {
             &address.path,
             "/?",
             request.query,
+            if request.query.is_empty() { "" } else { "&" },
+            "query_id=",
+            query_id,
             " HTTP/1.1\r\nHost: ",
             &address.authority,
             "\r\nUser-Agent: aviary-gateway\r\nAuthorization: ",
@@ -238,9 +226,9 @@ impl Connection {
             .map_err(UpstreamError::Interrupted)
     }
 
-    async fn head(&mut self) -> Result<Head, UpstreamError> {
+    async fn head(&mut self, query_id: &str) -> Result<Head, UpstreamError> {
         loop {
-            if let Some(head) = parse_head(&mut self.received)? {
+            if let Some(head) = parse_head(&mut self.received, query_id)? {
                 return Ok(head);
             }
             self.make_room();
@@ -282,112 +270,6 @@ impl Connection {
     }
 }
 
-/// Takes the head of an answer out of what was received, if it is all there.
-fn parse_head(received: &mut BytesMut) -> Result<Option<Head>, UpstreamError> {
-    loop {
-        let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        let mut response = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut response,
-            received,
-            &mut headers,
-        );
-        let length = match parsed {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if received.len() > LONGEST_HEAD => {
-                return Err(UpstreamError::Malformed("its head does not end"));
-            }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(UpstreamError::Malformed("its head is not HTTP")),
-        };
-        let head = read_head(&response)?;
-        received.advance(length);
-        if head.status >= 200 {
-            return Ok(Some(head));
-        }
-    }
-}
-
-fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, UpstreamError> {
-    let mut head = Head {
-        status: response.code.unwrap_or_default(),
-        framing: Framing::UntilClose,
-        keep_alive: response.version == Some(1),
-        idle: DEFAULT_IDLE,
-        exception_code: None,
-        exception_tag: None,
-        written_rows: None,
-        is_clickhouse: false,
-    };
-    let mut length: Option<u64> = None;
-    for header in &*response.headers {
-        head.is_clickhouse |= is_clickhouse_header(header.name);
-        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        let value = header.value.trim_ascii();
-        if is("content-length") {
-            let said = number(value).ok_or(UpstreamError::Malformed("its length is no number"))?;
-            if length.replace(said).is_some_and(|before| before != said) {
-                return Err(UpstreamError::Malformed("it has two lengths"));
-            }
-        } else if is("transfer-encoding") {
-            if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(UpstreamError::Malformed("its transfer encoding is unknown"));
-            }
-            head.framing = Framing::Chunked(Chunk::Size);
-        } else if is("connection") {
-            head.keep_alive &= !value.eq_ignore_ascii_case(b"close");
-        } else if is("keep-alive") {
-            head.idle = idle(value).unwrap_or(DEFAULT_IDLE);
-        } else if is("x-clickhouse-exception-code") {
-            head.exception_code = number(value);
-        } else if is("x-clickhouse-exception-tag") {
-            head.exception_tag = str::from_utf8(value).ok().map(Into::into);
-        } else if is("x-clickhouse-summary") {
-            head.written_rows = written_rows(value);
-        }
-    }
-    if matches!(head.status, 204 | 304) {
-        head.framing = Framing::Finished;
-    } else if let (Framing::UntilClose, Some(length)) = (head.framing, length) {
-        head.framing = if length == 0 {
-            Framing::Finished
-        } else {
-            Framing::Length(length)
-        };
-    }
-    Ok(head)
-}
-
-/// ClickHouse puts such headers on every answer to a query, and on every exception.
-fn is_clickhouse_header(name: &str) -> bool {
-    const PREFIX: &[u8] = b"x-clickhouse-";
-    let start = name.as_bytes().get(..PREFIX.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-}
-
-/// Digits and nothing else: Rust would read a sign, too.
-fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
-}
-
-/// `{"read_rows":"0","written_rows":"3",...}`
-fn written_rows(summary: &[u8]) -> Option<u64> {
-    static FIELD: LazyLock<memmem::Finder<'static>> =
-        LazyLock::new(|| memmem::Finder::new("\"written_rows\":\""));
-    let start = FIELD.find(summary)? + FIELD.needle().len();
-    number(summary[start..].split(|&byte| byte == b'"').next()?)
-}
-
-/// `timeout=10, max=99`, less a second, so that we close before the replica does.
-fn idle(value: &[u8]) -> Option<Duration> {
-    let timeout = value
-        .split(|&byte| byte == b',')
-        .find_map(|part| part.trim_ascii().strip_prefix(b"timeout="))?;
-    let seconds: u64 = number(timeout.trim_ascii())?;
-    Some(Duration::from_secs(seconds.clamp(2, 60) - 1))
-}
-
 impl Answer {
     pub(super) fn new(head: Head, connection: Box<Connection>, replica: Arc<Replica>) -> Self {
         let mut answer = Self {
@@ -404,6 +286,9 @@ impl Answer {
     /// The answer, if it is not an exception.
     pub(super) async fn or_exception(self) -> Result<Self, UpstreamError> {
         let code = self.head.exception_code;
+        if let (false, Some(code)) = (self.head.is_proven, code) {
+            return Err(UpstreamError::Refused(Exception::before_the_query(code)));
+        }
         if self.head.status == 200 && code.is_none() {
             return Ok(self);
         }
@@ -500,59 +385,6 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn heads_are_read() {
-        let mut received = BytesMut::from(
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Internal Server Error\r\nConnection: Keep-Alive\r\n\
-             Keep-Alive: timeout=10, max=9999\r\nTransfer-Encoding: chunked\r\nX-ClickHouse-Exception-Code: 241\r\n\
-             X-ClickHouse-Exception-Tag: abcdefghijklmnop\r\n\
-             X-ClickHouse-Summary: {\"read_rows\":\"7\",\"written_rows\":\"12\",\"elapsed_ns\":\"5\"}\r\n\r\nrest",
-        );
-        let head = parse_head(&mut received).unwrap().unwrap();
-        assert_eq!(
-            (head.status, head.framing),
-            (500, Framing::Chunked(Chunk::Size))
-        );
-        assert_eq!((head.keep_alive, head.idle), (true, Duration::from_secs(9)));
-        assert_eq!(head.exception_code, Some(241));
-        assert_eq!(head.exception_tag.as_deref(), Some("abcdefghijklmnop"));
-        assert_eq!(head.written_rows, Some(12));
-        assert!(head.is_clickhouse);
-        assert_eq!(&received[..], b"rest");
-    }
-
-    #[test]
-    fn a_length_is_digits_and_said_once() {
-        for lengths in [
-            "Content-Length: +5",
-            "Content-Length: -5",
-            "Content-Length: ",
-            "Content-Length: 0x5",
-            "Content-Length: 5\r\nContent-Length: 6",
-        ] {
-            let mut received = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n")
-                .as_str()
-                .into();
-            assert!(parse_head(&mut received).is_err(), "{lengths}");
-        }
-    }
-
-    #[test]
-    fn a_head_may_come_in_pieces() {
-        let wire = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
-        for cut in 0..wire.len() {
-            assert!(
-                parse_head(&mut BytesMut::from(&wire[..cut]))
-                    .unwrap()
-                    .is_none(),
-                "{cut}"
-            );
-        }
-        let head = parse_head(&mut BytesMut::from(wire)).unwrap().unwrap();
-        assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), false));
-        assert!(!head.is_clickhouse);
-    }
 
     #[test]
     fn credentials_do_not_print() {

@@ -30,9 +30,16 @@ impl Exception {
             message: clean(message),
         }
     }
-}
 
-impl Exception {
+    /// What somebody says who did not take the query up: ClickHouse, when it refuses a login, a setting
+    /// or a database, or whatever else is at its address. The words may be anybody's.
+    pub(super) fn before_the_query(code: i32) -> Self {
+        Self {
+            code,
+            message: "it refuses the gateway's request before the query itself".to_owned(),
+        }
+    }
+
     /// Whether what is missing or refused is of Aviary's making, which a client of
     /// the gateway does not know of: databases, tables and users.
     pub(crate) fn is_ours(&self) -> bool {

@@ -12,6 +12,7 @@ mod connection;
 mod ejection;
 mod exception;
 mod framing;
+mod head;
 mod patience;
 mod replica;
 mod replicas;
@@ -50,6 +51,9 @@ pub(crate) enum UpstreamError {
     /// The answer broke off.
     #[error("the answer of ClickHouse broke off")]
     Truncated,
+    /// The answer does not hold the id of the query, so it is not ClickHouse's.
+    #[error("what answers in place of ClickHouse is not ClickHouse")]
+    Foreign,
     /// The answer is not HTTP as we know it.
     #[error("the answer of ClickHouse is not understood: {0}")]
     Malformed(&'static str),
@@ -66,6 +70,7 @@ impl UpstreamError {
             Self::Lost => "lost",
             Self::Refused(_) => "refused",
             Self::Truncated => "truncated",
+            Self::Foreign => "foreign",
             Self::Malformed(_) => "malformed",
         }
     }

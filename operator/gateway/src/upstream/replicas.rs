@@ -104,7 +104,7 @@ fn may_go_on(error: &UpstreamError, repeat: Repeat) -> bool {
     let reads = repeat == Repeat::Anywhere;
     match error {
         UpstreamError::Connect(_) => true,
-        UpstreamError::Interrupted(_) | UpstreamError::Lost => reads,
+        UpstreamError::Interrupted(_) | UpstreamError::Lost | UpstreamError::Foreign => reads,
         UpstreamError::Refused(exception) => match exception.blame() {
             Blame::Place => true,
             // What is stored by then, the other knows, if it is one that tells of it.

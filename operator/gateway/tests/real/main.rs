@@ -11,6 +11,7 @@ mod dirt;
 mod documentation;
 mod endpoints;
 mod fast_path;
+mod foreign;
 mod harness;
 mod ingestion;
 mod isolation;

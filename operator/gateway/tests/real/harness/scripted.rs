@@ -16,8 +16,8 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    /// `script` gives the answer to each request by its number, counted from 0. A connection
-    /// stays open after its answer, and nothing more is read from it.
+    /// `script` gives the answer to each request by its number, counted from 0; the id of the query
+    /// is put into its head, if it has the start of one. A connection stays open after its answer, and nothing more is read from it.
     pub(crate) async fn start(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,10 +52,27 @@ async fn serve(
             .await;
     }
     let number = count.fetch_add(1, Ordering::SeqCst);
-    socket.write_all(&script(number)).await?;
+    let answer = with_query_id(script(number), &request);
+    socket.write_all(&answer).await?;
     // Until the other side closes.
     let _ = socket.read(&mut [0; 1]).await;
     Ok(())
+}
+
+/// The answer with the header by which a gateway knows ClickHouse.
+fn with_query_id(answer: Vec<u8>, request: &[u8]) -> Vec<u8> {
+    let status_line = answer.windows(2).position(|end| end == b"\r\n");
+    let request = String::from_utf8_lossy(request);
+    let query_id = request
+        .split_once("query_id=")
+        .and_then(|(_, rest)| rest.split(['&', ' ']).next());
+    match (status_line, query_id) {
+        (Some(end), Some(query_id)) => {
+            let header = format!("\r\nX-ClickHouse-Query-Id: {query_id}");
+            [&answer[..end], header.as_bytes(), &answer[end..]].concat()
+        }
+        _ => answer,
+    }
 }
 
 /// A request with its body.
