@@ -14,6 +14,7 @@
 )]
 
 pub mod access_token;
+pub mod address;
 pub mod clickhouse_cluster;
 pub mod conditions;
 pub mod data_source;

@@ -11,6 +11,7 @@ mod deletion;
 mod demo;
 mod drift;
 mod endpoints;
+mod foreign;
 mod ingestion;
 mod isolation;
 mod journey;

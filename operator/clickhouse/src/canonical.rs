@@ -86,7 +86,7 @@ impl Replica {
         // The statement is as long as all expressions together.
         let query = self
             .query(&sql)
-            .with_setting("max_query_size", (sql.len() + 1024).to_string());
+            .with("max_query_size", (sql.len() + 1024).to_string());
         let rows: Vec<Formatted> = self.rows(query).await?;
         let answers = rows.into_iter().flat_map(|row| row.formatted);
         let answers: Vec<Option<String>> = answers.collect();

@@ -94,18 +94,18 @@ impl Replica {
             renderings,
         }: &PipeCheck,
     ) -> Result<Vec<ResultColumn>, PipeError> {
-        let client = self
+        let reader = self
             .as_user(&reader.user, &reader.password)
-            .with_database(database.as_str());
+            .map_err(PipeError::from)?;
         let mut columns = None;
         for rendered in renderings {
             let sql = format!(
                 "EXPLAIN PLAN json = 1, header = 1, optimize = 0, description = 0\n{}",
                 rendered.sql
             );
-            let mut query = client.query_raw(&sql);
+            let mut query = reader.query(&sql).with("database", database.as_str());
             for (name, value) in &rendered.parameters {
-                query = query.with_setting(format!("param_{name}"), value);
+                query = query.with(format!("param_{name}"), value);
             }
             let rows: Vec<Explained> = self.rows(query).await.map_err(PipeError::from)?;
             columns = Some(self.columns(&rows)?);

@@ -1,8 +1,10 @@
 //! What can go wrong between here and a replica, in words for people: without
 //! stack traces, server versions, secrets or the statement itself.
 
+use crate::http::{HttpError, exception_code};
 use aviary_plan::Reason;
 use aviary_plan::model::{Unknown, UnknownKind};
+use http::StatusCode;
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -151,56 +153,58 @@ impl ClickHouseError {
         }
     }
 
-    pub(crate) fn from_client(replica: &str, error: &clickhouse::error::Error) -> Self {
-        use clickhouse::error::Error;
+    pub(crate) fn from_http(replica: &str, error: &HttpError) -> Self {
         match error {
-            Error::BadResponse(text) => Self::from_exception(replica, text),
-            Error::Network(source) => Self::Unreachable {
+            HttpError::Exception { status, text } => Self::from_exception(replica, *status, text),
+            HttpError::Refused { status, code } => Self::from_stranger(replica, *status, *code),
+            HttpError::Network(source) => Self::Unreachable {
                 replica: replica.to_owned(),
                 cause: deepest(source.as_ref()),
             },
-            Error::InvalidParams(source) => Self::Misconfigured {
+            HttpError::TooLong => Self::Malformed {
                 replica: replica.to_owned(),
-                what: deepest(source.as_ref()),
-            },
-            Error::Unsupported(what) => Self::Misconfigured {
-                replica: replica.to_owned(),
-                what: what.clone(),
-            },
-            other => Self::Malformed {
-                replica: replica.to_owned(),
-                what: first_line(&other.to_string()),
+                what: error.to_string(),
             },
         }
     }
 
+    /// Something answers, and does not prove to be ClickHouse. Nothing that it says is repeated: an
+    /// address must not be a way to read what only the operator can reach.
+    pub(crate) fn foreign(replica: &str) -> Self {
+        Self::Unreachable {
+            replica: replica.to_owned(),
+            cause: "what answers at its address is not ClickHouse".to_owned(),
+        }
+    }
+
     /// Reads `Code: 60. DB::Exception: ... (UNKNOWN_TABLE) (version ...)`.
-    fn from_exception(replica: &str, text: &str) -> Self {
-        let code = text
-            .find("Code: ")
-            .map(|start| &text[start + "Code: ".len()..])
-            .and_then(|rest| {
-                let end = rest.find(|c: char| !c.is_ascii_digit())?;
-                let is_exception = rest[end..].contains("DB::Exception: ");
-                rest[..end].parse().ok().filter(|_| is_exception)
-            });
+    fn from_exception(replica: &str, status: StatusCode, text: &str) -> Self {
+        match exception_code(text) {
+            Some(code) if !AUTHENTICATION_CODES.contains(&code) => Self::Refused {
+                code,
+                message: clean(text),
+            },
+            code => Self::from_stranger(replica, status, code),
+        }
+    }
+
+    /// Reads what anybody may say: ClickHouse, too, before it takes a statement up.
+    fn from_stranger(replica: &str, status: StatusCode, code: Option<u32>) -> Self {
+        let is_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         match code {
             Some(code) if AUTHENTICATION_CODES.contains(&code) => Self::Authentication {
                 replica: replica.to_owned(),
             },
             Some(code) => Self::Refused {
                 code,
-                message: clean(text),
+                message: format!(
+                    "exception {code} before the statement itself was looked at, if this is ClickHouse at all"
+                ),
             },
-            None if text.starts_with("401") || text.starts_with("403") => Self::Authentication {
+            None if is_login => Self::Authentication {
                 replica: replica.to_owned(),
             },
-            // A proxy, or something that is no ClickHouse at all. Statuses do not repeat what it
-            // says: an address must not be a way to read what only the operator can reach.
-            None => Self::Unreachable {
-                replica: replica.to_owned(),
-                cause: "it answers, but not as ClickHouse does".to_owned(),
-            },
+            None => Self::foreign(replica),
         }
     }
 }
@@ -364,7 +368,7 @@ mod tests {
     use super::*;
 
     fn cleaned(text: &str) -> (u32, String) {
-        match ClickHouseError::from_exception("r", text) {
+        match ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, text) {
             ClickHouseError::Refused { code, message } => (code, message),
             other => panic!("{other:?}"),
         }
@@ -432,7 +436,8 @@ mod tests {
                 None,
             ),
         ] {
-            let unknown = ClickHouseError::from_exception("r", text).unknown();
+            let unknown =
+                ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, text).unknown();
             let found = unknown.map(|it| (it.kind, it.name, it.guesses));
             let expected = expected.map(|(kind, name, guesses)| {
                 let guesses = guesses.iter().map(|&it| it.to_owned()).collect();
@@ -444,12 +449,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_final_unless_it_says_not_now() {
-        let final_one = ClickHouseError::from_exception("r", "Code: 60. DB::Exception: x");
+        let final_one = ClickHouseError::from_exception(
+            "r",
+            StatusCode::NOT_FOUND,
+            "Code: 60. DB::Exception: x",
+        );
         assert_eq!(final_one.reason(), Reason::ClickHouseRefused);
         assert!(!final_one.is_transient());
         for code in [202, 236, 241, 242, 999] {
             let text = format!("Code: {code}. DB::Exception: x");
-            let not_now = ClickHouseError::from_exception("r", &text);
+            let not_now = ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, &text);
             assert!(not_now.is_transient(), "{code}");
             assert_eq!(not_now.reason(), Reason::ClickHouseBusy, "{code}");
         }
@@ -468,7 +477,7 @@ mod tests {
                 "Bad hash '...' or .... (BAD_ARGUMENTS)",
             ),
         ] {
-            let error = ClickHouseError::from_exception("r", &text).without_secrets();
+            let error = ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, &text).without_secrets();
             assert_eq!(error.to_string(), format!("ClickHouse: {message}"));
         }
     }
@@ -476,15 +485,38 @@ mod tests {
     #[test]
     fn wrong_passwords_are_told_from_the_rest() {
         let text = "Code: 516. DB::Exception: operator: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)";
-        let error = ClickHouseError::from_exception("r", text);
+        let error = ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, text);
         assert_eq!(error.reason(), Reason::CredentialsInvalid);
         assert!(!error.to_string().contains("operator:"));
     }
 
     #[test]
-    fn what_is_no_clickhouse_is_unreachable() {
-        let error = ClickHouseError::from_exception("r", "502 Bad Gateway");
-        assert_eq!(error.reason(), Reason::ClickHouseUnreachable);
-        assert!(error.is_transient());
+    fn who_is_no_clickhouse_is_not_quoted() {
+        let of = |status, code| ClickHouseError::from_stranger("r", status, code);
+        for (error, reason, words) in [
+            (
+                of(StatusCode::BAD_GATEWAY, None),
+                Reason::ClickHouseUnreachable,
+                "is not ClickHouse",
+            ),
+            (
+                of(StatusCode::UNAUTHORIZED, None),
+                Reason::CredentialsInvalid,
+                "the password",
+            ),
+            (
+                of(StatusCode::INTERNAL_SERVER_ERROR, Some(516)),
+                Reason::CredentialsInvalid,
+                "the password",
+            ),
+            (
+                of(StatusCode::NOT_FOUND, Some(81)),
+                Reason::ClickHouseRefused,
+                "exception 81",
+            ),
+        ] {
+            assert_eq!(error.reason(), reason, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 }

@@ -141,16 +141,16 @@ impl Replica {
     async fn execute_statement(
         &self,
         statement: &Statement,
-        settings: &[(&str, &str)],
+        settings: &[(&'static str, &str)],
     ) -> Result<(), ClickHouseError> {
         let sql = statement.text();
         let mut query = self
             .query(sql)
-            .with_setting("alter_sync", "0")
-            .with_setting("mutations_sync", "0")
-            .with_setting("max_query_size", (sql.len() + (256 << 10)).to_string());
+            .with("alter_sync", "0")
+            .with("mutations_sync", "0")
+            .with("max_query_size", (sql.len() + (256 << 10)).to_string());
         for (name, value) in settings {
-            query = query.with_setting(*name, *value);
+            query = query.with(*name, *value);
         }
         self.run(query).await.map_err(|error| {
             if statement.is_sensitive() {

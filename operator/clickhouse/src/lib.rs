@@ -10,6 +10,7 @@ mod canonical;
 mod check;
 mod error;
 mod execute;
+mod http;
 mod observe;
 mod probe;
 mod replica;

@@ -4,6 +4,7 @@
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
 use serde::Deserialize;
+use uuid::Uuid;
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +61,10 @@ struct Line {
 
 impl Replica {
     /// Asks the replica for its health: one query to learn what the server can
-    /// tell, one to have it told.
+    /// tell, one to have it told. Servers that are too old to give back the id of a query prove that
+    /// they are ClickHouse by an addition.
     pub async fn probe(&self) -> Result<Health, ClickHouseError> {
-        let known: Vec<Capability> = self.rows(self.query(CAPABILITIES)).await?;
+        let known: Vec<Capability> = self.unproven_rows(self.query(CAPABILITIES)).await?;
         let can = |name: &str| known.iter().any(|it| it.capability == name);
         let mut parts = vec![
             "SELECT 'version' AS kind, version() AS name, '' AS first, '' AS second, '' AS third, '' AS fourth"
@@ -88,7 +90,18 @@ impl Replica {
                  toString({delay}), toString(sum(queue_size)), toString({unread}) FROM system.replicas"
             ));
         }
-        let lines: Vec<Line> = self.rows(self.query(&parts.join(" UNION ALL "))).await?;
+        let (half, other_half) = Uuid::new_v4().as_u64_pair();
+        let (half, other_half) = (half >> 1, other_half >> 1);
+        parts.push(format!(
+            "SELECT 'sum', toString(toUInt64({half}) + toUInt64({other_half})), '', '', '', ''"
+        ));
+        let sum = (half + other_half).to_string();
+        let query = self.query(&parts.join(" UNION ALL "));
+        let lines: Vec<Line> = self.unproven_rows(query).await?;
+        let is_proven = |line: &Line| line.kind == "sum" && line.name == sum;
+        if !lines.iter().any(is_proven) {
+            return Err(ClickHouseError::foreign(self.name()));
+        }
         self.health(&lines)
     }
 

@@ -3,22 +3,14 @@
 
 use crate::canonical::Spellings;
 use crate::error::ClickHouseError;
+use crate::http::{Answer, Client, Login, Query};
 use crate::observe::Memory;
-use clickhouse::Client;
-use clickhouse::query::Query;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use url::Url;
-
-/// ClickHouse closes idle connections after 3 seconds unless told otherwise.
-const IDLE_CONNECTION: Duration = Duration::from_secs(2);
 
 /// Where a replica is and how to log in.
 #[derive(Clone, Debug)]
@@ -42,6 +34,7 @@ pub struct ReplicaConfig {
 pub struct Replica {
     name: String,
     client: Client,
+    login: Login,
     deadline: Duration,
     statements: Arc<AtomicU64>,
     given_up: CancellationToken,
@@ -61,28 +54,16 @@ impl std::fmt::Debug for Replica {
 impl Replica {
     /// Prepares the connection. Nothing is sent before the first call.
     pub fn connect(config: &ReplicaConfig) -> Result<Self, ClickHouseError> {
-        let misconfigured = |what: String| ClickHouseError::Misconfigured {
-            replica: config.name.clone(),
-            what,
-        };
-        let url = Url::parse(&config.url)
-            .map_err(|error| misconfigured(format!("its url is not one: {error}")))?;
-        let client = match url.scheme() {
-            "http" => plain_client(config),
-            "https" => tls_client(config)
-                .map_err(|error| misconfigured(format!("no certificates to trust: {error}")))?,
-            other => return Err(misconfigured(format!("`{other}` is no http or https url"))),
-        };
+        let client = Client::new(&config.url, config.connect_deadline).map_err(|error| {
+            ClickHouseError::Misconfigured {
+                replica: config.name.clone(),
+                what: error.to_string(),
+            }
+        })?;
         Ok(Self {
             name: config.name.clone(),
-            client: client
-                .with_url(config.url.clone())
-                .with_user(&config.user)
-                .with_password(config.password.expose_secret())
-                // Answers are small, and not every server has the same compression.
-                .with_compression(clickhouse::Compression::None)
-                .with_validation(false)
-                .with_product_info("aviary", env!("CARGO_PKG_VERSION")),
+            client,
+            login: login(&config.name, &config.user, &config.password)?,
             deadline: config.statement_deadline,
             statements: Arc::default(),
             given_up: CancellationToken::new(),
@@ -123,20 +104,24 @@ impl Replica {
 
     /// A statement that is still to be run.
     pub(crate) fn query(&self, sql: &str) -> Query {
-        self.client.query_raw(sql)
+        Query::new(self.login.clone(), sql)
     }
 
     /// The same replica, seen by another user.
-    pub(crate) fn as_user(&self, user: &str, password: &SecretString) -> Client {
-        self.client
-            .clone()
-            .with_user(user)
-            .with_password(password.expose_secret())
+    pub(crate) fn as_user(
+        &self,
+        user: &str,
+        password: &SecretString,
+    ) -> Result<Self, ClickHouseError> {
+        Ok(Self {
+            login: login(&self.name, user, password)?,
+            ..self.clone()
+        })
     }
 
     /// Runs a statement without an answer.
     pub(crate) async fn run(&self, query: Query) -> Result<(), ClickHouseError> {
-        self.in_time(query.execute()).await
+        self.answer(query).await.map(drop)
     }
 
     /// Runs a statement and reads its rows.
@@ -144,32 +129,46 @@ impl Replica {
         &self,
         query: Query,
     ) -> Result<Vec<T>, ClickHouseError> {
-        let answer = self
-            .in_time(async { query.fetch_bytes("JSONEachRow")?.collect().await })
-            .await?;
-        answer
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                serde_json::from_slice(line).map_err(|error| ClickHouseError::Malformed {
-                    replica: self.name.clone(),
-                    // The error itself could quote what is there.
-                    what: format!("a row, from its column {} on", error.column()),
-                })
-            })
-            .collect()
+        let answer = self.answer(query.with("default_format", "JSONEachRow"));
+        self.read_rows(&answer.await?)
     }
 
-    async fn in_time<T>(
+    /// The same of whatever answers, which may be a ClickHouse of before 19.x: that proves nothing in
+    /// its head. What is read must be of use to nobody until something in it is proof enough.
+    pub(crate) async fn unproven_rows<T: DeserializeOwned>(
         &self,
-        call: impl Future<Output = Result<T, clickhouse::error::Error>>,
-    ) -> Result<T, ClickHouseError> {
+        query: Query,
+    ) -> Result<Vec<T>, ClickHouseError> {
+        let answer = self
+            .ask(query.with("default_format", "JSONEachRow"))
+            .await?;
+        let rows = self.read_rows(&answer);
+        rows.map_err(|error| {
+            if answer.is_proven {
+                error
+            } else {
+                ClickHouseError::foreign(&self.name)
+            }
+        })
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, ClickHouseError> {
+        let answer = self.ask(query).await?;
+        if answer.is_proven {
+            Ok(answer)
+        } else {
+            Err(ClickHouseError::foreign(&self.name))
+        }
+    }
+
+    async fn ask(&self, query: Query) -> Result<Answer, ClickHouseError> {
         self.statements.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
-        let in_time = tokio::time::timeout(self.deadline, call);
+        let in_time = tokio::time::timeout(self.deadline, self.client.ask(query));
         let deadline = match self.given_up.run_until_cancelled(in_time).await {
-            Some(Ok(Ok(answer))) => return Ok(answer),
-            Some(Ok(Err(error))) => return Err(ClickHouseError::from_client(&self.name, &error)),
+            Some(Ok(answer)) => {
+                return answer.map_err(|error| ClickHouseError::from_http(&self.name, &error));
+            }
             Some(Err(_)) => self.deadline,
             None => Duration::from_secs(begun.elapsed().as_secs()),
         };
@@ -178,31 +177,27 @@ impl Replica {
             deadline,
         })
     }
+
+    /// What is no UTF-8, such as a column's name that somebody made of bytes, is read with U+FFFD for
+    /// each bad byte.
+    fn read_rows<T: DeserializeOwned>(&self, answer: &Answer) -> Result<Vec<T>, ClickHouseError> {
+        String::from_utf8_lossy(&answer.body)
+            .split('\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| ClickHouseError::Malformed {
+                    replica: self.name.clone(),
+                    // The error itself could quote what is there.
+                    what: format!("a row, from its column {} on", error.column()),
+                })
+            })
+            .collect()
+    }
 }
 
-fn connector(config: &ReplicaConfig) -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(config.connect_deadline));
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
-    connector
-}
-
-fn plain_client(config: &ReplicaConfig) -> Client {
-    let pool = HyperClient::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .build(connector(config));
-    Client::with_http_client(pool)
-}
-
-fn tls_client(config: &ReplicaConfig) -> std::io::Result<Client> {
-    let tls = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_native_roots()?
-        .https_only()
-        .enable_http1()
-        .wrap_connector(connector(config));
-    let pool = HyperClient::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .build(tls);
-    Ok(Client::with_http_client(pool))
+fn login(replica: &str, user: &str, password: &SecretString) -> Result<Login, ClickHouseError> {
+    Login::new(user, password).ok_or_else(|| ClickHouseError::Misconfigured {
+        replica: replica.to_owned(),
+        what: "its user or password holds characters that HTTP cannot carry".to_owned(),
+    })
 }

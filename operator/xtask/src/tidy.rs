@@ -13,7 +13,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-crds", &[]),
     ("aviary-sql", &[]),
     ("aviary-plan", &["aviary-crds", "aviary-sql"]),
-    ("aviary-clickhouse", &["aviary-plan", "aviary-sql"]),
+    (
+        "aviary-clickhouse",
+        &["aviary-crds", "aviary-plan", "aviary-sql"],
+    ),
     (
         "aviary-controller",
         &["aviary-crds", "aviary-plan", "aviary-clickhouse"],
@@ -41,7 +44,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-e2e", &["aviary-crds"]),
     (
         "xtask",
-        &["aviary-crds", "aviary-controller", "aviary-gateway"],
+        &[
+            "aviary-crds",
+            "aviary-sql",
+            "aviary-controller",
+            "aviary-gateway",
+        ],
     ),
 ];
 

@@ -8,6 +8,7 @@ mod convergence;
 mod conversion;
 mod deletion;
 mod drift;
+mod foreign;
 mod harness;
 mod network;
 mod pipes;

@@ -1,6 +1,5 @@
 //! Where a replica answers, taken apart once.
 
-use std::net::{IpAddr, Ipv6Addr};
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
@@ -54,16 +53,6 @@ impl Address {
     }
 }
 
-/// Whether an address is link-local, or another at which cloud providers give a machine its
-/// credentials. No ClickHouse is there, and a name may lead there as well.
-pub(super) fn is_of_the_machine(address: IpAddr) -> bool {
-    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,25 +71,6 @@ mod tests {
         assert!(address.server_name.is_some());
         for bad in ["", "clickhouse:8123", "ftp://x", "http://"] {
             assert!(Address::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn credentials_of_the_machine_are_out_of_reach() {
-        for (address, is_refused) in [
-            ("169.254.169.254", true),
-            ("::ffff:169.254.169.254", true),
-            ("fe80::1", true),
-            ("fd00:ec2::254", true),
-            ("127.0.0.1", false),
-            ("10.0.0.1", false),
-            ("fd00::1", false),
-        ] {
-            assert_eq!(
-                is_of_the_machine(address.parse().unwrap()),
-                is_refused,
-                "{address}"
-            );
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One replica: its idle connections, and whether it is known to be away.
 
-use super::address::is_of_the_machine;
 use super::connection::{Answer, Connection, Request};
 use super::ejection::Ejection;
 use super::patience::Losses;
@@ -8,6 +7,7 @@ use super::stream::Stream;
 use super::{Address, Blame, UpstreamError};
 use crate::metrics::{Metrics, ReplicaUp};
 use crate::workers::PerWorker;
+use aviary_crds::address::is_of_the_machine;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
