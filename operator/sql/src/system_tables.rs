@@ -1,10 +1,10 @@
 //! Which tables of ClickHouse's own databases a tenant's SQL may read: the one list.
+//! `docs/reference/system-tables.md` is made from it.
 //!
 //! A table that is not in it may not be read, so one that a new version adds stays closed until
-//! somebody has looked at it; a test against the real engine names those the list lacks. What a
-//! tenant may read is among what ClickHouse lets every user read on a server that has
-//! `select_from_system_db_requires_grant`, so no grants are needed there, and it refuses the rest
-//! itself.
+//! somebody has looked at it; a test against the real engine names those the list lacks. Readers have
+//! no grants on `system`: a server that has `select_from_system_db_requires_grant` refuses them
+//! whatever is not in [`OPEN_WITHOUT_GRANT`], some of what is open here included.
 
 /// What a table of the database `system` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub const HARMLESS: &[&str] = &[
     "data_skipping_index_types",
     "data_type_families",
     "database_engines",
+    "dictionary_layouts",
+    "disk_types",
     "formats",
     "keywords",
     "licenses",
@@ -56,6 +58,38 @@ pub const OWN_ROWS: &[&str] = &[
     "quota_usage",
     "settings",
     "tables",
+];
+
+/// What ClickHouse lets every user read on a server that has `select_from_system_db_requires_grant`:
+/// `always_accessible_tables` in `addImplicitAccessRights` of its `src/Access/ContextAccess.cpp`, as of
+/// 26.7. Versions before 25.x lack `completions`, `dictionary_layouts` and `disk_types`. `user_query_log`
+/// comes to it where that is switched on, and tables of users, roles and policies for those with rights
+/// to show them, which readers do not have. Of these, `functions` (with what others defined) and
+/// `completions` (with names of theirs) are closed here all the same.
+pub const OPEN_WITHOUT_GRANT: &[&str] = &[
+    "aggregate_function_combinators",
+    "collations",
+    "columns",
+    "completions",
+    "contributors",
+    "current_roles",
+    "data_type_families",
+    "database_engines",
+    "databases",
+    "dictionary_layouts",
+    "disk_types",
+    "enabled_roles",
+    "formats",
+    "functions",
+    "licenses",
+    "one",
+    "privileges",
+    "quota_usage",
+    "settings",
+    "table_engines",
+    "table_functions",
+    "tables",
+    "time_zones",
 ];
 
 /// Known, and not for tenants. All of `information_schema` is closed, too: what it has of use is
@@ -89,10 +123,8 @@ pub const CLOSED: &[&str] = &[
     "detached_parts",
     "detached_tables",
     "dictionaries",
-    "dictionary_layouts",
     "dictionary_sources",
     "dimensional_metrics",
-    "disk_types",
     "disks",
     "distributed_ddl_queue",
     "distribution_queue",
@@ -207,11 +239,14 @@ mod tests {
 
     #[test]
     fn every_list_is_in_order_and_no_table_is_in_two() {
-        for list in [HARMLESS, OWN_ROWS, CLOSED] {
+        for list in [HARMLESS, OWN_ROWS, CLOSED, OPEN_WITHOUT_GRANT] {
             assert!(list.is_sorted());
         }
         let mut all: Vec<&str> = [HARMLESS, OWN_ROWS, CLOSED].concat();
         all.sort_unstable();
         assert!(all.windows(2).all(|two| two[0] != two[1]));
+        for table in OPEN_WITHOUT_GRANT {
+            assert!(all.contains(table), "{table}");
+        }
     }
 }

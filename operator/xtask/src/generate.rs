@@ -28,6 +28,10 @@ pub(crate) fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
         reference::conditions(),
     );
     files.insert("docs/reference/errors.md".into(), reference::errors());
+    files.insert(
+        "docs/reference/system-tables.md".into(),
+        reference::system_tables(),
+    );
     Ok(files)
 }
 

@@ -1,7 +1,9 @@
-//! Reference pages made from the CRD schemas, the condition vocabulary and the gateway's errors.
+//! Reference pages made from the CRD schemas, the condition vocabulary, the gateway's errors and the
+//! list of ClickHouse's own tables.
 
 use aviary_crds::conditions::Reason;
 use aviary_gateway::ErrorCode;
+use aviary_sql::system_tables::{CLOSED, HARMLESS, OPEN_WITHOUT_GRANT, OWN_ROWS};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -146,5 +148,43 @@ pub(crate) fn errors() -> String {
         let (text, status, meaning) = (code.as_str(), code.status().as_u16(), code.meaning());
         let _ = writeln!(page, "| `{text}` | {status} | {meaning} |");
     }
+    page
+}
+
+/// Every known table of ClickHouse's own, with what a pipe may read of it.
+pub(crate) fn system_tables() -> String {
+    let mut page = format!(
+        "{HEADER}# ClickHouse's own tables in pipes\n\n\
+        Which tables of the database `system` the SQL of a pipe may read. Any other, one that a newer ClickHouse has \
+        included, is refused with `OutOfReach`, and so is all of `information_schema`, whose contents are in \
+        `system.tables` and `system.columns`. Where a cluster has `select_from_system_db_requires_grant`, ClickHouse \
+        itself refuses more, as the last column says; readers get no grants on `system`. Why: \
+        [decision 15](../decisions/0015-what-a-tenant-s-sql-may-reach.md).\n\n\
+        | table | a pipe reads | where grants are required |\n|---|---|---|\n"
+    );
+    let mut tables: Vec<(&str, &str)> = HARMLESS
+        .iter()
+        .map(|&table| (table, "all of it: the same for everybody"))
+        .chain(OWN_ROWS.iter().map(|&table| {
+            let meaning =
+                "its own rows: ClickHouse shows what the workspace's reader has rights on";
+            (table, meaning)
+        }))
+        .collect();
+    tables.sort_unstable();
+    for (table, meaning) in tables {
+        let granted = if OPEN_WITHOUT_GRANT.contains(&table) {
+            "the same"
+        } else {
+            "refused by ClickHouse"
+        };
+        let _ = writeln!(page, "| `{table}` | {meaning} | {granted} |");
+    }
+    let closed: Vec<String> = CLOSED.iter().map(|table| format!("`{table}`")).collect();
+    let _ = writeln!(
+        page,
+        "\nKnown and closed, for what they tell of the server or of other tenants: {}.",
+        closed.join(", ")
+    );
     page
 }
