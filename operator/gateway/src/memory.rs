@@ -17,7 +17,11 @@ use tokio::time::timeout;
 
 /// Memory is counted in steps of this many bytes, so that growing seldom takes a lock.
 pub(crate) const STEP: usize = 64 * 1024;
-/// How long to wait for memory before a request is refused.
+/// How long a request waits for its first memory: as long as a block takes to be stored, so that a
+/// burst is not refused, and no longer, so that who is over hears of it at once.
+const ADMISSION: Duration = Duration::from_secs(1);
+/// How long a body that is being taken in waits for more, which slows its client down, before it is
+/// refused.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Memory for one use, of the whole gateway.
@@ -175,9 +179,10 @@ impl Share {
         Ok(self.held(bytes))
     }
 
-    /// Holds so many bytes, or as many as it can ever be, as soon as there is room for them.
+    /// Holds the first bytes of a request, or as many as it can ever be, if there is room for them
+    /// now or in a moment.
     pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Held, InUse> {
-        self.reserve_within(PATIENCE, bytes).await
+        self.reserve_within(ADMISSION, bytes).await
     }
 
     /// The same with another patience.
@@ -376,6 +381,23 @@ mod tests {
         assert_eq!(all.bytes, share.largest());
         drop(all);
         assert_eq!(gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_begins_over_the_share_hears_so_at_once_and_others_wait_for_nobody() {
+        let (budget, _) = budget(8);
+        let (share, other) = (budget.share(), budget.share());
+        let mut held = share.reserve(4 * STEP).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let going_on = held.grow_in_time(5 * STEP);
+        let mut going_on = std::pin::pin!(going_on);
+        assert!(futures::poll!(going_on.as_mut()).is_pending());
+        assert!(other.try_reserve(STEP).is_ok());
+        assert!(share.reserve(STEP).await.is_err());
+        let waited = begun.elapsed();
+        assert!(waited >= ADMISSION && waited < PATIENCE / 2, "{waited:?}");
+        // Who is at it goes on waiting.
+        assert!(futures::poll!(going_on.as_mut()).is_pending());
     }
 
     #[tokio::test]

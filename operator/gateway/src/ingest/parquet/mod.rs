@@ -16,7 +16,7 @@ use super::cut::Cut;
 use super::typed::Known;
 use super::upload::{Import, Taken, Upload};
 use crate::error::{ApiError, ErrorCode};
-use crate::memory::{Held, InUse, Share};
+use crate::memory::{Held, InUse, PATIENCE, Share};
 use bytes::{Bytes, BytesMut};
 use file::{File, FileError, Sink, Wanted};
 use std::sync::Arc;
@@ -125,8 +125,8 @@ impl Outlet {
     /// What is reserved for the block that is being filled.
     fn held(&mut self) -> Result<&mut Held, ApiError> {
         if self.held.is_none() {
-            let reserved = self.cut.reserved();
-            self.held = Some(self.runtime.block_on(self.memory.reserve(reserved))?);
+            let held = self.memory.reserve_within(PATIENCE, self.cut.reserved());
+            self.held = Some(self.runtime.block_on(held)?);
         }
         self.held.as_mut().ok_or_else(|| InUse.into())
     }
