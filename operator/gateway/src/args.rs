@@ -27,9 +27,13 @@ pub struct GatewayArgs {
     #[arg(long, default_value = "2s")]
     pub connect_timeout: Duration,
 
-    /// How long a client may take for the head of a request, and be idle between requests.
-    #[arg(long, default_value = "75s")]
+    /// How long a client may take for the head of a request, from its first byte to its last.
+    #[arg(long, default_value = "10s")]
     pub header_timeout: Duration,
+
+    /// How long a connection may be idle: before its first request, and between two.
+    #[arg(long, default_value = "75s")]
+    pub idle_timeout: Duration,
 
     /// How long a client may send nothing of a body it has begun.
     #[arg(long, default_value = "30s")]
@@ -56,7 +60,7 @@ pub struct GatewayArgs {
     pub memory: ByteSize,
 
     /// Memory for rows on their way to ClickHouse [default: a quarter of --memory]. A workspace may
-    /// hold as much of it as it leaves free; its uploads wait for each other beyond that.
+    /// hold as much of it as it leaves free; beyond that its uploads are slowed down and new ones refused.
     #[arg(long)]
     pub insert_memory: Option<ByteSize>,
 

@@ -25,6 +25,10 @@ pub(crate) const LARGEST_HEAD: usize = 16 * 1024;
 pub(crate) const SMALL_ANSWER: usize = 16 * 1024;
 /// What a connection takes with a head that is not whole, or with a small answer.
 const CONNECTION: u64 = 32 * 1024;
+/// Files that a connection opens: its own, and one to ClickHouse.
+const FILES_OF_CONNECTION: u64 = 2;
+/// Files for all else: listeners, the apiserver, idle connections to ClickHouse.
+const OTHER_FILES: u64 = 256;
 /// Blocks that fit into the memory for rows: of each of two workspaces one that is filled, one
 /// that is sent, and two that wait.
 const BLOCKS: u64 = 8;
@@ -96,6 +100,27 @@ impl Sizes {
         };
         sizes.check(args)?;
         Ok(sizes)
+    }
+
+    /// The same with no more connections than so many open files allow.
+    pub(crate) fn within(self, files: u64) -> Self {
+        let most = files.saturating_sub(OTHER_FILES) / FILES_OF_CONNECTION;
+        let connections = most.max(1);
+        if connections >= self.connections {
+            return self;
+        }
+        tracing::warn!(
+            files,
+            wanted = self.connections,
+            connections,
+            "fewer connections than wanted: the process may not open more files (RLIMIT_NOFILE)"
+        );
+        let of_origin = self.connections_of_origin.min(self.connections) * connections;
+        Self {
+            connections,
+            connections_of_origin: (of_origin / self.connections).max(1),
+            ..self
+        }
     }
 
     /// Bytes of a block: what the arguments say, if the memory has room for it.
@@ -182,6 +207,18 @@ mod tests {
             ..expected
         };
         assert_eq!(tight.block(&args), 128 * 1024);
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_files() {
+        let counts = |files: u64| {
+            let sizes = sizes(|_| {}).unwrap().within(files);
+            (sizes.connections, sizes.connections_of_origin)
+        };
+        assert_eq!(counts(u64::MAX), (4096, 2048));
+        assert_eq!(counts(256 + 2 * 4096), (4096, 2048));
+        assert_eq!(counts(1024), (384, 192));
+        assert_eq!(counts(100), (1, 1));
     }
 
     #[test]

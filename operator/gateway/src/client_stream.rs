@@ -4,6 +4,7 @@
 //! answers over HTTP/1.0 have: what is cut must not look whole.
 
 use crate::connections::Peer;
+use crate::head_timer::HeadTimer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io::{self, IoSlice};
@@ -21,17 +22,25 @@ pub(crate) struct ClientStream {
     /// Whether closing it resets it. The system keeps to that even when the process dies.
     resets: bool,
     patience: Duration,
+    /// Is told when something comes.
+    timer: HeadTimer,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
-    pub(crate) fn new(socket: TcpStream, peer: Arc<Peer>, patience: Duration) -> Self {
+    pub(crate) fn new(
+        socket: TcpStream,
+        peer: Arc<Peer>,
+        patience: Duration,
+        timer: HeadTimer,
+    ) -> Self {
         Self {
             io: TokioIo::new(socket),
             peer,
             resets: false,
             patience,
+            timer,
             stalled: None,
         }
     }
@@ -71,7 +80,12 @@ impl Read for ClientStream {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(context, buffer)
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.io).poll_read(context, buffer);
+        if read.is_ready() {
+            this.timer.received();
+        }
+        read
     }
 }
 

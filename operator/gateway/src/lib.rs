@@ -28,6 +28,7 @@ mod ingest;
 mod limits;
 mod memory;
 mod metrics;
+mod open_files;
 mod origin;
 pub mod rbac;
 mod received;

@@ -11,6 +11,7 @@ use crate::head_timer::HeadTimer;
 use crate::index::Index;
 use crate::ingest;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::origin::Origin;
 use crate::service::{Service, plain};
 use crate::upstream::ReplicaSettings;
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,10 @@ use tokio_util::task::TaskTracker;
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// When the system has no file handle left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections for metrics and health, and those of one origin: whoever has many must not keep the
+/// kubelet from its probes.
+const OBSERVERS: usize = 128;
+const OBSERVERS_OF_ORIGIN: usize = 32;
 
 /// A gateway. Feed its [`Index`], and serve.
 #[derive(Clone)]
@@ -55,7 +61,7 @@ impl Gateway {
             probe_interval: PROBE_INTERVAL,
             tls: tls()?,
         };
-        let sizes = Sizes::of(&args)?;
+        let sizes = Sizes::of(&args)?.within(open_files::raise());
         let ingestion = ingest::Settings {
             block_bytes: sizes.block(&args),
             insert_timeout: args.insert_timeout.get(),
@@ -153,14 +159,21 @@ impl Gateway {
             tracing::debug!(%error, "set TCP_NODELAY");
         }
         let peer = Arc::new(peer);
-        let stream = ClientStream::new(socket, Arc::clone(&peer), self.args.write_timeout.get());
+        let timer = HeadTimer::new(self.args.header_timeout.get());
+        let stream = ClientStream::new(
+            socket,
+            Arc::clone(&peer),
+            self.args.write_timeout.get(),
+            timer.clone(),
+        );
         let service = service_fn(|request| {
             let answer = self.service.answer(request, &peer);
             answer.map(Ok::<_, Infallible>)
         });
         let connection = http1::Builder::new()
-            .timer(HeadTimer::default())
-            .header_read_timeout(self.args.header_timeout.get())
+            .timer(timer)
+            // From the end of the answer before it; the timer sees to the rest.
+            .header_read_timeout(self.args.idle_timeout.get())
             .max_buf_size(LARGEST_HEAD)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
@@ -179,9 +192,14 @@ impl Gateway {
 
     /// Serves `/metrics`, `/healthz` and `/readyz` for as long as the process lives.
     pub async fn serve_metrics(&self, listener: TcpListener) {
+        let observers = Connections::new(OBSERVERS, OBSERVERS_OF_ORIGIN, Gauge::default());
         loop {
-            let Ok((socket, _)) = listener.accept().await else {
+            let Ok((socket, address)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Some(peer) = observers.admit(Origin::of(address.ip())) else {
+                observers.refuse(socket);
                 continue;
             };
             let service = Arc::clone(&self.service);
@@ -196,6 +214,7 @@ impl Gateway {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection for metrics ended early");
                 }
+                drop(peer);
             });
         }
     }
