@@ -1,6 +1,6 @@
 //! What an upload may use of a gateway, and that it keeps nobody else from theirs.
 
-use super::harness::{Answer, Caller, Served, eventually};
+use super::harness::{ALL, Answer, Caller, Served, eventually};
 use super::stage::{SHOP_TOKEN, mark, stage};
 use aviary_crds::ByteSize;
 use aviary_gateway::GatewayArgs;
@@ -12,8 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const APPEND: &str = "/v0/datasources?mode=append&name=";
-const ALL: &[(&str, &str)] = &[("DATASOURCES:APPEND", "*")];
-
 async fn parquet(sql: &str) -> Vec<u8> {
     let query = format!("{sql} FORMAT Parquet");
     stage().admin().bytes(&query).await

@@ -1,12 +1,10 @@
 //! What a workspace may use, and what those are told who want more.
 
-use super::harness::{Answer, Caller, Served, eventually};
+use super::harness::{ALL, Answer, Caller, Served, eventually};
 use super::stage::{SHOP_TOKEN, mark, stage};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-
-const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
 
 #[tokio::test]
 async fn a_burst_of_twice_the_rate_and_no_more() {

@@ -1,10 +1,7 @@
 //! The gateway while ClickHouse comes and goes, and while it ends itself.
 
-use super::harness::{
-    Admin, Caller, EngineProcess, Served, Workspace, eventually, scratch, start_gateway,
-};
+use super::harness::{Admin, Scene, eventually, start_gateway};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const SHOP: &str = "
@@ -31,67 +28,28 @@ spec:
   endpoint: {node: answer}
 ";
 
-const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
-
-/// An engine with a workspace, and a gateway that serves it.
-struct Scene {
-    data: PathBuf,
-    engine: EngineProcess,
-    shop: Workspace,
-    served: Served,
-}
-
-impl Scene {
-    async fn new(name: &str) -> Self {
-        let data = scratch(name);
-        let engine = EngineProcess::start(&data, 0);
-        let shop = Workspace::make(&Admin::new(engine.address), SHOP).await;
-        let served = start_gateway(|_| {}).await;
-        shop.publish(served.gateway.index(), "token", ALL);
-        Self {
-            data,
-            engine,
-            shop,
-            served,
-        }
-    }
-
-    fn caller(&self) -> Caller {
-        Caller::new(self.served.address, "token")
-    }
-
-    /// Ends ClickHouse as a power failure would, does something, and starts it again.
-    async fn without_clickhouse(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
-        self.engine.kill();
-        meanwhile(self).await;
-        self.engine = EngineProcess::start(&self.data, self.engine.address.port());
-    }
-}
-
 #[tokio::test]
 async fn an_absent_clickhouse_is_said_at_once_and_its_return_is_noticed() {
-    let mut scene = Scene::new("absent").await;
-    let caller = scene.caller();
+    let mut scene = Scene::new("absent", SHOP).await;
+    let served = start_gateway(|_| {}).await;
+    let caller = scene.caller(&served);
     assert_eq!(caller.events("sales", "{\"id\": 1}").await, (1, 0));
-    scene
-        .without_clickhouse(async |scene| {
-            let caller = scene.caller();
-            for _ in 0..3 {
-                let started = Instant::now();
-                let answer = caller.get("/v0/pipes/total.json").await;
-                assert_eq!(
-                    (answer.status, answer.code().as_str()),
-                    (503, "clickhouse_unavailable")
-                );
-                assert_eq!(answer.header("retry-after"), "1");
-                let answer = caller.post("/v0/events?name=sales", "{\"id\": 2}").await;
-                assert_eq!(answer.status, 503, "{}", answer.text());
-                assert_eq!(answer.json()["acknowledged_rows"], 0);
-                assert_eq!(answer.header("retry-after"), "1");
-                assert!(started.elapsed() < Duration::from_secs(2));
-            }
-        })
-        .await;
+    scene.engine.kill();
+    for _ in 0..3 {
+        let started = Instant::now();
+        let answer = caller.get("/v0/pipes/total.json").await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (503, "clickhouse_unavailable")
+        );
+        assert_eq!(answer.header("retry-after"), "1");
+        let answer = caller.post("/v0/events?name=sales", "{\"id\": 2}").await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.json()["acknowledged_rows"], 0);
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+    scene.revive();
     eventually("endpoints answer again", async || {
         caller.get("/v0/pipes/total.json").await.status == 200
     })
@@ -103,8 +61,9 @@ async fn an_absent_clickhouse_is_said_at_once_and_its_return_is_noticed() {
 
 #[tokio::test]
 async fn acknowledged_rows_survive_a_kill() {
-    let mut scene = Scene::new("kill").await;
-    let caller = scene.caller();
+    let mut scene = Scene::new("kill", SHOP).await;
+    let served = start_gateway(|_| {}).await;
+    let caller = scene.caller(&served);
     let send = async |id: u32| {
         let answer = caller
             .post(
@@ -147,7 +106,8 @@ async fn acknowledged_rows_survive_a_kill() {
                 round * 10_000
             );
             eventually("rows come in", async || admin.number(&of_round).await > 0).await;
-            scene.without_clickhouse(async |_| {}).await;
+            scene.engine.kill();
+            scene.revive();
         };
         let (sent, ()) = futures::future::join(sending, killing).await;
         acknowledged.extend(sent.into_iter().flatten());
@@ -177,28 +137,25 @@ async fn acknowledged_rows_survive_a_kill() {
 
 #[tokio::test]
 async fn a_replica_that_is_away_costs_nothing() {
-    let scene = Scene::new("replicas").await;
-    let mut published = scene.shop.published.clone();
+    let scene = Scene::new("replicas", SHOP).await;
+    let served = start_gateway(|_| {}).await;
     // Nobody listens at the first.
     let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();
     let refusing = silent.local_addr().unwrap().port();
     drop(silent);
-    published
-        .replica_urls
-        .insert(0, format!("http://127.0.0.1:{refusing}"));
-    scene
-        .shop
-        .publish_as(scene.served.gateway.index(), "two", &published, "two", ALL);
-    let caller = Caller::new(scene.served.address, "two");
+    let caller = scene.variant(&served, "two", |published| {
+        let urls = &mut published.replica_urls;
+        urls.insert(0, format!("http://127.0.0.1:{refusing}"));
+    });
     let started = Instant::now();
     for _ in 0..20 {
         assert_eq!(caller.get("/v0/pipes/total.json").await.status, 200);
         assert_eq!(caller.events("sales", "{\"id\": 1}").await, (1, 0));
     }
     assert!(started.elapsed() < Duration::from_secs(15));
-    let metrics = scene.served.gateway.metrics().encode();
+    let metrics = served.gateway.metrics().encode();
     assert!(
         metrics.contains(&format!(
             "aviary_gateway_replica_up{{replica=\"127.0.0.1:{refusing}\"}} 0"
@@ -209,17 +166,18 @@ async fn a_replica_that_is_away_costs_nothing() {
 
 #[tokio::test]
 async fn a_gateway_ends_without_breaking_a_request() {
-    let scene = Scene::new("stop").await;
-    let caller = scene.caller();
+    let scene = Scene::new("stop", SHOP).await;
+    let served = start_gateway(|_| {}).await;
+    let caller = scene.caller(&served);
     let answering = tokio::spawn(async move { caller.get("/v0/pipes/slow.json").await });
     let in_flight = "aviary_gateway_requests_in_flight{route=\"endpoint\"} 1";
     eventually("the request is in flight", async || {
-        scene.served.gateway.metrics().encode().contains(in_flight)
+        served.gateway.metrics().encode().contains(in_flight)
     })
     .await;
-    scene.served.stop.cancel();
+    served.stop.cancel();
     eventually("no connection is taken", async || {
-        tokio::net::TcpStream::connect(scene.served.address)
+        tokio::net::TcpStream::connect(served.address)
             .await
             .is_err()
     })

@@ -1,10 +1,8 @@
 //! Replicas that say nothing any more: nobody waits for them for ever, and nothing behind them does.
 
-use super::harness::{
-    Admin, Caller, EngineProcess, STORED, Scripted, Served, Workspace, eventually, scratch,
-    start_gateway,
-};
+use super::harness::{Caller, Reply, STORED, Scene, Scripted, Served, eventually, start_gateway};
 use futures::future::join_all;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const SHOP: &str = "
@@ -31,37 +29,28 @@ spec:
   endpoint: {node: answer}
 ";
 
-const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
-
 /// A gateway in front of a real engine, and of what a test puts in its place.
-struct Scene {
-    engine: EngineProcess,
-    shop: Workspace,
+struct Front {
+    scene: Scene,
     served: Served,
 }
 
-impl Scene {
+impl Front {
     async fn new(name: &str) -> Self {
-        let engine = EngineProcess::start(&scratch(name), 0);
-        let shop = Workspace::make(&Admin::new(engine.address), SHOP).await;
-        let served = start_gateway(|args| args.connect_timeout = "1s".parse().unwrap()).await;
         Self {
-            engine,
-            shop,
-            served,
+            scene: Scene::new(name, SHOP).await,
+            served: start_gateway(|args| args.connect_timeout = "1s".parse().unwrap()).await,
         }
     }
 
-    /// Somebody whose workspace is at these replicas, and whose queries may take so long.
-    fn caller(&self, name: &str, replicas: &[String], query_timeout: Duration) -> Caller {
-        let mut published = self.shop.published.clone();
-        published.replica_urls = replicas.to_vec();
-        published.concurrent_queries = 1000;
-        published.requests_per_second = 10_000;
-        published.query_timeout_milliseconds = query_timeout.as_millis() as u64;
-        let index = self.served.gateway.index();
-        self.shop.publish_as(index, name, &published, name, ALL);
-        Caller::new(self.served.address, name)
+    /// Somebody whose workspace is at this replica, and whose queries may take so long.
+    fn caller(&self, replica: SocketAddr, query_timeout: Duration) -> Caller {
+        self.scene.variant(&self.served, "front", |published| {
+            published.replica_urls = vec![format!("http://{replica}")];
+            published.concurrent_queries = 1000;
+            published.requests_per_second = 10_000;
+            published.query_timeout_milliseconds = query_timeout.as_millis() as u64;
+        })
     }
 }
 
@@ -69,10 +58,10 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTrans
 
 #[tokio::test]
 async fn a_replica_that_stops_anywhere_in_its_answer_ends_the_request() {
-    let scene = Scene::new("stops-anywhere").await;
-    let replica = Scripted::start(|number| ANSWER.as_bytes()[..number].to_vec()).await;
-    let urls = [format!("http://{}", replica.address)];
-    let caller = scene.caller("cut", &urls, Duration::from_secs(1));
+    let front = Front::new("stops-anywhere").await;
+    let replica =
+        Scripted::start(|number, _| Reply::Say(ANSWER.as_bytes()[..number].to_vec())).await;
+    let caller = front.caller(replica.address, Duration::from_secs(1));
     let started = Instant::now();
     let answers = join_all((0..ANSWER.len()).map(|_| caller.get("/v0/pipes/numbers.ndjson"))).await;
     assert!(
@@ -93,17 +82,14 @@ async fn a_replica_that_stops_anywhere_in_its_answer_ends_the_request() {
 
 #[tokio::test]
 async fn an_insert_that_is_half_answered_holds_nobody_up() {
-    let scene = Scene::new("half-answered").await;
-    let replica = Scripted::start(|number| {
+    let front = Front::new("half-answered").await;
+    let replica = Scripted::start(|number, _| {
         let half = STORED.find("\r\n\r\n").unwrap() + 4;
-        match number {
-            0 => STORED.as_bytes()[..half].to_vec(),
-            _ => STORED.into(),
-        }
+        let length = if number == 0 { half } else { STORED.len() };
+        Reply::Say(STORED.as_bytes()[..length].to_vec())
     })
     .await;
-    let urls = [format!("http://{}", replica.address)];
-    let caller = scene.caller("half", &urls, Duration::from_secs(1));
+    let caller = front.caller(replica.address, Duration::from_secs(1));
     let started = Instant::now();
     let send = || caller.post("/v0/events?name=sales&wait=true", "{\"id\": 1}");
     let answers = join_all([send(), send(), send()]).await;
@@ -119,20 +105,19 @@ async fn an_insert_that_is_half_answered_holds_nobody_up() {
 
 #[tokio::test]
 async fn what_is_in_flight_to_a_frozen_replica_is_given_up() {
-    let scene = Scene::new("frozen").await;
+    let front = Front::new("frozen").await;
     // Neither a query's limit nor an INSERT's would end these within the test's patience.
-    let urls = [format!("http://{}", scene.engine.address)];
-    let caller = scene.caller("frozen", &urls, Duration::from_secs(600));
+    let caller = front.caller(front.scene.engine.address, Duration::from_secs(600));
     let waiting = tokio::spawn({
         let caller = caller.clone();
         async move { caller.get("/v0/pipes/slow.json").await }
     });
     let in_flight = "aviary_gateway_requests_in_flight{route=\"endpoint\"} 1";
     eventually("the request is in flight", async || {
-        scene.served.gateway.metrics().encode().contains(in_flight)
+        front.served.gateway.metrics().encode().contains(in_flight)
     })
     .await;
-    scene.engine.freeze();
+    front.scene.engine.freeze();
     let frozen = Instant::now();
     let insert = caller.post("/v0/events?name=sales", "{\"id\": 1}").await;
     assert_eq!(insert.status, 503, "{}", insert.text());
@@ -152,7 +137,7 @@ async fn what_is_in_flight_to_a_frozen_replica_is_given_up() {
     let started = Instant::now();
     assert_eq!(caller.get("/v0/pipes/numbers.json").await.status, 503);
     assert!(started.elapsed() < Duration::from_secs(2));
-    scene.engine.thaw();
+    front.scene.engine.thaw();
     eventually("endpoints answer again", async || {
         caller.get("/v0/pipes/numbers.json").await.status == 200
     })

@@ -1,6 +1,6 @@
 //! What all tests of this binary share: ClickHouse, two tenants, and a gateway.
 
-use super::harness::{self, Admin, Caller, EngineProcess, Served, Workspace};
+use super::harness::{self, ALL, Admin, Caller, Process, Served, Workspace};
 use aviary_crds::published::PublishedWorkspace;
 use aviary_gateway::GatewayArgs;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 /// What is served.
 pub(crate) struct Stage {
-    engine: EngineProcess,
+    engine: Process,
     served: Served,
     pub(crate) shop: Workspace,
 }
@@ -263,8 +263,6 @@ spec:
 ";
 
 pub(crate) const SHOP_TOKEN: &str = "shop-token";
-const ALL: [(&str, &str); 2] = [("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
-
 /// A data source with a column of every type that has a way past the landing.
 fn typed(name: &str, more: &str) -> String {
     format!(
@@ -347,7 +345,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 async fn build() -> Stage {
-    let engine = EngineProcess::start(&harness::scratch("real"), 0);
+    let engine = harness::start_engine(&harness::scratch("real"), 0);
     let admin = Admin::new(engine.address);
     let manifests = [
         SHOP.to_owned(),
@@ -371,9 +369,9 @@ async fn build() -> Stage {
     })
     .await;
     let index = served.gateway.index();
-    shop.publish(index, SHOP_TOKEN, &ALL);
-    other.publish(index, "other-token", &ALL);
-    tight.publish(index, "tight-token", &ALL);
+    shop.publish(index, SHOP_TOKEN, ALL);
+    other.publish(index, "other-token", ALL);
+    tight.publish(index, "tight-token", ALL);
     Stage {
         engine,
         served,
@@ -407,7 +405,7 @@ impl Stage {
     /// Another gateway in front of the same ClickHouse, run in a way of a test's own.
     pub(crate) async fn gateway(&self, change: impl FnOnce(&mut GatewayArgs)) -> Served {
         let served = harness::start_gateway(change).await;
-        self.shop.publish(served.gateway.index(), SHOP_TOKEN, &ALL);
+        self.shop.publish(served.gateway.index(), SHOP_TOKEN, ALL);
         served
     }
 

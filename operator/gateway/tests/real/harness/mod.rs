@@ -2,24 +2,27 @@
 //! front of it that is fed by hand instead of by Kubernetes.
 
 mod engine;
+mod gateway;
 mod lossy;
+mod process;
+mod scene;
 mod scripted;
 mod workspace;
 
-pub(crate) use engine::{EngineProcess, PASSWORD};
+pub(crate) use engine::{PASSWORD, start_engine};
+pub(crate) use gateway::{Served, start_gateway, start_gateway_process};
 pub(crate) use lossy::Lossy;
-pub(crate) use scripted::{STORED, Scripted};
-pub(crate) use workspace::Workspace;
+pub(crate) use process::Process;
+pub(crate) use scene::Scene;
+pub(crate) use scripted::{Reply, STORED, Scripted, answer, exception};
+pub(crate) use workspace::{ALL, Workspace};
 
-use aviary_gateway::{Gateway, GatewayArgs};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// How long a condition may take to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,54 +36,6 @@ pub(crate) fn scratch(purpose: &str) -> PathBuf {
         std::fs::remove_dir_all(&path).unwrap();
     }
     path
-}
-
-/// A gateway that serves in this process.
-pub(crate) struct Served {
-    pub(crate) gateway: Gateway,
-    pub(crate) address: SocketAddr,
-    pub(crate) stop: CancellationToken,
-}
-
-impl Served {
-    /// A counter, by its name and labels as they are exported; 0 if it is not there.
-    pub(crate) fn counter(&self, series: &str) -> u64 {
-        let text = self.gateway.metrics().encode();
-        let mut values = text.lines().filter_map(|line| line.strip_prefix(series));
-        values
-            .next()
-            .map_or(0, |value| value.trim().parse().unwrap())
-    }
-
-    /// How many rows had this outcome, in all workspaces.
-    pub(crate) fn rows(&self, outcome: &str) -> u64 {
-        let text = self.gateway.metrics().encode();
-        let outcome = format!("outcome=\"{outcome}\"");
-        let series = text.lines().filter(|line| {
-            line.starts_with("aviary_gateway_rows_total{") && line.contains(&outcome)
-        });
-        series
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
-    }
-}
-
-/// Starts a gateway on a free port.
-pub(crate) async fn start_gateway(change: impl FnOnce(&mut GatewayArgs)) -> Served {
-    let mut args = GatewayArgs::default();
-    change(&mut args);
-    let gateway = Gateway::new(args).unwrap();
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let serving = gateway.clone();
-    let stopped = stop.clone();
-    tokio::spawn(async move { serving.serve(listener, stopped).await.unwrap() });
-    Served {
-        gateway,
-        address,
-        stop,
-    }
 }
 
 /// Somebody with a token.

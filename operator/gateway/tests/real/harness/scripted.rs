@@ -2,58 +2,112 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What ClickHouse answers to an INSERT of one row.
 pub(crate) const STORED: &str = "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {\"written_rows\":\"1\"}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
 
+/// What a script says to a request.
+pub(crate) enum Reply {
+    /// This, and then nothing more.
+    Say(Vec<u8>),
+    /// This, and then the connection is closed.
+    Close(Vec<u8>),
+    /// Nothing, and from now on nothing to the question whether it is up either, until it is asked
+    /// something else.
+    Freeze,
+}
+
+/// An exception as ClickHouse answers it.
+pub(crate) fn exception(code: i32) -> Reply {
+    let text = format!("Code: {code}. DB::Exception: As the test wants it. (A_NAME)\n");
+    let head = format!(
+        "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: {code}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
+    Reply::Close((head + &text).into())
+}
+
+/// A good answer with this body.
+pub(crate) fn answer(body: &str) -> Reply {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-ClickHouse-Format: None\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    Reply::Close((head + body).into())
+}
+
 /// A server that answers when it is asked whether it is up, and all else by its script.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
-    asked: Arc<AtomicUsize>,
+    told: Arc<Told>,
+}
+
+/// What such a server was told.
+#[derive(Default)]
+struct Told {
+    asked: AtomicUsize,
+    is_frozen: AtomicBool,
 }
 
 impl Scripted {
-    /// `script` gives the answer to each request by its number, counted from 0; the id of the query
-    /// is put into its head, if it has the start of one. A connection stays open after its answer, and nothing more is read from it.
-    pub(crate) async fn start(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    /// `script` gives the answer to each request by its number, counted from 0, and its text; the id of
+    /// the query is put into its head, if it has the start of one.
+    pub(crate) async fn start(
+        script: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (count, script) = (Arc::clone(&asked), Arc::new(script));
+        let told = Arc::new(Told::default());
+        let (noted, script) = (Arc::clone(&told), Arc::new(script));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (count, script) = (Arc::clone(&count), Arc::clone(&script));
+                let (told, script) = (Arc::clone(&noted), Arc::clone(&script));
                 tokio::spawn(async move {
-                    let _ = serve(socket, &count, &*script).await;
+                    let _ = serve(socket, &told, &*script).await;
                 });
             }
         });
-        Self { address, asked }
+        Self { address, told }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// How many requests came, but for those after its health.
     pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.told.asked.load(Ordering::SeqCst)
     }
 }
 
 async fn serve(
     mut socket: TcpStream,
-    count: &AtomicUsize,
-    script: &(impl Fn(usize) -> Vec<u8> + Sync),
+    told: &Told,
+    script: &(impl Fn(usize, &str) -> Reply + Sync),
 ) -> std::io::Result<()> {
     let request = read(&mut socket).await?;
-    if request.starts_with(b"GET /ping") {
-        return socket
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nOk.\n")
-            .await;
+    let text = String::from_utf8_lossy(&request);
+    let reply = if text.starts_with("GET /ping") {
+        if told.is_frozen.load(Ordering::SeqCst) {
+            Reply::Freeze
+        } else {
+            Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nOk.\n".into())
+        }
+    } else {
+        let number = told.asked.fetch_add(1, Ordering::SeqCst);
+        let reply = script(number, &text);
+        let is_frozen = matches!(reply, Reply::Freeze);
+        told.is_frozen.store(is_frozen, Ordering::SeqCst);
+        reply
+    };
+    match reply {
+        Reply::Close(bytes) => return socket.write_all(&with_query_id(bytes, &request)).await,
+        Reply::Say(bytes) => socket.write_all(&with_query_id(bytes, &request)).await?,
+        Reply::Freeze => {}
     }
-    let number = count.fetch_add(1, Ordering::SeqCst);
-    let answer = with_query_id(script(number), &request);
-    socket.write_all(&answer).await?;
     // Until the other side closes.
     let _ = socket.read(&mut [0; 1]).await;
     Ok(())

@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Rights to everything in a workspace.
+pub(crate) const ALL: &[(&str, &str)] = &[("PIPES:READ", "*"), ("DATASOURCES:APPEND", "*")];
+
 /// A workspace that ClickHouse has.
 pub(crate) struct Workspace {
     pub(crate) model: WorkspaceModel,
@@ -27,17 +30,11 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Makes what these manifests ask for: a workspace first, then data sources and pipes.
     pub(crate) async fn make(admin: &Admin, manifests: &str) -> Self {
-        let objects = read(manifests);
-        let model = model(&objects);
-        assert!(model.rejections.is_empty(), "{:?}", model.rejections);
-        let user = |name: &str| ClickHouseUser {
-            name: name.to_owned(),
-            password: format!("password of {name}").into(),
-        };
-        let (reader, writer) = (user(&model.reader), user(&model.writer));
+        let mut workspace = Self::of(manifests, &admin.url());
+        let model = &workspace.model;
         let credentials = CredentialHashes {
-            reader_sha256: sha256(&format!("password of {}", reader.name)),
-            writer_sha256: sha256(&format!("password of {}", writer.name)),
+            reader_sha256: sha256(&format!("password of {}", model.reader)),
+            writer_sha256: sha256(&format!("password of {}", model.writer)),
         };
         let replica = Replica::connect(&ReplicaConfig {
             name: "engine".to_owned(),
@@ -49,7 +46,7 @@ impl Workspace {
         })
         .unwrap();
         let observed = replica.observe(&model.database).await.unwrap();
-        let desired = desired(&model, &credentials, &observed.server);
+        let desired = desired(model, &credentials, &observed.server);
         let desired = replica
             .canonicalise(desired, &observed.catalog)
             .await
@@ -61,25 +58,37 @@ impl Workspace {
         {
             assert_eq!(outcome.result, Ok(()), "{:?}", plan.steps[outcome.step]);
         }
+        workspace.describe_pipes(&replica).await;
+        workspace
+    }
+
+    /// What these manifests ask for, as it is published once ClickHouse has it at this URL; but for
+    /// the columns of pipes, which only ClickHouse knows.
+    pub(crate) fn of(manifests: &str, replica: &str) -> Self {
+        let objects = read(manifests);
+        let model = model(&objects);
+        assert!(model.rejections.is_empty(), "{:?}", model.rejections);
+        let user = |name: &str| ClickHouseUser {
+            name: name.to_owned(),
+            password: format!("password of {name}").into(),
+        };
         let limits = &objects.workspace.spec.limits;
         let published = PublishedWorkspace {
             database: model.database.as_str().to_owned(),
-            replica_urls: vec![admin.url()],
+            replica_urls: vec![replica.to_owned()],
             concurrent_queries: limits.concurrent_queries,
             query_timeout_milliseconds: limits.query_timeout.get().as_millis() as u64,
             query_memory_bytes: limits.query_memory.get(),
             requests_per_second: limits.requests_per_second,
             body_size_bytes: limits.body_size.get(),
         };
-        let mut workspace = Self {
+        Self {
+            reader: user(&model.reader),
+            writer: user(&model.writer),
             model,
             published,
-            reader,
-            writer,
             columns: Vec::new(),
-        };
-        workspace.describe_pipes(&replica).await;
-        workspace
+        }
     }
 
     /// Asks ClickHouse for the columns of each pipe. What it refuses is published
