@@ -10,6 +10,21 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// What may stand in `c__error` of a row for a landing table, besides what is wrong with the row.
+///
+/// An INSERT that ClickHouse refuses for one of its rows may have stored others all the same, since
+/// the views of a landing write one after the other. When it is sent again in parts, these keep a
+/// row from coming twice.
+pub mod judged {
+    /// The row goes to quarantine if its values are not in order, and else nowhere.
+    pub const QUARANTINE_ONLY: &str = "c__quarantine_only";
+    /// The row goes into the table if its values are in order, and else nowhere. With words behind
+    /// it, it goes to quarantine for them instead of into the table.
+    pub const TABLE_ONLY: &str = "c__table_only";
+    /// The row goes nowhere.
+    pub const SETTLED: &str = "c__settled";
+}
+
 /// What gateways need to serve a workspace; in `Workspace.status.published`.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

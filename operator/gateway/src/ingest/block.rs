@@ -6,6 +6,7 @@ use super::cut::Cut;
 use super::pieces::{Pieces, read_number, write_number};
 use aviary_crds::published::PublishedColumn;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// The columns that every landing table has after those of its data source.
@@ -288,17 +289,18 @@ impl Block {
         (first, self.filtered(&keep))
     }
 
-    /// Says of every row of which nothing is said yet why it goes to quarantine, with its values.
-    pub(super) fn condemn(&mut self, reason: &str) {
+    /// Changes what is said of each row; see [`judged`](aviary_crds::published::judged).
+    pub(super) fn say(&mut self, change: impl Fn(&[u8]) -> Cow<'_, [u8]>) {
         let mut errors = Texts::default();
-        for error in self.errors.iter() {
-            errors.push(if error.is_empty() {
-                reason.as_bytes()
-            } else {
-                error
-            });
-        }
+        self.errors
+            .iter()
+            .for_each(|said| errors.push(&change(said)));
         self.errors = errors;
+    }
+
+    /// Whether there are rows of which nothing is said.
+    pub(super) fn has_unjudged(&self) -> bool {
+        self.errors.iter().any(<[u8]>::is_empty)
     }
 
     /// The block in `Native` format. It keeps its rows, and shares their bytes.

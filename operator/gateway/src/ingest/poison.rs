@@ -7,6 +7,7 @@ use super::block::Block;
 use super::store::{Landed, Store, StoreError};
 use super::token::Token;
 use crate::upstream::{Blame, Exception};
+use aviary_crds::published::judged;
 
 /// Where so many INSERTs have not found all guilty rows of a block, those that are still among them
 /// go to quarantine as well: nothing is lost there, and others wait.
@@ -24,7 +25,7 @@ pub(super) async fn isolate(
     let mut spoilt = vec![(block, token.clone(), exception)];
     while let Some((mut block, token, exception)) = spoilt.pop() {
         if block.rows() <= 1 || inserts >= MOST_INSERTS {
-            block.condemn(&reason(&exception));
+            condemn(&mut block, &reason(&exception));
             let token = token.part("rejected");
             let found = store.insert(&mut block, &token).await;
             landed.extend(found.map_err(|_| StoreError::Unknown)?);
@@ -45,6 +46,15 @@ pub(super) async fn isolate(
         }
     }
     Ok(landed)
+}
+
+/// Sends all rows to quarantine that nobody has yet.
+fn condemn(block: &mut Block, reason: &str) {
+    block.say(|said| match said {
+        b"" => reason.as_bytes().to_vec().into(),
+        said if said == judged::TABLE_ONLY.as_bytes() => [said, reason.as_bytes()].concat().into(),
+        said => said.into(),
+    });
 }
 
 /// What the quarantine says of a row.

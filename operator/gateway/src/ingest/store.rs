@@ -10,7 +10,7 @@ use crate::upstream::{
     Answer, Authorization, Blame, Exception, Failed, Repeat, Replica, Replicas, Request,
     UpstreamError,
 };
-use aviary_crds::published::PublishedColumn;
+use aviary_crds::published::{PublishedColumn, judged};
 use aviary_sql::{Identifier, QualifiedName, StringLiteral};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -42,6 +42,8 @@ pub(super) struct Store {
     quarantine: String,
     /// Asks whether the landing has its views.
     views: String,
+    /// Asks whether what one replica stores, the others know.
+    replicated: String,
     insert_landing: String,
     /// The way past the landing, where there is one.
     fast: Option<FastPath>,
@@ -58,12 +60,14 @@ struct FastPath {
 struct Sent {
     replica: Arc<Replica>,
     written_rows: Option<u64>,
+    /// Whether the rows may have come to it from another replica, or may be yet to come.
+    by_another: bool,
 }
 
 /// What of a block went to the landing.
 pub(super) struct Landed {
-    /// Who took it.
-    pub(super) replica: Arc<Replica>,
+    /// Who has it, if somebody is known to have it now.
+    pub(super) replica: Option<Arc<Replica>>,
     /// Whose rows.
     pub(super) imports: Vec<String>,
 }
@@ -124,6 +128,7 @@ impl Store {
             quarantine: table("_quarantine"),
             table: table(""),
             views: views_query(&parts.database, &parts.published.name),
+            replicated: replicated_query(&parts.database, &parts.published.name),
             insert_timeout,
             insert_repeat,
         }
@@ -156,8 +161,8 @@ impl Store {
         let Some(typed) = typed else {
             return self.land(block, token).await.map(Some);
         };
-        self.write(&fast.insert, &token.part("table"), &typed)
-            .await?;
+        let name = token.part("table").of_body(&typed);
+        self.write(&fast.insert, &name, &typed).await?;
         let Rest::Some(rest) = rest else {
             return Ok(None);
         };
@@ -181,13 +186,45 @@ impl Store {
         let imports = block.imports().map(str::to_owned).collect();
         let rows = block.rows() as u64;
         let body = block.encode(&self.columns);
-        let token = token.part("landing");
-        let sent = self.write(&self.insert_landing, &token, &body).await?;
+        let name = token.part("landing").of_body(&body);
+        let sent = match self.write(&self.insert_landing, &name, &body).await {
+            Err(error) if error.is_for_a_row() => {
+                self.settle_quarantine(block, &name).await?;
+                return Err(error);
+            }
+            sent => sent?,
+        };
         self.check_views(&sent, rows).await?;
         Ok(Landed {
-            replica: sent.replica,
+            replica: (!sent.by_another).then_some(sent.replica),
             imports,
         })
+    }
+
+    /// What a row spoilt may be in quarantine as far as it belongs there: the views write one after
+    /// the other, in no order of ours. So that part is written under the same name, once at most,
+    /// and the rows that are left may only go into the table.
+    async fn settle_quarantine(&self, block: &mut Block, name: &str) -> Result<(), StoreError> {
+        if !block.has_unjudged() {
+            return Ok(());
+        }
+        block.say(|said| match said {
+            b"" => judged::QUARANTINE_ONLY.as_bytes().into(),
+            said => said.into(),
+        });
+        let body = block.encode(&self.columns);
+        let sent = self.write(&self.insert_landing, name, &body).await;
+        sent.map_err(|_| StoreError::Unknown)?;
+        block.say(|said| {
+            let left = said == judged::QUARANTINE_ONLY.as_bytes();
+            let said = if left {
+                judged::TABLE_ONLY
+            } else {
+                judged::SETTLED
+            };
+            said.as_bytes().into()
+        });
+        Ok(())
     }
 
     /// The landing keeps nothing: rows are stored when its views have written them on. They count
@@ -208,8 +245,8 @@ impl Store {
     }
 
     /// Writes rows under a name, and again while it is not known whether they are stored.
-    async fn write(&self, query: &str, token: &Token, body: &[Bytes]) -> Result<Sent, StoreError> {
-        let query = format!("{query}&insert_deduplication_token={}", token.of_body(body));
+    async fn write(&self, query: &str, name: &str, body: &[Bytes]) -> Result<Sent, StoreError> {
+        let query = format!("{query}&insert_deduplication_token={name}");
         let pieces: Vec<&[u8]> = body.iter().map(AsRef::as_ref).collect();
         let request = Request {
             query_id: None,
@@ -232,10 +269,10 @@ impl Store {
         }
     }
 
-    /// Repeats an INSERT at the replica that may have its rows, and knows whether it does.
+    /// Repeats an INSERT that a replica may have carried out.
     async fn write_again(
         &self,
-        replica: &Arc<Replica>,
+        first: &Arc<Replica>,
         request: &Request<'_>,
     ) -> Result<Sent, StoreError> {
         let end = Instant::now() + self.insert_repeat;
@@ -243,12 +280,19 @@ impl Store {
         while Instant::now() < end {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            let other = self.in_place_of(first).await;
+            let replica = other.unwrap_or(first);
             if replica.is_away() {
                 continue;
             }
             let error = match replica.send(request).await {
                 Ok(answer) => match Sent::of(answer).await {
-                    Ok(sent) => return Ok(sent),
+                    Ok(sent) => {
+                        return Ok(Sent {
+                            by_another: other.is_some(),
+                            ..sent
+                        });
+                    }
                     Err(failed) => failed.error,
                 },
                 Err(error) => error,
@@ -256,6 +300,17 @@ impl Store {
             tracing::debug!(table = self.table, %error, "an INSERT is repeated");
         }
         Err(StoreError::Unknown)
+    }
+
+    /// Whom to ask about an INSERT in place of a replica that is away or fails: another one, if it
+    /// knows by the INSERT's name whether the rows are stored, as with replicated tables.
+    async fn in_place_of(&self, first: &Arc<Replica>) -> Option<&Arc<Replica>> {
+        if !first.is_away() && !first.is_out() {
+            return None;
+        }
+        let other = self.replicas.besides(first)?;
+        let knows = self.ask(other, &self.replicated).await.as_deref() == Some(b"2\n");
+        knows.then_some(other)
     }
 
     /// What a replica says to a short question; nothing if it does not say.
@@ -284,7 +339,7 @@ impl Store {
             let _ = write!(sql, "{separator}{}", StringLiteral(import_id));
         }
         let _ = write!(sql, ") GROUP BY {IMPORT_COLUMN} FORMAT TabSeparated");
-        let text = self.ask(&landed.replica, &sql).await?;
+        let text = self.ask(landed.replica.as_ref()?, &sql).await?;
         let lines = std::str::from_utf8(&text).ok()?.lines();
         lines
             .map(|line| {
@@ -320,6 +375,7 @@ impl Sent {
         let sent = Self {
             replica: Arc::clone(answer.replica()),
             written_rows: answer.written_rows(),
+            by_another: false,
         };
         match answer.text(0).await {
             Ok(_) => Ok(sent),
@@ -375,12 +431,21 @@ fn preference(database: &str, name: &str) -> usize {
 
 /// Counts the two views of a landing.
 fn views_query(database: &str, name: &str) -> String {
-    let view = |suffix: &str| StringLiteral(&format!("{name}{suffix}")).to_string();
+    tables_query(database, name, ["__ingest", "__reject"], "View")
+}
+
+/// Counts those of a table and its quarantine that are replicated.
+fn replicated_query(database: &str, name: &str) -> String {
+    tables_query(database, name, ["", "_quarantine"], "Replicated")
+}
+
+/// Counts tables in whose engine this word is.
+fn tables_query(database: &str, name: &str, suffixes: [&str; 2], engine: &str) -> String {
+    let [first, second] =
+        suffixes.map(|suffix| StringLiteral(&format!("{name}{suffix}")).to_string());
     format!(
-        "SELECT count() FROM system.tables WHERE database = {} AND name IN ({}, {}) FORMAT TabSeparated",
+        "SELECT count() FROM system.tables WHERE database = {} AND name IN ({first}, {second}) AND engine LIKE '%{engine}%' FORMAT TabSeparated",
         StringLiteral(database),
-        view("__ingest"),
-        view("__reject"),
     )
 }
 

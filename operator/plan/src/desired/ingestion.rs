@@ -3,7 +3,9 @@
 //! `<name>_quarantine` with the reasons.
 //!
 //! Both views decide by one predicate, the second by its negation, so every row of
-//! the landing ends in exactly one of the two tables. Conversions stand in a
+//! the landing ends in exactly one of the two tables. A gateway may say of a row in
+//! `c__error` that one of them has it already (`aviary_crds::published::judged`).
+//! Conversions stand in a
 //! subquery under names with `c__`; above it only the columns' own names are
 //! given, so that a default such as `a + 1` means the converted column `a`, and
 //! messages are computed only for the rows that are left by the filter.
@@ -14,6 +16,7 @@ use crate::comment::Comment;
 use crate::conversion::{Complaint, Conversion, complaint, conversion};
 use crate::desired::ServerFeatures;
 use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel, names};
+use aviary_crds::published::judged;
 use aviary_sql::StringLiteral;
 use std::collections::BTreeMap;
 
@@ -244,12 +247,14 @@ impl<'a> Field<'a> {
     }
 }
 
-fn accepted(fields: &[Field<'_>]) -> String {
-    let each = fields.iter().filter_map(Field::accepted);
-    let all: Vec<String> = std::iter::once("c__failure = ''".to_owned())
-        .chain(each)
-        .collect();
-    all.join(" AND ")
+/// Whether all values of a row are in order.
+fn in_order(fields: &[Field<'_>]) -> String {
+    let each: Vec<String> = fields.iter().filter_map(Field::accepted).collect();
+    if each.is_empty() {
+        "1".to_owned()
+    } else {
+        each.join(" AND ")
+    }
 }
 
 fn ingest_query(columns: &[ValidColumn], from: &str) -> String {
@@ -263,12 +268,13 @@ fn ingest_query(columns: &[ValidColumn], from: &str) -> String {
         }
         below.extend(field.below());
     }
-    below.push("c__error AS c__failure".to_owned());
+    below.push("c__error AS c__said".to_owned());
     format!(
-        "SELECT {} FROM (SELECT {} FROM {from}) WHERE {}",
+        "SELECT {} FROM (SELECT {} FROM {from}) WHERE c__said IN ('', {}) AND {}",
         typed.join(", "),
         below.join(", "),
-        accepted(&fields)
+        StringLiteral(judged::TABLE_ONLY),
+        in_order(&fields)
     )
 }
 
@@ -296,6 +302,14 @@ fn reject_query(columns: &[ValidColumn], from: &str) -> String {
     } else {
         format!("[{}]", failures.join(", "))
     };
+    let table_only = StringLiteral(judged::TABLE_ONLY);
+    let quarantine_only = StringLiteral(judged::QUARANTINE_ONLY);
+    let settled = StringLiteral(judged::SETTLED);
+    let reason = format!(
+        "if(c__error = {quarantine_only}, '', if(startsWith(c__error, {table_only}), substring(c__error, {}), c__error))",
+        judged::TABLE_ONLY.len() + 1,
+    );
+    let in_order = in_order(&fields);
     format!(
         "WITH arrayFilter(c__failed -> c__failed.2 != '', \
          if(c__failure = '', {failures}, [tuple('', c__failure)])) AS c__failures \
@@ -303,9 +317,10 @@ fn reject_query(columns: &[ValidColumn], from: &str) -> String {
          arrayFilter(c__name -> c__name != '', c__failures.1) AS c__error_column, \
          c__failures.2 AS c__error, \
          c__import_id \
-         FROM (SELECT {}, c__row, c__error AS c__failure, c__import_id FROM {from}) WHERE NOT ({})",
+         FROM (SELECT {}, c__row, c__error AS c__said, {reason} AS c__failure, c__import_id FROM {from}) \
+         WHERE multiIf(c__said IN ('', {quarantine_only}), NOT ({in_order}), \
+         c__said IN ({table_only}, {settled}), 0, startsWith(c__said, {table_only}), {in_order}, 1)",
         raw.join(", "),
         below.join(", "),
-        accepted(&fields),
     )
 }
