@@ -81,10 +81,13 @@ impl Found {
     /// Adds what the quarantine has of some imports by now; all of it, so the last count counts.
     fn add(&mut self, landed: &Landed, counts: Option<&HashMap<String, u64>>) {
         for import_id in &landed.imports {
-            let stored = counts.map_or(Stored::Uncounted, |counts| {
-                let count = counts.get(import_id).copied().unwrap_or(0);
-                Stored::Quarantined(count, Arc::clone(&landed.replica))
-            });
+            let stored = match (counts, &landed.replica) {
+                (Some(counts), Some(replica)) => {
+                    let count = counts.get(import_id).copied().unwrap_or(0);
+                    Stored::Quarantined(count, Arc::clone(replica))
+                }
+                _ => Stored::Uncounted,
+            };
             self.0.insert(import_id.clone(), stored);
         }
     }

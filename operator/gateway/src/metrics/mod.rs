@@ -4,7 +4,7 @@
 mod replicas;
 mod requests;
 
-pub(crate) use replicas::ReplicaUp;
+pub(crate) use replicas::ReplicaState;
 pub(crate) use requests::Measured;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -157,7 +157,7 @@ impl Metrics {
         registry.register_collector(Box::new(replicas.clone()));
         registry.register(
             "replica_failures",
-            "Exceptions for which a replica is to blame, and not the statement",
+            "Failures for which a replica is to blame, and not the statement",
             replica_failures.clone(),
         );
         registry.register("served", "Objects served, by kind", served.clone());
@@ -216,13 +216,13 @@ impl Metrics {
         self.cut_answers.get_or_create(&by.labels()).clone()
     }
 
-    /// Counts an exception for which a replica is to blame.
+    /// Counts a failure for which a replica is to blame.
     pub(crate) fn replica_failure(&self) {
         self.replica_failures.inc();
     }
 
-    /// Where to say whether the replica at this address answers.
-    pub(crate) fn replica(&self, address: &str) -> Arc<ReplicaUp> {
+    /// Where to say how the replica at this address is.
+    pub(crate) fn replica(&self, address: &str) -> Arc<ReplicaState> {
         self.replicas.at(address)
     }
 
@@ -285,6 +285,7 @@ pub(crate) struct RowCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_request_is_counted_when_it_ends() {
@@ -307,6 +308,7 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
     }
+
     #[test]
     fn a_replica_is_shown_for_as_long_as_it_is_used() {
         let metrics = Metrics::new();
@@ -316,12 +318,28 @@ mod tests {
             lines.map(str::to_owned).collect()
         };
         let (one, same) = (metrics.replica("a:8123"), metrics.replica("a:8123"));
-        one.set(false);
+        one.set_up(false);
         let away = "aviary_gateway_replica_up{replica=\"a:8123\"} 0";
         assert_eq!(shown(), [away]);
         drop(one);
         assert_eq!(shown(), [away]);
         drop(same);
         assert_eq!(shown(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_replica_is_shown_as_ejected_until_it_is_not() {
+        let metrics = Metrics::new();
+        let replica = metrics.replica("a:8123");
+        let now = Instant::now();
+        for (until, shown) in [
+            (None, 0),
+            (Some(now + Duration::from_mins(1)), 1),
+            (Some(now), 0),
+        ] {
+            replica.set_ejected(until);
+            let line = format!("aviary_gateway_replica_ejected{{replica=\"a:8123\"}} {shown}");
+            assert!(metrics.encode().lines().any(|found| found == line));
+        }
     }
 }

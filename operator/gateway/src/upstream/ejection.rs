@@ -1,7 +1,7 @@
 //! When a replica is not asked for a while, because it failed at what others may do.
 //!
 //! A replica that is read-only, full or short of memory answers quickly, and would be asked again and
-//! again. After a few failures in a row it is passed over for some seconds, and for longer every time
+//! again; one that closes connections or lets queries run over their limits is no better. After a few failures in a row it is passed over for some seconds, and for longer every time
 //! it comes back no better. It is still asked if all others are away or out as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,8 @@ struct Record {
 }
 
 impl Ejection {
-    /// Notes a failure; whether the replica is out now and was not before.
-    pub(super) fn failed(&self, now: Instant) -> bool {
+    /// Notes a failure; until when the replica is out, if it was not before.
+    pub(super) fn failed(&self, now: Instant) -> Option<Instant> {
         let mut record = self.record();
         self.failing.store(true, Ordering::Relaxed);
         record.in_a_row += 1;
@@ -40,19 +40,21 @@ impl Ejection {
         // One that comes back from being out has one try.
         let tries = if record.length.is_zero() { FAILURES } else { 1 };
         if is_out || record.in_a_row < tries {
-            return false;
+            return None;
         }
         record.length = (record.length * 2).clamp(FIRST, LONGEST);
         record.out_until = Some(now + record.length);
-        true
+        record.out_until
     }
 
-    /// Notes a request that went well.
-    pub(super) fn did_well(&self) {
-        if self.failing.load(Ordering::Relaxed) {
-            self.failing.store(false, Ordering::Relaxed);
-            *self.record() = Record::default();
+    /// Notes a request that went well; whether the replica was out before.
+    pub(super) fn did_well(&self) -> bool {
+        if !self.failing.load(Ordering::Relaxed) {
+            return false;
         }
+        self.failing.store(false, Ordering::Relaxed);
+        let record = std::mem::take(&mut *self.record());
+        record.out_until.is_some()
     }
 
     /// Whether others should be asked first.
@@ -74,18 +76,18 @@ mod tests {
     fn a_replica_that_fails_is_out_for_longer_and_longer() {
         let ejection = Ejection::default();
         let mut now = Instant::now();
-        assert!(!ejection.failed(now) && !ejection.failed(now));
+        assert_eq!([ejection.failed(now), ejection.failed(now)], [None, None]);
         assert!(!ejection.is_out(now));
-        assert!(ejection.failed(now));
+        assert!(ejection.failed(now).is_some());
         for seconds in [5, 10, 20, 40, 60, 60] {
             assert!(ejection.is_out(now + Duration::from_millis(seconds * 1000 - 1)));
             now += Duration::from_secs(seconds);
             assert!(!ejection.is_out(now), "{seconds}");
-            assert!(ejection.failed(now));
+            assert!(ejection.failed(now).is_some());
         }
-        ejection.did_well();
+        assert!(ejection.did_well());
         assert!(!ejection.is_out(now));
-        assert!(!ejection.failed(now));
+        assert_eq!(ejection.failed(now), None);
     }
 
     #[test]
@@ -93,8 +95,8 @@ mod tests {
         let ejection = Ejection::default();
         let now = Instant::now();
         for _ in 0..10 {
-            assert!(!ejection.failed(now) && !ejection.failed(now));
-            ejection.did_well();
+            assert_eq!([ejection.failed(now), ejection.failed(now)], [None, None]);
+            assert!(!ejection.did_well());
         }
     }
 }

@@ -5,7 +5,7 @@ use super::ejection::Ejection;
 use super::patience::Losses;
 use super::stream::Stream;
 use super::{Address, Blame, UpstreamError};
-use crate::metrics::{Metrics, ReplicaUp};
+use crate::metrics::{Metrics, ReplicaState};
 use crate::workers::PerWorker;
 use aviary_crds::address::is_of_the_machine;
 use socket2::{SockRef, TcpKeepalive};
@@ -62,7 +62,7 @@ pub(crate) struct Replica {
     address: Address,
     settings: ReplicaSettings,
     metrics: Arc<Metrics>,
-    up: Arc<ReplicaUp>,
+    state: Arc<ReplicaState>,
     /// For each worker the connections that it made: another could use them, but
     /// would have to be woken by the one that made them.
     idle: PerWorker<Mutex<Idle>>,
@@ -80,7 +80,7 @@ impl Replica {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            up: metrics.replica(&address.authority),
+            state: metrics.replica(&address.authority),
             address,
             settings,
             metrics,
@@ -111,7 +111,7 @@ impl Replica {
         if let Some(connection) = self.take_idle(now) {
             match self.exchange(now, connection, request).await {
                 Err(UpstreamError::Interrupted(_)) => {}
-                Err(error) => return Err(self.note(error)),
+                Err(error) => return Err(self.unanswered(error)),
                 Ok(answer) => return self.judge(answer).await,
             }
         }
@@ -122,28 +122,52 @@ impl Replica {
         };
         match result {
             Ok(answer) => self.judge(answer).await,
-            Err(error) => Err(self.note(error)),
+            Err(error) => Err(self.unanswered(error)),
         }
+    }
+
+    /// Notes why there is no answer. ClickHouse ends what takes too long by itself, and earlier.
+    fn unanswered(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
+        if let UpstreamError::Interrupted(_)
+        | UpstreamError::Timeout
+        | UpstreamError::Malformed(_) = error
+        {
+            self.fail(&error);
+        }
+        self.note(error)
     }
 
     /// Whether the replica, and not the statement, failed.
     async fn judge(&self, answer: Answer) -> Result<Answer, UpstreamError> {
         let result = answer.or_exception().await;
         match &result {
-            Err(UpstreamError::Refused(exception)) if exception.blame() == Blame::Replica => {
-                self.metrics.replica_failure();
-                if self.ejection.failed(Instant::now()) {
-                    tracing::warn!(replica = %self.address.authority, code = exception.code, "replica is taken out for a while");
+            Err(error @ UpstreamError::Refused(exception))
+                if exception.blame() == Blame::Replica =>
+            {
+                self.fail(error);
+            }
+            Ok(_) => {
+                if self.ejection.did_well() {
+                    self.state.set_ejected(None);
+                    tracing::info!(replica = %self.address.authority, "replica does well again");
                 }
             }
-            Ok(_) => self.ejection.did_well(),
             Err(_) => {}
         }
         result
     }
 
+    /// Notes that it failed at what others may do.
+    fn fail(&self, reason: &UpstreamError) {
+        self.metrics.replica_failure();
+        if let Some(until) = self.ejection.failed(Instant::now()) {
+            self.state.set_ejected(Some(until));
+            tracing::warn!(replica = %self.address.authority, %reason, "replica fails: others are asked first for a while");
+        }
+    }
+
     /// Whether it fails at what others may do, so that they should be asked first.
-    pub(super) fn is_out(&self) -> bool {
+    pub(crate) fn is_out(&self) -> bool {
         self.ejection.is_out(Instant::now())
     }
 
@@ -235,7 +259,7 @@ impl Replica {
             return;
         }
         tracing::warn!(replica = %self.address.authority, "replica is away");
-        self.up.set(false);
+        self.state.set_up(false);
         for idle in self.idle.iter() {
             idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
@@ -252,7 +276,7 @@ impl Replica {
 
     fn come_back(&self) {
         if self.away.swap(false, Ordering::Relaxed) {
-            self.up.set(true);
+            self.state.set_up(true);
             tracing::info!(replica = %self.address.authority, "replica is back");
         }
     }

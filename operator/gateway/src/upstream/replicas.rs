@@ -89,6 +89,14 @@ impl Replicas {
         }
     }
 
+    /// Another replica than this that may be asked in its place.
+    pub(crate) fn besides(&self, replica: &Arc<Replica>) -> Option<&Arc<Replica>> {
+        let others = self.members.iter();
+        others
+            .filter(|other| !Arc::ptr_eq(other, replica))
+            .find(|other| !other.is_away() && !other.is_out())
+    }
+
     /// Whether these are the same replicas in the same order.
     pub(crate) fn same(&self, other: &[Arc<Replica>]) -> bool {
         self.members.len() == other.len()
@@ -104,17 +112,19 @@ fn may_go_on(error: &UpstreamError, repeat: Repeat) -> bool {
     let reads = repeat == Repeat::Anywhere;
     match error {
         UpstreamError::Connect(_) => true,
-        UpstreamError::Interrupted(_) | UpstreamError::Lost | UpstreamError::Foreign => reads,
+        // Nothing of an answer has gone on by then.
+        UpstreamError::Interrupted(_)
+        | UpstreamError::Lost
+        | UpstreamError::Foreign
+        | UpstreamError::Truncated
+        | UpstreamError::Malformed(_) => reads,
         UpstreamError::Refused(exception) => match exception.blame() {
             Blame::Place => true,
             // What is stored by then, the other knows, if it is one that tells of it.
             Blame::Replica => reads || exception.tells_of_replication(),
             Blame::Statement | Blame::Row => false,
         },
-        UpstreamError::Unavailable
-        | UpstreamError::Timeout
-        | UpstreamError::Truncated
-        | UpstreamError::Malformed(_) => false,
+        UpstreamError::Unavailable | UpstreamError::Timeout => false,
     }
 }
 
