@@ -18,9 +18,11 @@ pub(crate) trait Splitter {
     fn split(&mut self, bytes: &[u8], at_end: bool, block: &mut Block) -> usize;
 }
 
-/// Feeds a splitter.
+/// Feeds a splitter. What records and parts of lines it finds depends on nothing but the bytes of the
+/// stream: by them an import is known again that comes a second time.
 pub(crate) struct Feeder<S> {
     splitter: S,
+    longest: usize,
     carried: Vec<u8>,
     /// Splitting is tried again when so many bytes are there. Grows with every
     /// attempt in vain, so that a long record is not read over and over.
@@ -31,8 +33,13 @@ pub(crate) struct Feeder<S> {
 
 impl<S: Splitter> Feeder<S> {
     pub(crate) fn new(splitter: S) -> Self {
+        Self::with_longest(splitter, LONGEST_LINE)
+    }
+
+    fn with_longest(splitter: S, longest: usize) -> Self {
         Self {
             splitter,
+            longest,
             carried: Vec::new(),
             enough: 0,
             cutting: false,
@@ -76,6 +83,8 @@ impl<S: Splitter> Feeder<S> {
     }
 
     fn split(&mut self, bytes: &[u8], at_end: bool, block: &mut Block) -> usize {
+        // The longest record with its line end. No splitter sees more at once, however much is there.
+        let window = self.longest + 2;
         let mut used = 0;
         loop {
             if self.cutting {
@@ -84,12 +93,13 @@ impl<S: Splitter> Feeder<S> {
                     return used;
                 }
             }
-            used += self.splitter.split(&bytes[used..], at_end, block);
             let rest = &bytes[used..];
-            if rest.len() < LONGEST_LINE || memchr::memchr(b'\n', rest).is_some() {
-                return used;
+            if rest.len() < window {
+                return used + self.splitter.split(rest, at_end, block);
             }
-            self.cutting = true;
+            let taken = self.splitter.split(&rest[..window], false, block);
+            used += taken;
+            self.cutting = taken == 0;
         }
     }
 
@@ -101,9 +111,9 @@ impl<S: Splitter> Feeder<S> {
         let whole = if ends {
             available
         } else {
-            available - available % LONGEST_LINE
+            available - available % self.longest
         };
-        for part in bytes[..whole].chunks(LONGEST_LINE) {
+        for part in bytes[..whole].chunks(self.longest) {
             block.reject(part, "part of a line that is longer than 16 MiB");
         }
         self.cutting = !ends;
@@ -131,7 +141,10 @@ pub(crate) fn skip_byte_order_mark(bytes: &[u8], at_end: bool) -> Option<usize> 
 #[cfg(test)]
 mod tests {
     use super::super::block::testing::{Row, layout, rows};
+    use super::super::csv::{CsvSplitter, Dialect};
     use super::*;
+    use aviary_crds::data_source::CsvDialect;
+    use proptest::prelude::*;
 
     /// Every line is a row.
     struct Lines;
@@ -158,25 +171,73 @@ mod tests {
         let mut text = vec![b'x'; LONGEST_LINE + 5];
         text.extend_from_slice(b"\nshort\nlast");
         for chunk in [1 << 20, 3 << 20, text.len()] {
-            let mut block = Block::new(layout(1), "i");
-            let mut feeder = Feeder::new(Lines);
-            text.chunks(chunk)
-                .for_each(|bytes| feeder.feed(bytes, &mut block));
-            feeder.finish(&mut block);
-            let rows = rows(&block);
-            let (cut, rest) = rows.split_at(rows.len() - 2);
-            let length: usize = cut
-                .iter()
-                .map(|row| match row {
-                    Row::Rejected { raw, .. } => raw.len(),
-                    Row::Values(values) => values[0].as_ref().unwrap().len(),
-                })
-                .sum();
-            assert_eq!(length, LONGEST_LINE + 5, "{chunk}");
+            let rows = fed(Feeder::new(Lines), text.chunks(chunk));
+            let lengths: Vec<usize> = rows.iter().map(length).collect();
+            assert_eq!(lengths, [LONGEST_LINE, 5, 5, 4], "{chunk}");
             assert_eq!(
-                rest,
+                rows[2..],
                 [Row::values(&[Some("short")]), Row::values(&[Some("last")])]
             );
+        }
+    }
+
+    fn length(row: &Row) -> usize {
+        match row {
+            Row::Rejected { raw, .. } => raw.len(),
+            Row::Values(values) => values[0].as_ref().unwrap().len(),
+        }
+    }
+
+    fn fed<'a, S: Splitter>(
+        mut feeder: Feeder<S>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Vec<Row> {
+        let mut block = Block::new(layout(1), "i");
+        pieces.for_each(|bytes| feeder.feed(bytes, &mut block));
+        feeder.finish(&mut block);
+        rows(&block)
+    }
+
+    #[test]
+    fn a_quoted_record_that_is_too_long_is_given_up_alike_however_it_comes() {
+        let csv = || {
+            let dialect = Dialect::new(&CsvDialect::default());
+            Feeder::new(CsvSplitter::new(dialect, vec!["a".to_owned()]))
+        };
+        let x = |count: usize| "x".repeat(count);
+        for text in [
+            format!("a\n\"{}\n{}\"\nend\n", x(5), x(LONGEST_LINE)),
+            format!("a\n\"{}\n{}\n{}", x(LONGEST_LINE - 1), x(7), x(7)),
+            format!("a\n\"{}\nmore\"\nend", x(LONGEST_LINE)),
+        ] {
+            let at_once = fed(csv(), std::iter::once(text.as_bytes()));
+            for chunk in [1 << 20, 5 << 20] {
+                let rows = fed(csv(), text.as_bytes().chunks(chunk));
+                let lengths = |rows: &[Row]| rows.iter().map(length).collect::<Vec<_>>();
+                assert_eq!(lengths(&rows), lengths(&at_once));
+                assert!(rows == at_once, "{chunk}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_does_not_depend_on_how_it_comes(
+            lines in prop::collection::vec(("[a-z\\{\\}\": ]{0,80}", prop::sample::select(vec!["\n", "\r\n", ""])), 0..20),
+            cuts in prop::collection::vec(1..60_usize, 1..40),
+        ) {
+            let text: String = lines.into_iter().flat_map(|(line, end)| [line, end.to_owned()]).collect();
+            let mut rest = text.as_bytes();
+            let mut sizes = cuts.iter().cycle();
+            let pieces = std::iter::from_fn(|| {
+                let (piece, more) = rest.split_at(rest.len().min(*sizes.next()?));
+                rest = more;
+                (!piece.is_empty()).then_some(piece)
+            });
+            let feeder = || Feeder::with_longest(Lines, 30);
+            let at_once = fed(feeder(), std::iter::once(text.as_bytes()));
+            prop_assert!(at_once.iter().all(|row| length(row) <= 31));
+            prop_assert_eq!(fed(feeder(), pieces), at_once);
         }
     }
 
