@@ -13,6 +13,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 use crate::access::Access;
 use crate::access::model::DEFAULT_USER;
 use crate::access::session::UserSession;
+use crate::block_names;
 use crate::config::EngineConfig;
 use crate::config_xml;
 use crate::control::Control;
@@ -85,6 +86,8 @@ impl Core {
         let api = Api::load(&library::locate(config.library.as_deref())?)?;
         fs::create_dir_all(&config.data_path).map_err(io_error("create", &config.data_path))?;
         let lock = lock(&config.data_path)?;
+        let clickhouse = config.data_path.join("clickhouse");
+        block_names::mend(&clickhouse).map_err(io_error("mend", &clickhouse))?;
         let access = Access::load(
             &config.data_path.join("access.json"),
             config.default_password.as_ref(),

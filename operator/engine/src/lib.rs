@@ -19,6 +19,7 @@
 mod access;
 mod access_statement;
 mod args;
+mod block_names;
 mod config;
 mod config_xml;
 mod control;

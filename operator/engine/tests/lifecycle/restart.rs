@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::harness::scratch;
+use super::harness::{Caller, scratch};
 use super::process::{EngineProcess, command};
 
 #[tokio::test]
@@ -155,6 +155,37 @@ async fn a_kill_loses_no_acknowledged_row() {
             .await,
         "1\n"
     );
+}
+
+/// What a kill leaves between two system calls: the name of a block, and not its part.
+#[tokio::test]
+async fn a_block_that_was_noted_and_not_stored_is_taken_when_it_comes_again() {
+    let mut engine = EngineProcess::start(&scratch("noted")).await;
+    let admin = engine.admin();
+    admin
+        .ok("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100")
+        .await;
+    let insert = async |admin: &Caller, value: u64| {
+        admin
+            .with("insert_deduplication_token", &value.to_string())
+            .ok(&format!("INSERT INTO t VALUES ({value})"))
+            .await;
+    };
+    for value in [1, 2, 2] {
+        insert(&admin, value).await;
+    }
+    let part =
+        "SELECT path FROM system.parts WHERE table = 't' AND active ORDER BY name DESC LIMIT 1";
+    let part = admin.ok(part).await;
+    engine.kill();
+    std::fs::remove_dir_all(part.trim()).unwrap();
+    engine.restart().await;
+    let admin = engine.admin();
+    assert_eq!(admin.ok("SELECT * FROM t").await, "1\n");
+    for value in [1, 2, 2] {
+        insert(&admin, value).await;
+    }
+    assert_eq!(admin.ok("SELECT * FROM t ORDER BY a").await, "1\n2\n");
 }
 
 #[tokio::test]
