@@ -20,7 +20,7 @@ use crate::http::request::Request;
 use crate::http::response::{Gone, Responder};
 use crate::pipe::{LateReader, PipeToClient};
 use crate::running::Running;
-use crate::session::ConnectionKey;
+use crate::session::{ConnectionKey, take_passing};
 use crate::sql::current_user::asked_by;
 use crate::sql::insert::{Beginning, InsertHead, MAX_QUERY_SIZE, beginning};
 use crate::sql::lexer::without_hints;
@@ -382,14 +382,17 @@ impl Job {
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let _inside = self.running.enter_engine();
-        let key = self.connection_key();
+        let mut key = self.connection_key();
+        let passing = take_passing(&mut key.settings);
         let mut marked = engine.checkout(&key).map_err(Failure::Early)?;
+        marked.set(&passing).map_err(Failure::Early)?;
         self.running.enter(&marked.mark);
         let result = work(&mut marked.connection);
         self.running.leave();
         // A killed query may leave its kill to the next one; an INSERT that
         // failed leaves its connection in a state nobody vouches for.
-        if reusable && !self.running.is_cancelled() && result.is_ok() {
+        let is_as_before = reusable && !self.running.is_cancelled() && result.is_ok();
+        if is_as_before && marked.unset(&passing).is_ok() {
             engine.give_back(key, marked);
         }
         result

@@ -14,6 +14,10 @@ use crate::sql::quote::{Identifier, Literal};
 /// How many idle connections are kept, over all users.
 const MAX_IDLE: usize = 256;
 
+/// Settings with another value in each query. No connection is set up for one of them, or none would
+/// be used twice.
+const PASSING: [&str; 1] = ["insert_deduplication_token"];
+
 /// What a connection is set up for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionKey {
@@ -22,6 +26,12 @@ pub(crate) struct ConnectionKey {
     /// As for GET: nothing may be changed, settings aside.
     pub(crate) read_only: bool,
     pub(crate) settings: Vec<(String, String)>,
+}
+
+/// The settings of one query alone, taken from those that a connection is set up for.
+pub(crate) fn take_passing(settings: &mut Vec<(String, String)>) -> Vec<(String, String)> {
+    let passing = |setting: &mut (String, String)| PASSING.contains(&setting.0.as_str());
+    settings.extract_if(.., passing).collect()
 }
 
 /// An open engine.
@@ -42,6 +52,32 @@ struct Idle {
 pub(crate) struct MarkedConnection {
     pub(crate) connection: Connection,
     pub(crate) mark: String,
+}
+
+impl MarkedConnection {
+    /// Sets what holds for the next query.
+    pub(crate) fn set(&mut self, passing: &[(String, String)]) -> Result<(), Exception> {
+        let mut statements = Vec::new();
+        push_settings(&mut statements, passing.iter().collect());
+        self.run(&statements)
+    }
+
+    /// Sets it back to what it was.
+    pub(crate) fn unset(&mut self, passing: &[(String, String)]) -> Result<(), Exception> {
+        let defaults = passing
+            .iter()
+            .map(|(name, _)| format!("SET {} = DEFAULT", Identifier(name)));
+        self.run(&defaults.collect::<Vec<_>>())
+    }
+
+    fn run(&mut self, statements: &[String]) -> Result<(), Exception> {
+        for statement in statements {
+            self.connection
+                .query(statement.as_bytes(), "Null", &[])
+                .map_err(|text| Exception::parse(&text))?;
+        }
+        Ok(())
+    }
 }
 
 impl OpenEngine {
@@ -110,18 +146,17 @@ impl OpenEngine {
         for (name, value) in &session.values {
             set(name, value);
         }
-        let Some(mut connection) = self.api.connect(&arguments) else {
+        let Some(connection) = self.api.connect(&arguments) else {
             return Err(Exception::new(
                 crate::exception::code::LOGICAL_ERROR,
                 "libchdb refused a new connection.",
             ));
         };
-        for statement in setup(key) {
-            connection
-                .query(statement.as_bytes(), "Null", &[])
-                .map_err(|text| Exception::parse(&text).for_user(&session.user))?;
-        }
-        Ok(MarkedConnection { connection, mark })
+        let mut connection = MarkedConnection { connection, mark };
+        connection
+            .run(&setup(key))
+            .map_err(|exception| exception.for_user(&session.user))?;
+        Ok(connection)
     }
 }
 

@@ -129,14 +129,15 @@ async fn parameters_are_values() {
 
 #[tokio::test]
 async fn settings_last_for_one_request() {
-    let setting = "SELECT getSetting('max_result_rows'), getSetting('log_comment')";
+    let setting = "SELECT getSetting('max_result_rows'), getSetting('log_comment'), getSetting('insert_deduplication_token')";
     let with = admin()
         .with("max_result_rows", "3")
-        .with("log_comment", "a 'b'");
+        .with("log_comment", "a 'b'")
+        .with("insert_deduplication_token", "a");
     let default = admin().ok(setting).await;
     // More rounds than connections: each round meets connections of the others.
     for _ in 0..5 {
-        assert_eq!(with.ok(setting).await, "3\ta \\'b\\'\n");
+        assert_eq!(with.ok(setting).await, "3\ta \\'b\\'\ta\n");
         assert_eq!(with.fails("SELECT number FROM numbers(4)").await, 396);
         assert_eq!(admin().ok(setting).await, default);
         assert_eq!(
