@@ -17,12 +17,12 @@ const SECONDS_PER_DAY: u64 = 86_400;
 /// Words that end the expression of an element.
 const ACTIONS: [&str; 6] = ["DELETE", "WHERE", "GROUP", "SET", "RECOMPRESS", "TO"];
 
-/// Guards an expression that gives the moment at which a row expires, from columns
-/// that hold its time.
-pub(crate) fn guarded(expression: &str, columns: &[&str]) -> String {
-    let moments: Vec<String> = columns
+/// Guards an expression that gives the moment at which a row expires, from what gives
+/// its own time: of several, the earliest.
+pub(crate) fn guarded(expression: &str, times: &[&str]) -> String {
+    let moments: Vec<String> = times
         .iter()
-        .map(|column| format!("toDateTime64({column}, 0)"))
+        .map(|time| format!("toDateTime64({time}, 0)"))
         .collect();
     let own = match moments.as_slice() {
         [] => return expression.to_owned(),
@@ -45,13 +45,19 @@ pub(crate) fn guarded_clause(clause: &str, time_columns: &[&str]) -> Result<Stri
             token.depth == 0 && ACTIONS.iter().any(is)
         });
         let (expression, action) = element.split_at(end.map_or(element.len(), |it| it.start));
+        let expression = expression.trim_end();
         let tokens: Vec<&Token<'_>> = tokens
             .iter()
             .take_while(|token| token.start < expression.len())
             .collect();
         check_intervals(&tokens)?;
         let is_used = |column: &&&str| tokens.iter().any(|token| token.text == **column);
-        let used: Vec<&str> = time_columns.iter().filter(is_used).copied().collect();
+        let mut used: Vec<&str> = time_columns.iter().filter(is_used).copied().collect();
+        // A row without a column of its time begins where nothing is added yet.
+        let beginning = without_additions(expression, &tokens);
+        if used.is_empty() {
+            used.extend(beginning.as_deref());
+        }
         let separator = if text.is_empty() { "" } else { ", " };
         let guarded = guarded(expression.trim(), &used);
         let _ = write!(text, "{separator}{guarded} {}", action.trim());
@@ -132,6 +138,39 @@ fn elements(clause: &str) -> Vec<&str> {
     elements
 }
 
+/// The expression with zeros for what it adds; nothing if it adds nothing that is written out.
+fn without_additions(expression: &str, tokens: &[&Token<'_>]) -> Option<String> {
+    let mut zeroed = expression.to_owned();
+    // From the end, so that what is left to replace stays where it is.
+    for (index, token) in tokens.iter().enumerate().rev() {
+        if token.text.parse::<u64>().is_ok() && is_added(expression, tokens, index) {
+            zeroed.replace_range(token.start..token.start + token.text.len(), "0");
+        }
+    }
+    (zeroed != expression).then_some(zeroed)
+}
+
+/// Whether a number is what an interval is long, or is added as it is.
+fn is_added(expression: &str, tokens: &[&Token<'_>], index: usize) -> bool {
+    let (token, before) = (tokens[index], &tokens[..index]);
+    let Some(last) = before.last() else {
+        return false;
+    };
+    if is_interval(last.text) || strip_prefix(last.text, "toInterval").is_some() {
+        return true;
+    }
+    if expression[..token.start].trim_end().ends_with('+') {
+        return true;
+    }
+    // The last argument of `addDays`.
+    let call = before.iter().rfind(|it| it.depth < token.depth);
+    let is_last = tokens
+        .get(index + 1)
+        .is_none_or(|next| next.depth < token.depth);
+    let adds = call.is_some_and(|call| strip_prefix(call.text, "add").is_some());
+    adds && is_last && last.text == ","
+}
+
 /// Whether every interval is short enough for what comes of it to be recognised.
 fn check_intervals(tokens: &[&Token<'_>]) -> Result<(), String> {
     for (index, token) in tokens.iter().enumerate() {
@@ -171,12 +210,14 @@ fn is_interval(word: &str) -> bool {
 
 /// The unit of `toIntervalDay` and `addDays`.
 fn unit_of_function(word: &str) -> Option<&str> {
-    let strip = |prefix: &str| {
-        let head = word.get(..prefix.len())?;
-        let unit = word.get(prefix.len()..)?;
-        (head.eq_ignore_ascii_case(prefix) && !unit.is_empty()).then_some(unit)
-    };
-    strip("toInterval").or_else(|| strip("add"))
+    strip_prefix(word, "toInterval").or_else(|| strip_prefix(word, "add"))
+}
+
+/// What follows a prefix, in whatever case that is written.
+fn strip_prefix<'a>(word: &'a str, prefix: &str) -> Option<&'a str> {
+    let head = word.get(..prefix.len())?;
+    let rest = word.get(prefix.len()..)?;
+    (head.eq_ignore_ascii_case(prefix) && !rest.is_empty()).then_some(rest)
 }
 
 /// Seconds in a unit, of what is unknown those of the longest.
@@ -236,10 +277,33 @@ mod tests {
                     )
                 ),
             ),
+            // Without a column of its time a row begins where nothing is added yet.
             (
                 "toDateTime(n) + toIntervalDay(1)",
-                "toDateTime(n) + toIntervalDay(1)".to_owned(),
+                of(
+                    "toDateTime(n) + toIntervalDay(1)",
+                    "toDateTime64(toDateTime(n) + toIntervalDay(0), 0)",
+                ),
             ),
+            (
+                "fromUnixTimestamp(n + 60) + INTERVAL 3 MONTH WHERE n > 5",
+                format!(
+                    "{} WHERE n > 5",
+                    of(
+                        "fromUnixTimestamp(n + 60) + INTERVAL 3 MONTH",
+                        "toDateTime64(fromUnixTimestamp(n + 0) + INTERVAL 0 MONTH, 0)",
+                    )
+                ),
+            ),
+            (
+                "addDays(toDateTime64(n, 3), 30)",
+                of(
+                    "addDays(toDateTime64(n, 3), 30)",
+                    "toDateTime64(addDays(toDateTime64(n, 3), 0), 0)",
+                ),
+            ),
+            // Nothing is added: the row itself says when it expires.
+            ("toDateTime(n)", "toDateTime(n)".to_owned()),
         ] {
             assert_eq!(
                 guarded_clause(clause, &["ts", "day"]),

@@ -99,6 +99,12 @@ fn a_row_dated_far_ahead_does_not_expire_today() {
                 "expression: toStartOfMonth(ts) + toIntervalMonth(2) DELETE WHERE id < 9",
                 "2106-02-07 06:28:15",
             ),
+            (
+                "number",
+                "UInt32",
+                "expression: toDateTime(ts) + INTERVAL 90 DAY",
+                "2106-02-07 06:28:15",
+            ),
         ];
         for (name, column_type, policy, far) in policies {
             let manifest = source(name, &format!(", ttl: {{{policy}}}"));
@@ -112,7 +118,11 @@ fn a_row_dated_far_ahead_does_not_expire_today() {
                 ("2", &*format!("'{far}'")),
                 ("3", "'1971-01-01'"),
             ] {
-                sql(&format!("INSERT INTO {table} SELECT {id}, {moment}")).await;
+                let value = match column_type {
+                    "UInt32" => format!("toUInt32(toDateTime({moment}))"),
+                    _ => moment.to_owned(),
+                };
+                sql(&format!("INSERT INTO {table} SELECT {id}, {value}")).await;
             }
             sql(&format!("OPTIMIZE TABLE {table} FINAL")).await;
             let left = ask(&format!(
