@@ -1,6 +1,6 @@
 //! For tests: objects, and an API server that answers as told.
 
-use crate::cluster::{Audience, Fleet, FleetOptions};
+use crate::cluster::{Audience, Connected, Fleet, FleetOptions};
 use crate::context::Context;
 use crate::dispatch::Requests;
 use crate::happenings::Telemetry;
@@ -10,6 +10,7 @@ use crate::leadership::{Leadership, Mandate};
 use crate::metrics::Metrics;
 use crate::supervision::Supervisor;
 use crate::workspace::{Checker, Issuer};
+use aviary_clickhouse::{Replica, ReplicaConfig};
 use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
 use kube::Client;
 use kube::client::Body;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// An object of a kind, in namespace `shop`, with this name and spec.
 pub(crate) fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value) -> K {
@@ -101,9 +103,18 @@ impl FakeApi {
     /// What was asked so far, without events, which are sent in their own time.
     pub(crate) fn asked(&self) -> Vec<Request> {
         let asked = self.0.lock().unwrap();
-        let is_event = |request: &&Request| request.path.ends_with("/events");
         asked.iter().filter(|one| !is_event(one)).cloned().collect()
     }
+
+    /// The events that were sent so far.
+    pub(crate) fn events(&self) -> Vec<Request> {
+        let asked = self.0.lock().unwrap();
+        asked.iter().filter(|one| is_event(one)).cloned().collect()
+    }
+}
+
+fn is_event(request: &Request) -> bool {
+    request.path.ends_with("/events")
 }
 
 /// The API server's answer to a request that failed.
@@ -113,6 +124,26 @@ pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
         "message": message, "reason": reason, "code": code,
     });
     (code, status)
+}
+
+/// A replica that takes connections for as long as the listener is kept, and says nothing.
+pub(crate) async fn silent_replica() -> (TcpListener, Connected) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let replica = Replica::connect(&ReplicaConfig {
+        name: "silent".to_owned(),
+        url: url.clone(),
+        user: "admin".to_owned(),
+        password: String::new().into(),
+        connect_deadline: Duration::from_mins(1),
+        statement_deadline: Duration::from_mins(1),
+    });
+    let connected = Connected {
+        replica: replica.unwrap(),
+        url,
+        pulse: Arc::default(),
+    };
+    (listener, connected)
 }
 
 /// The mandate of a lone replica.
@@ -145,7 +176,7 @@ pub(crate) fn context(client: Client) -> Context {
     );
     Context {
         fleet: Arc::new(fleet),
-        telemetry: Telemetry::start(client, "test".to_owned(), metrics.clone()),
+        telemetry: Telemetry::new(client, "test".to_owned(), metrics.clone()),
         index,
         kubernetes,
         mandate: mandate(),

@@ -1,12 +1,12 @@
 //! Asks ClickHouse about pipes, beside the passes: a pass waits a moment for what is quick, and
 //! is asked for again when the rest is known. Nobody's change waits for a check of another.
 
-use crate::cluster::Lanes;
+use crate::cluster::{Connected, Lanes};
 use crate::dispatch::Requests;
 use crate::names::ObjectName;
 use crate::workspace::agenda::{Agenda, Lane, Ticket, Verdict};
 use crate::workspace::findings::Fault;
-use aviary_clickhouse::{PipeCheck, PipeError, Replica};
+use aviary_clickhouse::{PipeCheck, PipeError};
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::ResultColumn;
 use futures::FutureExt;
@@ -29,7 +29,7 @@ const LONGEST: Duration = Duration::from_mins(2);
 pub(crate) struct Question {
     pub(crate) check: PipeCheck,
     /// The first that answers will do.
-    pub(crate) replicas: Vec<Replica>,
+    pub(crate) replicas: Vec<Connected>,
     pub(crate) lanes: Arc<Lanes>,
 }
 
@@ -239,8 +239,15 @@ impl Question {
             Reason::ClickHouseUnreachable,
             "no replica can be asked whether the SQL is right",
         );
-        for replica in &self.replicas {
-            match replica.check_pipe(&self.check).await {
+        for (index, connected) in self.replicas.iter().enumerate() {
+            let is_last = index + 1 == self.replicas.len();
+            let asked = connected.replica.check_pipe(&self.check);
+            let answer = tokio::select! {
+                answer = asked => answer,
+                // It fell silent after the pass had worked with it, and another can be asked.
+                () = connected.until_silent(), if !is_last => continue,
+            };
+            match answer {
                 Ok(columns) => {
                     return Verdict::Good(columns.into_iter().map(result_column).collect());
                 }
@@ -300,30 +307,13 @@ fn result_column(column: aviary_clickhouse::ResultColumn) -> ResultColumn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::object;
-    use aviary_clickhouse::{ReaderCredentials, ReplicaConfig};
+    use crate::testing::{object, silent_replica};
+    use aviary_clickhouse::ReaderCredentials;
     use aviary_plan::WorkspaceObjects;
     use serde_json::json;
-    use tokio::net::TcpListener;
     use tokio::sync::Semaphore;
 
-    /// Listens and accepts, and says nothing.
-    async fn silent() -> (TcpListener, Replica) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let replica = Replica::connect(&ReplicaConfig {
-            name: "a".to_owned(),
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            user: "admin".to_owned(),
-            password: String::new().into(),
-            connect_deadline: Duration::from_secs(10),
-            statement_deadline: Duration::from_secs(30),
-        });
-        (listener, replica.unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_pass_does_not_wait_for_checks_that_hang() {
-        let (_listener, replica) = silent().await;
+    fn question(replicas: Vec<Connected>) -> Question {
         let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
         let spec = json!({ "workspace": "orders", "nodes": nodes, "endpoint": { "node": "n" } });
         let model = aviary_plan::model(&WorkspaceObjects {
@@ -336,7 +326,7 @@ mod tests {
             pipes: vec![Arc::new(object("Pipe", "p", spec))],
             access_tokens: Vec::new(),
         });
-        let question = Question {
+        Question {
             check: PipeCheck {
                 database: model.database.clone(),
                 reader: ReaderCredentials {
@@ -345,12 +335,18 @@ mod tests {
                 },
                 renderings: model.pipes[0].renderings(),
             },
-            replicas: vec![replica],
+            replicas,
             lanes: Arc::new(Lanes {
                 first: Semaphore::new(16),
                 long: Semaphore::new(8),
             }),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pass_does_not_wait_for_checks_that_hang() {
+        let (_listener, replica) = silent_replica().await;
+        let question = question(vec![replica]);
         let checker = Checker::new(Requests::channel().0, Duration::from_mins(5));
         let desk = checker.desk("uid", &ObjectName::new("shop", "orders"));
         let uids: Vec<String> = (0..100).map(|number| number.to_string()).collect();
@@ -373,5 +369,20 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(desk.attend(situation(), look).await, 0);
         assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_check_goes_on_to_the_next_replica_where_one_has_fallen_silent() {
+        let ((_first, first), (_second, second)) = (silent_replica().await, silent_replica().await);
+        let question = question(vec![first.clone(), second.clone()]);
+        let given_up = async {
+            tokio::select! {
+                verdict = question.ask() => panic!("{verdict:?}"),
+                () = first.pulse.until_down() => {}
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(15), given_up);
+        in_time.await.unwrap();
+        assert!(!second.pulse.is_down());
     }
 }

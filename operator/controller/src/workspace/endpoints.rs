@@ -6,7 +6,7 @@ use crate::workspace::agenda::Verdict;
 use crate::workspace::checks::{Consult, Desk, Question, Situation};
 use crate::workspace::findings::Fault;
 use crate::workspace::replicas::OnReplica;
-use aviary_clickhouse::{PipeCheck, ReaderCredentials, Replica};
+use aviary_clickhouse::{PipeCheck, ReaderCredentials};
 use aviary_crds::Pipe;
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::{ClickHouseUser, PublishedPipe, ResultColumn};
@@ -108,7 +108,6 @@ fn last_good(object: Option<&Pipe>) -> Option<PublishedPipe> {
 fn question(checks: &Checks<'_>, pipe: &ValidPipe) -> Question {
     let reached = checks.replicas.iter().zip(checks.outcomes);
     let reached = reached.filter(|(_, outcome)| outcome.work.is_ok());
-    let replicas: Vec<Replica> = reached.map(|(one, _)| one.replica.clone()).collect();
     Question {
         check: PipeCheck {
             database: checks.model.database.clone(),
@@ -118,7 +117,7 @@ fn question(checks: &Checks<'_>, pipe: &ValidPipe) -> Question {
             },
             renderings: pipe.renderings(),
         },
-        replicas,
+        replicas: reached.map(|(one, _)| one.clone()).collect(),
         lanes: checks.lanes.clone(),
     }
 }

@@ -315,13 +315,11 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi};
-    use aviary_clickhouse::ReplicaConfig;
+    use crate::testing::{self, FakeApi, silent_replica};
     use aviary_plan::catalog::identifier;
     use futures::FutureExt;
     use serde_json::json;
     use std::sync::Arc;
-    use tokio::net::TcpListener;
 
     fn worked(name: &str, failures: Vec<Failed>) -> OnReplica {
         OnReplica {
@@ -346,28 +344,10 @@ mod tests {
         }]
     }
 
-    /// A replica that takes connections and says nothing.
-    fn silent(listener: &TcpListener) -> Connected {
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = ReplicaConfig {
-            name: "silent".to_owned(),
-            url: url.clone(),
-            user: "admin".to_owned(),
-            password: String::new().into(),
-            connect_deadline: OBSERVING,
-            statement_deadline: OBSERVING * 4,
-        };
-        Connected {
-            replica: Replica::connect(&config).unwrap(),
-            url,
-            pulse: Arc::default(),
-        }
-    }
-
     #[tokio::test]
     async fn a_replica_that_falls_silent_is_waited_for_once_and_not_long() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let replicas = [silent(&listener), silent(&listener)];
+        let ((_first, first), (_second, second)) = (silent_replica().await, silent_replica().await);
+        let replicas = [first, second];
         let context = testing::context(FakeApi::default().client(|_| (404, json!({}))));
         let well = &replicas[0].pulse;
         let database = &identifier("shop");
