@@ -3,7 +3,9 @@
 //!
 //! Happenings are changes, not states: a condition that stays as it is tells nothing here.
 
+use crate::keyed::Keyed;
 use crate::metrics::{Metrics, ReasonLabel};
+use crate::places::{Places, Share};
 use aviary_crds::conditions::Reason;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -11,10 +13,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
-/// Events that wait to be sent; more are dropped, as events are a courtesy and reconciles are not.
-const LONGEST_QUEUE: usize = 1_000;
+/// Events of one namespace that wait to be sent; more are dropped, as events are a courtesy and
+/// reconciles are not.
+const LONGEST_QUEUE: usize = 100;
 /// How long sending one event may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// What Kubernetes accepts as the note of an event.
@@ -105,19 +108,32 @@ impl fmt::Display for Happening {
 #[derive(Clone)]
 pub(crate) struct Telemetry {
     metrics: Arc<Metrics>,
-    events: mpsc::Sender<(Event, ObjectReference)>,
+    post: Arc<Post>,
+}
+
+/// Sends events, beside everything else and those of each namespace beside those of others.
+struct Post {
+    client: Client,
+    reporter: Reporter,
+    places: Places,
+    /// By namespace: a place for each event that waits.
+    queues: Keyed<String, Semaphore>,
 }
 
 impl Telemetry {
-    /// Starts sending events as this component.
-    pub(crate) fn start(client: Client, identity: String, metrics: Arc<Metrics>) -> Self {
-        let (events, receiver) = mpsc::channel(LONGEST_QUEUE);
+    /// Events are sent as this component.
+    pub(crate) fn new(client: Client, identity: String, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter {
             controller: "aviary-operator".into(),
             instance: Some(identity),
         };
-        tokio::spawn(send(client, reporter, receiver));
-        Self { metrics, events }
+        let post = Arc::new(Post {
+            client,
+            reporter,
+            places: Places::new(),
+            queues: Keyed::default(),
+        });
+        Self { metrics, post }
     }
 
     /// Tells of a happening.
@@ -147,31 +163,40 @@ impl Telemetry {
             action: happening.action().to_owned(),
             secondary: None,
         };
-        if self.events.try_send((event, object.clone())).is_err() {
+        let queue = || Semaphore::new(LONGEST_QUEUE);
+        let queue = self.post.queues.get(namespace.to_owned(), queue);
+        let Ok(place) = queue.try_acquire_owned() else {
             self.metrics.events_dropped.inc();
-        }
+            return;
+        };
+        let (post, object) = (self.post.clone(), object.clone());
+        tokio::spawn(async move {
+            post.send(&event, &object).await;
+            drop(place);
+        });
     }
 }
 
-/// Sends events one after the other. Each gets a recorder of its own: a shared one would count a
-/// new message under an old one of the same reason and drop its text.
-async fn send(
-    client: Client,
-    reporter: Reporter,
-    mut events: mpsc::Receiver<(Event, ObjectReference)>,
-) {
-    while let Some((event, object)) = events.recv().await {
-        let recorder = Recorder::new(client.clone(), reporter.clone());
-        match tokio::time::timeout(DEADLINE, recorder.publish(&event, &object)).await {
+impl Post {
+    /// Sends an event by a recorder of its own: a shared one would count a new message under an old
+    /// one of the same reason and drop its text.
+    async fn send(&self, event: &Event, object: &ObjectReference) {
+        let share = Share {
+            kind: "Event".into(),
+            namespace: object.namespace.clone().unwrap_or_default(),
+            is_change: true,
+        };
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let sent = tokio::time::timeout(DEADLINE, recorder.publish(event, object));
+        let reason = &event.reason;
+        match self.places.run(share, sent).await {
             Ok(Ok(())) => {}
             // The namespace is going or gone, and takes its events with it.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
-                tracing::debug!(reason = event.reason, error = status.message, "no event");
+                tracing::debug!(reason, error = status.message, "no event");
             }
-            Ok(Err(error)) => {
-                tracing::warn!(reason = event.reason, %error, "could not send an event");
-            }
-            Err(_) => tracing::warn!(reason = event.reason, "could not send an event in time"),
+            Ok(Err(error)) => tracing::warn!(reason, %error, "could not send an event"),
+            Err(_) => tracing::warn!(reason, "could not send an event in time"),
         }
     }
 }
@@ -187,6 +212,8 @@ fn shorten(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, FakeApi, Request};
+    use serde_json::json;
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
@@ -195,30 +222,70 @@ mod tests {
         assert_eq!(shorten("short".to_owned()), "short");
     }
 
+    fn drifted() -> Happening {
+        Happening::DriftRepaired {
+            what: "column `a` of `t` was missing".to_owned(),
+        }
+    }
+
+    fn in_namespace(name: &str) -> ObjectReference {
+        ObjectReference {
+            namespace: Some(name.to_owned()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// Waits for an event in this namespace.
+    async fn event_in(api: &FakeApi, namespace: &str) -> Request {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let sent = async {
+            loop {
+                let found = api.events().into_iter().find(|one| one.path == path);
+                match found {
+                    Some(event) => return event,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), sent);
+        in_time.await.unwrap()
+    }
+
     #[tokio::test]
     async fn a_happening_is_counted_and_becomes_an_event() {
-        let (events, mut sent) = mpsc::channel(1);
+        let api = FakeApi::default();
+        let client = api.client(|request| (201, request.body.clone()));
         let metrics = Arc::new(Metrics::new());
-        let telemetry = Telemetry {
-            metrics: metrics.clone(),
-            events,
-        };
-        let happening = Happening::DriftRepaired {
-            what: "column `a` of `t` was missing".to_owned(),
-        };
-        telemetry.emit(&ObjectReference::default(), &happening);
-        telemetry.emit(&ObjectReference::default(), &happening);
-        let (event, _) = sent.recv().await.unwrap();
-        assert_eq!(event.reason, "DriftRepaired");
+        let telemetry = Telemetry::new(client, "test".to_owned(), metrics.clone());
+        telemetry.emit(&in_namespace("shop"), &drifted());
+        let event = event_in(&api, "shop").await.body;
+        assert_eq!(event["reason"], "DriftRepaired");
         assert_eq!(
-            event.note.unwrap(),
+            event["note"],
             "put back what differed from the spec: column `a` of `t` was missing"
         );
         let text = metrics.encode().unwrap();
         assert!(
-            text.contains(r#"aviary_happenings_total{reason="DriftRepaired"} 2"#),
+            text.contains(r#"aviary_happenings_total{reason="DriftRepaired"} 1"#),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn events_that_hang_are_dropped_in_their_own_namespace() {
+        let api = FakeApi::default();
+        let client = api.client(|request| match &request.path {
+            path if path.contains("/broken/") => (testing::NO_ANSWER, json!({})),
+            _ => (201, request.body.clone()),
+        });
+        let metrics = Arc::new(Metrics::new());
+        let telemetry = Telemetry::new(client, "test".to_owned(), metrics.clone());
+        for _ in 0..=LONGEST_QUEUE {
+            telemetry.emit(&in_namespace("broken"), &drifted());
+        }
+        telemetry.emit(&in_namespace("shop"), &drifted());
+        event_in(&api, "shop").await;
+        let text = metrics.encode().unwrap();
         assert!(text.contains("aviary_events_dropped_total 1"), "{text}");
     }
 }

@@ -139,7 +139,7 @@ async fn work(
         fleet_options(args),
     ));
     metrics.observe(index.clone(), fleet.clone());
-    let telemetry = Telemetry::start(client.clone(), identity(args), metrics.clone());
+    let telemetry = Telemetry::new(client.clone(), identity(args), metrics.clone());
     Watches {
         client,
         index: index.clone(),
