@@ -37,7 +37,11 @@ impl Scene {
         self.engine_credentials().await?;
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "engine"},
-            "spec": {"clusterIP": "None", "selector": {"app": "engine"}, "ports": [{"port": 8123}]},
+            // An engine that hangs keeps its name, as a machine does.
+            "spec": {
+                "clusterIP": "None", "publishNotReadyAddresses": true,
+                "selector": {"app": "engine"}, "ports": [{"port": 8123}],
+            },
         });
         self.apply(&service.to_string()).await?;
         self.apply(&self.engine_set(engines).await?.to_string())

@@ -5,10 +5,12 @@ use crate::cluster::Target;
 use crate::product;
 use crate::support::eventually;
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams, LogParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 /// One of the chart's two Deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +58,19 @@ pub struct Log {
 
 /// The pods of a component that are not on their way out.
 pub async fn pods(client: &Client, component: Component) -> Result<Vec<Pod>> {
+    let mut pods = all_pods(client, component).await?;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+async fn all_pods(client: &Client, component: Component) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), product::NAMESPACE);
     let labels = format!("app.kubernetes.io/component={}", component.name());
     let found = pods
         .list(&ListParams::default().labels(&labels))
         .await
         .context("list Aviary's pods")?;
-    let living = found
-        .items
-        .into_iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(living.collect())
+    Ok(found.items)
 }
 
 /// The logs of all containers of a component, those before the last restart included.
@@ -203,17 +207,36 @@ impl Drop for Frozen {
     }
 }
 
-/// Stops the process of a pod, as a machine would that hangs. Needs the box.
-pub async fn freeze(client: &Client, name: &str, component: Component) -> Result<Frozen> {
+/// Stops the process `aviary <program>` of a pod, as a machine would that hangs. Needs the box.
+pub async fn freeze(client: &Client, namespace: &str, name: &str, program: &str) -> Result<Frozen> {
     Target::from_environment().as_box()?;
-    let uid = get(client, name)
-        .await?
-        .uid()
-        .context("the pod has no uid")?;
-    let process = process_of(&uid, component.name())
-        .with_context(|| format!("find the process of {name}"))?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = pods.get(name).await;
+    let pod = pod.with_context(|| format!("get the pod {name}"))?;
+    let uid = pod.uid().context("the pod has no uid")?;
+    let process =
+        process_of(&uid, program).with_context(|| format!("find the process of {name}"))?;
     kill_process(process, Signal::STOP).context("stop")?;
     Ok(Frozen(process))
+}
+
+/// Says how many pods a component is to have, and waits until it has as many that are ready. The
+/// logs of those that go are checked before.
+pub async fn scale(client: &Client, component: Component, replicas: usize) -> Result<()> {
+    logs::check(client).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), product::NAMESPACE);
+    let name = format!("{}-{}", product::RELEASE, component.name());
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    deployments
+        .patch(&name, &PatchParams::default(), &patch)
+        .await
+        .with_context(|| format!("scale {name}"))?;
+    eventually(&format!("{name} has {replicas} pods"), async || {
+        let there = all_pods(client, component).await?.len();
+        Ok((there == replicas).then_some(()).ok_or(there.to_string()))
+    })
+    .await?;
+    until_all_ready(client, component, replicas).await
 }
 
 /// One of Aviary's pods.

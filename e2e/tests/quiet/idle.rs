@@ -1,9 +1,9 @@
 //! A pass with nothing to do does nothing: no request to Kubernetes beyond the
 //! watches there are, no change in ClickHouse.
 //!
-//! The apiserver's audit log is the witness. Alone in its binary, so that no
-//! other test's passes are counted.
+//! The apiserver's audit log is the witness. Alone, so that no other test's passes are counted.
 
+use crate::ALONE;
 use anyhow::{Result, ensure};
 use aviary_e2e::support::pods::{self, Component};
 use aviary_e2e::support::{AuditMark, Request, Scene, eventually, pipe, run_alone};
@@ -15,6 +15,7 @@ const CHANGES: &str = "aviary_clickhouse_changes_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_with_nothing_to_do_asks_and_writes_nothing() -> Result<()> {
+    let _alone = ALONE.lock().await;
     run_alone("quiet", |scene| async move {
         let token = scene.shop().await?;
         scene

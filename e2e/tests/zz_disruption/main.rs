@@ -3,6 +3,8 @@
 //!
 //! These disturb everybody else, hence one at a time, in a binary whose name sorts last.
 
+mod absence;
+
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::Target;
 use aviary_e2e::product;
@@ -251,7 +253,13 @@ async fn take_over(scene: &Scene) -> Result<()> {
 
     // Somebody has to be there to take over from it.
     pods::until_all_ready(&scene.client, Component::Operator, 2).await?;
-    let frozen = pods::freeze(&scene.client, &second, Component::Operator).await?;
+    let frozen = pods::freeze(
+        &scene.client,
+        product::NAMESPACE,
+        &second,
+        Component::Operator.name(),
+    )
+    .await?;
     let third = another_leads(scene, &second).await?;
     scene.apply(&pipe("two", "SELECT 2 AS n")).await?;
     scene.ready("Pipe", "two").await?;
