@@ -42,7 +42,7 @@ const OWN_CLUSTERS: &[&str] = &[
     "waits-",
 ];
 /// Tests with replicas that fall behind or lose their ZooKeeper.
-const REPLICATED: &[&str] = &["replicas-", "replication-"];
+const REPLICATED: &[&str] = &["neighbours-", "replicas-", "replication-"];
 /// Tests that break something by hand, to see it put back.
 const BROKEN: &[&str] = &["drift-", "paused-"];
 /// Tests that end Aviary's processes or the engine's.

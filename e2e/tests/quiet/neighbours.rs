@@ -25,7 +25,7 @@ const LIVE: Duration = Duration::from_secs(1);
 /// When a change counts as never live.
 const NEVER: Duration = Duration::from_secs(60);
 /// How long an answer of the endpoint is waited for before it is asked again.
-const ANSWER: Duration = Duration::from_millis(300);
+const ANSWER: Duration = Duration::from_millis(100);
 /// How often the endpoint is asked: fine against the requirement, and little load.
 const INTERVAL: Duration = Duration::from_millis(10);
 

@@ -204,6 +204,7 @@ async fn ask(replica: &Replica, deadline: Duration) -> Result<Health, ClickHouse
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::silent_replica;
     use rstest::rstest;
 
     fn healthy() -> Answer {
@@ -255,5 +256,25 @@ mod tests {
             .any(|it| matches!(it, Answer::Healthy(_)));
         let expected = (is_down || told).then_some(!is_down);
         assert_eq!(shown(), expected);
+    }
+
+    #[tokio::test]
+    async fn what_others_have_found_silent_is_told_before_the_probe_is_over() {
+        let (_listener, connected) = silent_replica().await;
+        let (replica, pulse) = (&connected.replica, &*connected.pulse);
+        let told = Notify::new();
+        let probing = keep_probing(replica, pulse, DEADLINE * 60, |_| told.notify_one());
+        let finding = async {
+            tokio::task::yield_now().await;
+            pulse.take_in(silent());
+            told.notified().await;
+        };
+        let in_time = tokio::time::timeout(DEADLINE / 2, async {
+            tokio::select! {
+                () = probing => {}
+                () = finding => {}
+            }
+        });
+        in_time.await.unwrap();
     }
 }
