@@ -223,7 +223,9 @@ pub async fn freeze(client: &Client, namespace: &str, name: &str, program: &str)
 /// Says how many pods a component is to have, and waits until it has as many that are ready. The
 /// logs of those that go are checked before.
 pub async fn scale(client: &Client, component: Component, replicas: usize) -> Result<()> {
-    logs::check(client).await?;
+    if !pods(client, component).await?.is_empty() {
+        logs::check(client).await?;
+    }
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), product::NAMESPACE);
     let name = format!("{}-{}", product::RELEASE, component.name());
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));

@@ -31,7 +31,8 @@ pub struct OperatorArgs {
     #[arg(long, default_value = "100ms")]
     pub debounce: Duration,
 
-    /// How many workspaces of one cluster are worked on at once.
+    /// How many workspaces of one cluster are worked on at once; of those that take longer than two
+    /// seconds, twice as many beside them.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 

@@ -13,15 +13,19 @@ use aviary_crds::conditions::Reason;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long work on a cluster may take before it counts among what takes long.
+const SHORT_TURN: Duration = Duration::from_secs(2);
 
 /// Deadlines and bounds for every cluster.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +58,9 @@ pub(crate) struct Fleet {
 
 /// What is known of one cluster.
 struct Member {
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
+    /// For work that takes long.
+    long_turns: Semaphore,
     lanes: Arc<Lanes>,
     /// Held while connecting, so that many workspaces read the credentials once.
     connecting: tokio::sync::Mutex<()>,
@@ -167,10 +173,23 @@ impl Fleet {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// Waits for a turn to work on a cluster that is there.
-    pub(crate) async fn turn(&self, cluster: &ObjectName) -> Option<OwnedSemaphorePermit> {
-        let turns = self.member(cluster).turns.clone();
-        turns.acquire_owned().await.ok()
+    /// Works on a cluster that is there, in turn. Work that takes long gives its turn back, so that
+    /// some slow workspaces do not hold up all others.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        cluster: &ObjectName,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let member = self.member(cluster);
+        // Semaphores are never closed; were they, the work would only lack its bound.
+        let turn = member.turns.acquire().await.ok();
+        let mut work = pin!(work);
+        if let Ok(done) = tokio::time::timeout(SHORT_TURN, &mut work).await {
+            return done;
+        }
+        let long = member.long_turns.try_acquire();
+        let _turn = turn.filter(|_| long.is_err());
+        work.await
     }
 
     /// The places for checks on a cluster that is there.
@@ -312,7 +331,8 @@ impl Fleet {
         let at_once = self.options.workspaces_at_once;
         let new = || {
             Arc::new(Member {
-                turns: Arc::new(Semaphore::new(at_once)),
+                turns: Semaphore::new(at_once),
+                long_turns: Semaphore::new(at_once * 2),
                 lanes: Arc::new(Lanes {
                     first: Semaphore::new(at_once * 2),
                     long: Semaphore::new(at_once),
@@ -408,5 +428,23 @@ mod tests {
         let (context, cluster) = cluster_of(&[("a", "http://127.0.0.1:1".to_owned())]);
         context.fleet.connect(&name(), &cluster).await.unwrap();
         assert!(context.fleet.clusters().is_empty());
+    }
+
+    #[tokio::test]
+    async fn slow_work_on_a_cluster_does_not_keep_its_turn() {
+        // There is one turn.
+        let (context, _) = cluster_of(&[]);
+        let name = name();
+        let fleet = &context.fleet;
+        let slow = fleet.in_turn(&name, std::future::pending::<()>());
+        let quick = fleet.in_turn(&name, std::future::ready(()));
+        let in_time = tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::select! {
+                biased;
+                () = slow => {}
+                () = quick => {}
+            }
+        });
+        in_time.await.unwrap();
     }
 }

@@ -178,15 +178,19 @@ async fn pass(
         }
     };
     // The turn is for work on ClickHouse: neither Secrets nor statuses are written in it.
-    let turn = context.fleet.turn(&cluster_name).await;
     let name = ObjectName::of(&*pass.workspace);
-    if !same(&pass.members, &context.index.members(&name)) {
-        // What was read before the wait is old; the change has asked for the pass after this one.
+    let work = async {
+        // What was read before the wait may be old; the change has asked for the pass after this one.
+        let is_current = same(&pass.members, &context.index.members(&name));
+        if is_current {
+            pass.execute(context, &cluster_name, &replicas, &admitted.access)
+                .await;
+        }
+        is_current
+    };
+    if !context.fleet.in_turn(&cluster_name, work).await {
         return Ok(None);
     }
-    pass.execute(context, &cluster_name, &replicas, &admitted.access)
-        .await;
-    drop(turn);
     pass.look_at_pipes(context, &cluster_name, &replicas, &admitted.access)
         .await;
     Ok(Some(pass))

@@ -2,7 +2,7 @@
 //! go. One that keeps its data is not held for that, so the Secret that published it says what there
 //! is to do; the Secret goes when it is done.
 
-use crate::cluster::ConnectError;
+use crate::cluster::{ConnectError, Connected};
 use crate::context::Context;
 use crate::happenings::Happening;
 use crate::index::Members;
@@ -197,19 +197,24 @@ async fn retire_everywhere(context: &Context, estate: &Estate) -> Result<Fate, K
             return Ok(Fate::NotYet(Fault::new(reason, error.to_string())));
         }
     };
-    let _turn = context.fleet.turn(name).await;
+    let work = retire_on_each(context, estate, &replicas);
+    Ok(context.fleet.in_turn(name, work).await)
+}
+
+async fn retire_on_each(context: &Context, estate: &Estate, replicas: &[Connected]) -> Fate {
     // What counts is what is said now, and not what was said before the wait.
     let members = &context.index.members(&estate.place.workspace);
     let workspace = members.workspace.as_deref();
-    let owner = owner.and(workspace.filter(|it| it.metadata.uid.as_ref() == Some(&estate.uid)));
+    let workspace = workspace.filter(|it| it.metadata.uid.as_ref() == Some(&estate.uid));
+    let owner = workspace.filter(|_| estate.owner.is_some());
     let known = pending::pending(
-        context.index.cluster(name).as_deref(),
+        context.index.cluster(&estate.place.cluster).as_deref(),
         &estate.place.workspace,
     );
     let mut consents: Consents = pending::consents(&known, members);
     consents.extend(owner.and_then(Consent::of_workspace));
     let database = identifier(&estate.place.database);
-    let outcomes = on_each(context, &replicas, |connected| {
+    let outcomes = on_each(context, replicas, |connected| {
         let (database, consents) = (&database, &consents);
         async move {
             let observed = connected.replica.observe(database).await?;
@@ -223,10 +228,8 @@ async fn retire_everywhere(context: &Context, estate: &Estate) -> Result<Fate, K
     })
     .await;
     events::tell(context, &estate.reference(), members, &outcomes);
-    Ok(outcomes
-        .iter()
-        .find_map(problem)
-        .map_or(Fate::Gone, Fate::NotYet))
+    let problem = outcomes.iter().find_map(problem);
+    problem.map_or(Fate::Gone, Fate::NotYet)
 }
 
 fn problem(outcome: &OnReplica) -> Option<Fault> {
