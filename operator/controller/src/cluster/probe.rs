@@ -97,9 +97,10 @@ impl Pulse {
             silence if silence.is_silence() => heard.health = None,
             Answer::Failed { .. } => {}
         }
-        let is_silence = answer.is_silence();
+        let was_silent = heard.last.as_ref().is_some_and(Answer::is_silence);
+        let is_silent = answer.is_silence();
         heard.last = Some(answer);
-        if is_silence {
+        if is_silent && !was_silent {
             self.silence.notify_waiters();
         }
         is_back
@@ -124,18 +125,21 @@ pub(crate) async fn keep_probing(
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let answer = if pulse.is_down() {
-            // Not longer than an interval, so that its return is noticed within one.
-            ask(replica, DEADLINE.min(interval)).await
-        } else {
-            tokio::select! {
-                answer = ask_again(replica) => answer,
-                // Who works with it has noticed before.
-                () = pulse.until_down() => {
-                    tell(false);
-                    continue;
-                }
+        let probed = async {
+            ticks.tick().await;
+            if pulse.is_down() {
+                // Not longer than an interval, so that its return is noticed within one.
+                ask(replica, DEADLINE.min(interval)).await
+            } else {
+                ask_again(replica).await
+            }
+        };
+        let answer = tokio::select! {
+            answer = probed => answer,
+            // Who works with it has noticed before.
+            () = pulse.silence.notified() => {
+                tell(false);
+                continue;
             }
         };
         let answer = match answer {
