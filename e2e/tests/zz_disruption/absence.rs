@@ -3,10 +3,12 @@
 
 use super::ALONE;
 use anyhow::{Context as _, Result, ensure};
+use aviary_crds::names;
+use aviary_e2e::product;
 use aviary_e2e::support::pods::{self, Component};
 use aviary_e2e::support::{SALES, Scene, eventually, run, run_alone};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, DynamicObject};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use serde_json::json;
 
 /// What an object's policy is before, what it says when it is deleted, and whether its data goes.
@@ -46,9 +48,7 @@ async fn what_is_deleted_while_no_operator_is_there() -> Result<()> {
             somebody_is_there(&scene).await?;
             let kept = unheld.table("kept", "of_kept");
             ensure!(scene.clickhouse.query(&format!("EXISTS {kept}")).await? == "1");
-            let database = unheld.database("kept");
-            let dropped = format!("DROP DATABASE `{database}` SYNC");
-            scene.clickhouse.query(&dropped).await.map(drop)
+            clear_away(&scene, "kept", &unheld.database("kept")).await
         })
         .await
     })
@@ -108,6 +108,21 @@ async fn nobody_is_there(scene: &Scene, unheld: &Scene) -> Result<()> {
     .await
 }
 
+/// Drops what was kept of a workspace, once the operator is done with it: the Secret that published
+/// it goes last.
+async fn clear_away(scene: &Scene, workspace: &str, database: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), product::NAMESPACE);
+    let of_it = format!("{}={workspace}", names::LABEL_WORKSPACE);
+    let of_it = ListParams::default().labels(&of_it);
+    eventually(&format!("{workspace} is not published"), async || {
+        let left = secrets.list(&of_it).await?.items.len();
+        Ok((left == 0).then_some(()).ok_or(left.to_string()))
+    })
+    .await?;
+    let dropped = format!("DROP DATABASE IF EXISTS `{database}` SYNC");
+    scene.clickhouse.query(&dropped).await.map(drop)
+}
+
 async fn somebody_is_there(scene: &Scene) -> Result<()> {
     for (name, _, _, drops) in FATES {
         for kind in ["DataSource", "Workspace"] {
@@ -131,9 +146,7 @@ async fn somebody_is_there(scene: &Scene) -> Result<()> {
                 ensure!(rows == 1, "{table} has {rows} rows");
             }
         }
-        let database = scene.database(name);
-        let dropped = format!("DROP DATABASE IF EXISTS `{database}` SYNC");
-        scene.clickhouse.query(&dropped).await?;
+        clear_away(scene, name, &scene.database(name)).await?;
     }
     // The workspace that was there all along goes on.
     scene.touch("Workspace", "shop").await?;
