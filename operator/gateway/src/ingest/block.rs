@@ -345,6 +345,14 @@ impl Column {
     }
 }
 
+impl Column {
+    /// The values, in order.
+    pub(super) fn values(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let values = self.nulls.iter().zip(self.texts.iter());
+        values.map(|(null, text)| (*null == 0).then_some(text))
+    }
+}
+
 impl Texts {
     /// The texts, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -411,6 +419,14 @@ pub(crate) mod testing {
                 reason: reason.to_owned(),
             }
         }
+    }
+
+    /// The records of its rows, as they were sent.
+    pub(crate) fn records(block: &Block) -> Vec<String> {
+        let records = block.raw.iter();
+        records
+            .map(|record| String::from_utf8_lossy(record).into_owned())
+            .collect()
     }
 
     pub(crate) fn rows(block: &Block) -> Vec<Row> {

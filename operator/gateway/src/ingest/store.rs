@@ -139,6 +139,14 @@ impl Store {
         self.layout
     }
 
+    /// Which rows of a block may go to quarantine for what they are.
+    pub(super) fn doubtful(&self, block: &Block) -> Vec<bool> {
+        match &self.fast {
+            Some(fast) => fast.types.doubtful(block),
+            None => vec![true; block.rows()],
+        }
+    }
+
     pub(super) fn table(&self) -> &str {
         &self.table
     }

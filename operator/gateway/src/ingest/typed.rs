@@ -77,15 +77,22 @@ impl TypedTable {
         }
     }
 
+    /// Which rows of a block are not certain.
+    pub(super) fn doubtful(&self, block: &Block) -> Vec<bool> {
+        self.convert(block).0
+    }
+
+    fn convert(&self, block: &Block) -> (Vec<bool>, Vec<Converted>) {
+        let mut doubtful: Vec<bool> = block.rejected().collect();
+        let columns = self.0.iter().zip(&block.columns);
+        let values = columns.map(|(column, texts)| column.convert(texts, &mut doubtful));
+        let values = values.collect();
+        (doubtful, values)
+    }
+
     /// Takes the rows that are certain out of a block, which keeps them all.
     pub(super) fn sort(&self, block: &mut Block) -> Sorted {
-        let mut doubtful: Vec<bool> = block.rejected().collect();
-        let mut values: Vec<Converted> = self
-            .0
-            .iter()
-            .zip(&block.columns)
-            .map(|(column, texts)| column.convert(texts, &mut doubtful))
-            .collect();
+        let (doubtful, mut values) = self.convert(block);
         let doubts = doubtful.iter().filter(|doubtful| **doubtful).count();
         if doubts == block.rows() {
             return Sorted {

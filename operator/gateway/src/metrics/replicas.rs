@@ -75,31 +75,24 @@ impl Collector for Replicas {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, state| state.strong_count() > 0);
-        let gauges: [(&str, &str, fn(&ReplicaState) -> bool); 2] = [
-            (
-                "replica_up",
-                "Whether a replica answers.",
-                ReplicaState::is_up,
-            ),
-            (
-                "replica_ejected",
-                "Whether a replica is asked after the others, because it fails.",
-                ReplicaState::is_ejected,
-            ),
-        ];
-        for (name, help, value) in gauges {
+        let known: Vec<_> = known
+            .iter()
+            .filter_map(|(replica, state)| Some((replica, state.upgrade()?)))
+            .collect();
+        let mut show = |name, help, value: fn(&ReplicaState) -> bool| {
             let mut series = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (replica, state) in known.iter() {
-                let Some(state) = state.upgrade() else {
-                    continue;
-                };
+            for (replica, state) in &known {
                 let labels = ReplicaLabels {
-                    replica: replica.clone(),
+                    replica: (*replica).clone(),
                 };
                 let series = series.encode_family(&labels)?;
-                ConstGauge::new(i64::from(value(&state))).encode(series)?;
+                ConstGauge::new(i64::from(value(state))).encode(series)?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let help = "Whether a replica answers.";
+        show("replica_up", help, ReplicaState::is_up)?;
+        let help = "Whether a replica is asked after the others, because it fails.";
+        show("replica_ejected", help, ReplicaState::is_ejected)
     }
 }

@@ -76,17 +76,15 @@ fn half() -> Vec<u8> {
 #[tokio::test]
 async fn an_endpoint_is_answered_by_the_other() {
     let pair = Pair::new("answered-by-the-other").await;
-    let sicknesses: [(&str, fn() -> Reply); 5] = [
-        ("read-only", || exception(242)),
-        ("busy", || exception(202)),
-        ("closing", || Reply::Close(Vec::new())),
-        ("cut", || Reply::Close(half())),
-        ("foreign", || {
-            Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno".into())
-        }),
-    ];
-    for (name, sick) in sicknesses {
-        let replica = Scripted::start(move |_, _| sick()).await;
+    for name in ["read-only", "busy", "closing", "cut", "foreign"] {
+        let replica = Scripted::start(move |_, _| match name {
+            "read-only" => exception(242),
+            "busy" => exception(202),
+            "closing" => Reply::Close(Vec::new()),
+            "cut" => Reply::Close(half()),
+            _ => Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno".into()),
+        })
+        .await;
         let caller = pair.beside(name, &replica);
         for _ in 0..20 {
             let answer = caller.get("/v0/pipes/numbers.ndjson").await;

@@ -168,6 +168,13 @@ async fn a_parquet_file_that_is_sent_again_under_its_id_is_stored_once() {
         assert_eq!(lost.lossy.left(), 0);
         assert_eq!(lost.count(name).await, 99_900, "{name}");
         assert_eq!(lost.count(&format!("{name}_quarantine")).await, 100);
+        // Of a row that is not in order the quarantine has what the table has no column for.
+        let quarantine = lost.scene.shop.table(&format!("{name}_quarantine"));
+        let sql = format!("SELECT c__row FROM {quarantine} WHERE id = 'x99007' FORMAT TSVRaw");
+        assert_eq!(
+            lost.scene.admin.query(&sql).await,
+            format!("{{\"id\":\"x99007\",\"note\":\"{}\"}}", "n".repeat(20))
+        );
     }
 }
 

@@ -4,13 +4,17 @@
 //! Nothing that a file says of itself is believed. A kilobyte can claim any number
 //! of rows, or hold a text once and mean it a billion times; so rows end where
 //! columns do, and what is written is counted.
+//!
+//! Where a file has columns that the table has not, rows wait a little until it is
+//! known which of them may go to quarantine, with the whole record.
 
-use super::super::block::{Block, Layout};
+use super::super::block::{Block, Column, Layout};
 use super::super::lines::LONGEST_LINE;
 use super::super::typed::Kind;
 use super::claims;
 use super::leaf::Leaf;
 use super::nested::{Json, Node};
+use super::others::{Other, Others};
 use crate::error::ApiError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -60,6 +64,8 @@ pub(super) struct File<'n> {
     columns: &'n [Wanted],
     /// Where each column comes from, if the file has it.
     sources: Vec<Option<Source>>,
+    /// Its columns that are none of these.
+    others: Vec<Other>,
 }
 
 /// A column of the file: its field, the first of its leaves, and what its values are for.
@@ -87,32 +93,28 @@ impl<'n> File<'n> {
         if sources.iter().all(Option::is_none) {
             return Err(FileError::NoColumn);
         }
+        let others = others(&schema, &sources);
         Ok(Self {
             bytes: file,
             reader,
             columns,
             sources,
+            others,
         })
     }
 
     /// Names in the file that are no column's, or a column's a second time.
     pub(super) fn ignored_columns(&self) -> Vec<String> {
-        let schema = self.reader.metadata().file_metadata().schema_descr();
-        let fields = schema.root_schema().get_fields().iter();
-        let names: Vec<&str> = fields.map(|field| field.name()).collect();
-        let is_ignored = |(index, name): &(usize, &&str)| {
-            let known = self.columns.iter().any(|column| column.name == **name);
-            !known || names[..*index].contains(name)
-        };
-        let ignored = names.iter().enumerate().filter(is_ignored);
-        ignored.map(|(_, name)| (*name).to_owned()).collect()
+        let names = self.others.iter().map(|other| other.field.name());
+        names.map(str::to_owned).collect()
     }
 
-    /// Reads all rows.
+    /// Reads all rows. `doubtful` says which rows of a block may go to quarantine.
     pub(super) fn read(
         &self,
         layout: Layout,
         import_id: &str,
+        doubtful: &dyn Fn(&Block) -> Vec<bool>,
         sink: &mut dyn Sink,
     ) -> Result<(), FileError> {
         let mut filling = Filling {
@@ -120,27 +122,36 @@ impl<'n> File<'n> {
             layout,
             import_id,
             block: Block::new(layout, import_id),
+            waiting: Waiting::new(layout, import_id),
+            waits: !self.others.is_empty(),
+            doubtful,
             values: self.columns.iter().map(|_| Value::default()).collect(),
             raw: Json::default(),
             sink,
         };
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group)?;
-            let pages = self.memory_of_pages(&*group);
+            let pages = self.memory_of_pages(&*group, false);
             filling.sink.load(pages).map_err(FileError::Stopped)?;
+            let all_pages = self.memory_of_pages(&*group, true);
+            let mut others = Others::new(&self.others, &*group, all_pages);
             let mut columns = self
                 .sources
                 .iter()
                 .map(|source| {
                     source
                         .as_ref()
-                        .map(|source| source.open(&*group))
+                        .map(|source| {
+                            open(&source.field, source.leaf, source.kind.as_ref(), &*group)
+                        })
                         .transpose()
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             for _ in 0..group.metadata().num_rows() {
-                filling.row(&mut columns)?;
+                filling.row(&mut columns, &mut others)?;
             }
+            filling.settle(&mut others)?;
+            filling.waiting.before = 0;
             if !columns.iter().flatten().all(Node::is_at_end) {
                 return Err(FileError::Ragged);
             }
@@ -148,12 +159,12 @@ impl<'n> File<'n> {
         filling.pass_on()
     }
 
-    /// Bytes that the pages of a row group take at once, of the columns that are read.
-    fn memory_of_pages(&self, group: &dyn RowGroupReader) -> u64 {
+    /// Bytes that the pages of a row group take at once, of the table's columns or of all.
+    fn memory_of_pages(&self, group: &dyn RowGroupReader, all: bool) -> u64 {
         let schema = group.metadata().schema_descr();
         let is_read = |leaf: &usize| {
             let field = schema.get_column_root(*leaf).name();
-            self.columns.iter().any(|column| column.name == field)
+            all || self.columns.iter().any(|column| column.name == field)
         };
         (0..schema.num_columns())
             .filter(is_read)
@@ -167,23 +178,58 @@ fn source(schema: &SchemaDescriptor, column: &Wanted) -> Option<Source> {
     let position = fields
         .iter()
         .position(|field| field.name() == column.name)?;
-    let leaf =
-        (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == position)?;
     Some(Source {
         field: TypePtr::clone(&fields[position]),
-        leaf,
+        leaf: first_leaf(schema, position)?,
         kind: column.kind.clone(),
     })
 }
 
-impl Source {
-    fn open(&self, group: &dyn RowGroupReader) -> Result<Node, FileError> {
-        let mut leaves = self.leaf..;
-        Node::new(&self.field, self.kind.as_ref(), &mut |kind| {
-            let leaf = leaves.next().ok_or(FileError::NotUnderstood)?;
-            Leaf::open(group, leaf, kind)
-        })
+fn others(schema: &SchemaDescriptor, sources: &[Option<Source>]) -> Vec<Other> {
+    let is_source = |leaf| sources.iter().flatten().any(|source| source.leaf == leaf);
+    let fields = schema.root_schema().get_fields().iter().enumerate();
+    let others = fields.filter_map(|(position, field)| {
+        let leaf = first_leaf(schema, position)?;
+        let field = TypePtr::clone(field);
+        (!is_source(leaf)).then_some(Other { field, leaf })
+    });
+    others.collect()
+}
+
+fn first_leaf(schema: &SchemaDescriptor, position: usize) -> Option<usize> {
+    (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == position)
+}
+
+/// Opens a column of a row group, for values of a kind where that is known.
+pub(super) fn open(
+    field: &TypePtr,
+    first_leaf: usize,
+    kind: Option<&Kind>,
+    group: &dyn RowGroupReader,
+) -> Result<Node, FileError> {
+    let mut leaves = first_leaf..;
+    Node::new(field, kind, &mut |kind| {
+        let leaf = leaves.next().ok_or(FileError::NotUnderstood)?;
+        Leaf::open(group, leaf, kind)
+    })
+}
+
+/// Adds a field to the object of a record, which is still open.
+pub(super) fn write_field(record: &mut Json, name: &str, is_nested: bool, value: &[u8]) {
+    let separator = if record.text.is_empty() { b'{' } else { b',' };
+    record.text.push(separator);
+    record.write_text(name.as_bytes());
+    record.text.push(b':');
+    if is_nested {
+        record.text.extend_from_slice(value);
+    } else {
+        record.write_text(value);
     }
+}
+
+fn close(record: &mut Json) {
+    let end: &[u8] = if record.text.is_empty() { b"{}" } else { b"}" };
+    record.text.extend_from_slice(end);
 }
 
 /// The value of a column in the row that is being read.
@@ -193,12 +239,48 @@ struct Value {
     there: bool,
 }
 
+/// Rows that wait for a look at their values.
+struct Waiting {
+    block: Block,
+    rows: Vec<WaitingRow>,
+    /// Rows of the group before these.
+    before: usize,
+}
+
+struct WaitingRow {
+    /// Its record, as far as the table's columns go.
+    record: Json,
+    /// The column that makes a record of it that no row comes of.
+    binary: Option<usize>,
+}
+
+impl Waiting {
+    fn new(layout: Layout, import_id: &str) -> Self {
+        Self {
+            block: Block::new(layout, import_id),
+            rows: Vec::new(),
+            before: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= MOST_WAITING || self.block.size() >= WAITING_BYTES
+    }
+}
+
+/// Rows that wait at once, and the bytes with which no further one does.
+const MOST_WAITING: usize = 256;
+const WAITING_BYTES: usize = 64 * 1024;
+
 /// A block that is being filled.
 struct Filling<'f> {
     columns: &'f [Wanted],
     layout: Layout,
     import_id: &'f str,
     block: Block,
+    waiting: Waiting,
+    waits: bool,
+    doubtful: &'f dyn Fn(&Block) -> Vec<bool>,
     values: Vec<Value>,
     /// The row as it is.
     raw: Json,
@@ -206,7 +288,11 @@ struct Filling<'f> {
 }
 
 impl Filling<'_> {
-    fn row(&mut self, columns: &mut [Option<Node>]) -> Result<(), FileError> {
+    fn row(
+        &mut self,
+        columns: &mut [Option<Node>],
+        others: &mut Others<'_>,
+    ) -> Result<(), FileError> {
         let mut left = LONGEST_LINE;
         let mut binary = None;
         for (index, (value, column)) in self.values.iter_mut().zip(&mut *columns).enumerate() {
@@ -222,23 +308,63 @@ impl Filling<'_> {
             }
         }
         self.write_raw(columns);
+        if self.waits {
+            return self.wait(binary, others);
+        }
+        close(&mut self.raw);
         match binary {
-            None => self.add(),
+            None => add(&mut self.block, &self.values, &self.raw.text),
             Some(index) => self.reject(index),
         }
-        let size = self.block.size();
-        if self.sink.is_full(size).map_err(FileError::Stopped)? {
-            self.pass_on()?;
+        self.pass_on_if_full()
+    }
+
+    /// Keeps a row until it is known whether it may go to quarantine.
+    fn wait(&mut self, binary: Option<usize>, others: &mut Others<'_>) -> Result<(), FileError> {
+        add(&mut self.waiting.block, &self.values, b"");
+        let record = std::mem::take(&mut self.raw);
+        self.waiting.rows.push(WaitingRow { record, binary });
+        if self.waiting.is_full() {
+            self.settle(others)?;
         }
         Ok(())
     }
 
-    fn add(&mut self) {
-        for (column, value) in self.values.iter().enumerate() {
-            let text = value.there.then_some(value.json.text.as_slice());
-            self.block.value(column, text);
+    /// Takes the rows that wait, those in doubt with their whole records.
+    fn settle(&mut self, others: &mut Others<'_>) -> Result<(), FileError> {
+        let empty = Waiting::new(self.layout, self.import_id);
+        let Waiting {
+            block,
+            rows,
+            before,
+        } = std::mem::replace(&mut self.waiting, empty);
+        self.waiting.before = before + rows.len();
+        if rows.is_empty() {
+            return Ok(());
         }
-        self.block.end_row(&self.raw.text);
+        let doubtful = (self.doubtful)(&block);
+        let mut columns: Vec<_> = block.columns.iter().map(Column::values).collect();
+        for (index, WaitingRow { record, binary }) in rows.into_iter().enumerate() {
+            self.raw = record;
+            if binary.is_some() || doubtful[index] {
+                others.add(before + index, &mut self.raw, self.sink)?;
+            }
+            close(&mut self.raw);
+            let values = columns.iter_mut().map(|column| column.next().flatten());
+            match binary {
+                None => {
+                    let values = values.enumerate();
+                    values.for_each(|(column, value)| self.block.value(column, value));
+                    self.block.end_row(&self.raw.text);
+                }
+                Some(index) => {
+                    values.for_each(drop);
+                    self.reject(index);
+                }
+            }
+            self.pass_on_if_full()?;
+        }
+        Ok(())
     }
 
     /// Keeps a row as it is.
@@ -249,29 +375,23 @@ impl Filling<'_> {
         self.block.reject(&self.raw.text, &reason);
     }
 
-    /// The row as it is, as an object of its columns.
+    /// The row as it is, as an object of its columns that may get more.
     fn write_raw(&mut self, columns: &[Option<Node>]) {
-        let raw = &mut self.raw;
-        raw.clear();
-        let mut separator = b'{';
+        self.raw.clear();
         for ((wanted, value), column) in self.columns.iter().zip(&self.values).zip(columns) {
-            if !value.there {
-                continue;
+            if value.there {
+                let is_nested = column.as_ref().is_some_and(Node::is_nested);
+                write_field(&mut self.raw, &wanted.name, is_nested, &value.json.text);
             }
-            raw.text.push(separator);
-            raw.write_text(wanted.name.as_bytes());
-            raw.text.push(b':');
-            if column.as_ref().is_some_and(Node::is_nested) {
-                raw.text.extend_from_slice(&value.json.text);
-            } else {
-                raw.write_text(&value.json.text);
-            }
-            separator = b',';
         }
-        if separator == b'{' {
-            raw.text.push(separator);
+    }
+
+    fn pass_on_if_full(&mut self) -> Result<(), FileError> {
+        let size = self.block.size();
+        if self.sink.is_full(size).map_err(FileError::Stopped)? {
+            self.pass_on()?;
         }
-        raw.text.push(b'}');
+        Ok(())
     }
 
     fn pass_on(&mut self) -> Result<(), FileError> {
@@ -282,4 +402,12 @@ impl Filling<'_> {
         let block = std::mem::replace(&mut self.block, empty);
         self.sink.take(block).map_err(FileError::Stopped)
     }
+}
+
+fn add(block: &mut Block, values: &[Value], raw: &[u8]) {
+    for (column, value) in values.iter().enumerate() {
+        let text = value.there.then_some(value.json.text.as_slice());
+        block.value(column, text);
+    }
+    block.end_row(raw);
 }

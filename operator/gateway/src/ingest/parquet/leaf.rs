@@ -124,6 +124,25 @@ impl Leaf {
         Ok(there)
     }
 
+    /// Passes over what is left of the row, and writes nothing.
+    pub(super) fn pass_row(&mut self) -> Result<(), FileError> {
+        loop {
+            if self.is_at_end() {
+                return Err(FileError::Ragged);
+            }
+            if self.definition() == self.value_level {
+                self.values.pass_next();
+            }
+            self.at += 1;
+            if self.is_at_end() {
+                self.decode()?;
+            }
+            if self.is_at_end() || self.repetition() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn decode(&mut self) -> Result<(), FileError> {
         self.loaded.fetch_sub(self.count, Ordering::Relaxed);
         self.definitions.clear();
@@ -147,6 +166,8 @@ trait Values {
     ) -> Result<usize, FileError>;
 
     fn write_next(&mut self, text: &mut Vec<u8>) -> Result<(), FileError>;
+
+    fn pass_next(&mut self);
 }
 
 struct TypedValues<T: DataType, W> {
@@ -191,5 +212,8 @@ impl<T: DataType, W: Fn(&T::T, &mut Vec<u8>)> Values for TypedValues<T, W> {
         (self.write)(value, text);
         self.at += 1;
         Ok(())
+    }
+    fn pass_next(&mut self) {
+        self.at += 1;
     }
 }

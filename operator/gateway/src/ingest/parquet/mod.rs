@@ -6,6 +6,7 @@ mod claims;
 mod file;
 mod leaf;
 mod nested;
+mod others;
 mod pages;
 mod text;
 
@@ -52,10 +53,11 @@ impl Intake {
             sender,
             runtime: Handle::current(),
         };
-        let (id, layout) = (import.id.as_str().to_owned(), self.store.layout());
+        let (id, store) = (import.id.as_str().to_owned(), Arc::clone(&self.store));
         let reading = tokio::task::spawn_blocking(move || {
             let file = File::open(file, &wanted)?;
-            file.read(layout, &id, &mut outlet)?;
+            let doubtful = |block: &Block| store.doubtful(block);
+            file.read(store.layout(), &id, &doubtful, &mut outlet)?;
             Ok(file.ignored_columns())
         });
         let mut upload = Upload::new(self, import);

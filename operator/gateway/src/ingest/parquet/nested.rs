@@ -207,6 +207,21 @@ impl Node {
         }
     }
 
+    /// Passes over a row.
+    pub(super) fn pass_row(&mut self) -> Result<(), FileError> {
+        match self {
+            Self::Value { leaf, .. } => leaf.pass_row(),
+            Self::Optional { inner, .. } | Self::List { element: inner, .. } => inner.pass_row(),
+            Self::Group { members, .. } => members
+                .iter_mut()
+                .try_for_each(|(_, member)| member.pass_row()),
+            Self::Map { key, value, .. } => {
+                key.pass_row()?;
+                value.pass_row()
+            }
+        }
+    }
+
     pub(super) fn is_nested(&self) -> bool {
         match self {
             Self::Value { .. } => false,

@@ -1,6 +1,6 @@
 //! Files of every kind of column, and files that are not what they say.
 
-use super::super::block::testing::{Row, layout, rows};
+use super::super::block::testing::{Row, layout, records, rows};
 use super::*;
 use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{
@@ -62,9 +62,12 @@ struct Collected {
     full: usize,
     keep: bool,
     rows: Vec<Row>,
+    records: Vec<String>,
     count: usize,
     largest: usize,
     pages: u64,
+    /// Bytes of pages that may be loaded at once.
+    most: u64,
 }
 
 impl Sink for Collected {
@@ -73,6 +76,9 @@ impl Sink for Collected {
     }
 
     fn load(&mut self, pages: u64) -> Result<(), ApiError> {
+        if pages > self.most {
+            return Err(ApiError::new(ErrorCode::BodyTooLarge, "too much"));
+        }
         self.pages = self.pages.max(pages);
         Ok(())
     }
@@ -82,19 +88,34 @@ impl Sink for Collected {
         self.count += block.rows();
         if self.keep {
             self.rows.extend(rows(&block));
+            self.records.extend(records(&block));
         }
         Ok(())
     }
 }
 
 fn read_into(file: Bytes, names: &[&str], sink: &mut Collected) -> Result<Vec<String>, FileError> {
+    read_doubting(file, names, &|block| vec![true; block.rows()], sink)
+}
+
+/// No row is in doubt.
+fn certain(block: &Block) -> Vec<bool> {
+    vec![false; block.rows()]
+}
+
+fn read_doubting(
+    file: Bytes,
+    names: &[&str],
+    doubtful: &dyn Fn(&Block) -> Vec<bool>,
+    sink: &mut Collected,
+) -> Result<Vec<String>, FileError> {
     let wanted = names.iter().map(|&name| Wanted {
         name: name.to_owned(),
         kind: None,
     });
     let wanted: Vec<Wanted> = wanted.collect();
     let file = File::open(file, &wanted)?;
-    file.read(layout(wanted.len()), "i", sink)?;
+    file.read(layout(wanted.len()), "i", doubtful, sink)?;
     Ok(file.ignored_columns())
 }
 
@@ -103,9 +124,11 @@ fn collected(full: usize, keep: bool) -> Collected {
         full,
         keep,
         rows: Vec::new(),
+        records: Vec::new(),
         count: 0,
         largest: 0,
         pages: 0,
+        most: u64::MAX,
     }
 }
 
@@ -207,6 +230,50 @@ fn rows_end_where_columns_do() {
 fn names_that_are_no_columns_are_told() {
     let ignored = read_into(sample(), &["day", "text", "none"], &mut collected(1, true)).unwrap();
     assert_eq!(ignored, ["at", "number", "tags"]);
+}
+
+#[test]
+fn a_row_in_doubt_keeps_what_the_table_has_no_column_for() {
+    let only_second = |block: &Block| {
+        let texts = block.columns[0].values();
+        texts
+            .map(|text| text == Some(b"1e300".as_slice()))
+            .collect()
+    };
+    let mut sink = collected(1 << 20, true);
+    let ignored = read_doubting(sample(), &["number"], &only_second, &mut sink).unwrap();
+    assert_eq!(ignored, ["day", "at", "text", "tags"]);
+    let certain = "{\"number\":\"0.1\"}";
+    let doubtful =
+        "{\"number\":\"1e300\",\"day\":\"2024-05-01\",\"at\":\"2024-05-01 10:00:00.5Z\"}";
+    assert_eq!(sink.records, [certain, doubtful, certain, doubtful]);
+}
+
+#[test]
+fn what_no_row_needs_is_not_loaded() {
+    let loaded = |doubt: bool| {
+        let mut sink = collected(1 << 20, true);
+        let doubtful = |block: &Block| vec![doubt; block.rows()];
+        read_doubting(sample(), &["number"], &doubtful, &mut sink).unwrap();
+        sink.pages
+    };
+    assert!(loaded(false) < loaded(true));
+}
+
+#[test]
+fn others_that_cannot_be_read_cost_no_row() {
+    let mut sink = collected(1 << 20, true);
+    sink.most = loaded_with(&["number"]);
+    read_into(sample(), &["number"], &mut sink).unwrap();
+    assert_eq!(sink.rows.len(), 4);
+    assert_eq!(sink.records[0], "{\"number\":\"0.1\"}");
+}
+
+/// Bytes of pages that are loaded at once for these columns alone.
+fn loaded_with(names: &[&str]) -> u64 {
+    let mut sink = collected(1 << 20, true);
+    read_doubting(sample(), names, &certain, &mut sink).unwrap();
+    sink.pages
 }
 
 #[test]
@@ -363,7 +430,7 @@ fn pages_are_measured_before_they_are_decompressed() {
         let pages = expected..expected + 1000;
         assert!(pages.contains(&sink.pages), "{dictionary}: {}", sink.pages);
         let mut sink = collected(1, false);
-        read_into(file, &["b"], &mut sink).unwrap();
+        read_doubting(file, &["b"], &certain, &mut sink).unwrap();
         assert!(sink.pages < 1000, "{}", sink.pages);
     }
 }
