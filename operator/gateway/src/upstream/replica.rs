@@ -130,6 +130,7 @@ impl Replica {
     fn unanswered(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
         if let UpstreamError::Interrupted(_)
         | UpstreamError::Timeout
+        | UpstreamError::Foreign
         | UpstreamError::Malformed(_) = error
         {
             self.fail(&error);

@@ -82,7 +82,7 @@ async fn an_endpoint_is_answered_by_the_other() {
             "busy" => exception(202),
             "closing" => Reply::Close(Vec::new()),
             "cut" => Reply::Close(half()),
-            _ => Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno".into()),
+            _ => Reply::Foreign,
         })
         .await;
         let caller = pair.beside(name, &replica);

@@ -40,12 +40,12 @@ spec:
   workspace: shop
   columns:
     - {name: id, type: Int64}
-    - {name: ratio, type: Int32, default: 'intDiv(10, id % 10000 - 500)'}
+    - {name: ratio, type: Int32, default: 'intDiv(10, id % 30000 - 500)'}
 ";
 
 const CLIENTS: u64 = 8;
 /// How long clients may take for what they have begun when nothing is killed any more.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Rows that a client sends under one key until it hears that they are stored.
 struct Import {
@@ -86,7 +86,7 @@ impl Import {
         for id in first..first + rows {
             let is_dirty = random.random_range(0..dirty) == 0;
             // A few rows at which ClickHouse throws.
-            let is_poison = source == "poisoned" && id % 10_000 == 500;
+            let is_poison = source == "poisoned" && id % 30_000 == 500;
             if is_dirty || is_poison {
                 import.bad.push(id);
             } else {
@@ -135,7 +135,7 @@ impl Import {
             attempts += 1;
             // Some do not wait for the answer, so that the same import is on its way twice.
             let hurried = random.random_range(0..4) == 0;
-            let patience = if hurried { 5..500 } else { 10_000..20_000 };
+            let patience = if hurried { 5..500 } else { 30_000..60_000 };
             let caller = &gateways[random.random_range(0..2)];
             let sent = caller
                 .request(Method::POST, &path)

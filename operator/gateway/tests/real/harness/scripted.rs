@@ -15,6 +15,8 @@ pub(crate) enum Reply {
     Say(Vec<u8>),
     /// This, and then the connection is closed.
     Close(Vec<u8>),
+    /// What a server answers that is not ClickHouse, and knows nothing of queries and their ids.
+    Foreign,
     /// Nothing, and from now on nothing to the question whether it is up either, until it is asked
     /// something else.
     Freeze,
@@ -106,6 +108,10 @@ async fn serve(
     match reply {
         Reply::Close(bytes) => return socket.write_all(&with_query_id(bytes, &request)).await,
         Reply::Say(bytes) => socket.write_all(&with_query_id(bytes, &request)).await?,
+        Reply::Foreign => {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno";
+            return socket.write_all(answer).await;
+        }
         Reply::Freeze => {}
     }
     // Until the other side closes.
