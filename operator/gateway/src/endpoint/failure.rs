@@ -97,6 +97,7 @@ mod tests {
             let exception = Exception {
                 code,
                 message: message.to_owned(),
+                is_early: false,
             };
             of_exception(&exception, Duration::from_secs(10))
                 .code()
@@ -116,6 +117,7 @@ mod tests {
         let exception = Exception {
             code: 497,
             message: "acme__reader: Not enough privileges. To execute this query, it's necessary to have the grant SELECT(x) ON other.secrets".to_owned(),
+            is_early: false,
         };
         let error = of_exception(&exception, Duration::from_secs(10));
         assert!(!error.message().contains("other"), "{}", error.message());

@@ -34,6 +34,10 @@ impl Exception {
             // ALL_CONNECTION_TRIES_FAILED, UNKNOWN_STATUS_OF_INSERT, QUERY_WAS_CANCELLED (by a server
             // that stops), CANNOT_SCHEDULE_TASK, S3_ERROR, KEEPER_EXCEPTION
             | 279 | 319 | 394 | 439 | 499 | 999 => Blame::Replica,
+            // POCO_EXCEPTION: a parameter is too long.
+            1000 => Blame::Statement,
+            // A login, a setting or a database, or something that is not ClickHouse.
+            _ if self.is_early => Blame::Place,
             // UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_USER, AUTHENTICATION_FAILED: it was away when
             // these were made
             60 | 81 | 192 | 516
@@ -61,6 +65,7 @@ impl Exception {
     /// Whether it comes before anything is written, or after all that was written is gone again.
     pub(crate) fn precedes_writing(&self) -> bool {
         match self.blame() {
+            _ if self.is_early => true,
             Blame::Statement | Blame::Place => true,
             // Of one part of an INSERT, when others may be stored.
             Blame::Row => false,
@@ -84,6 +89,22 @@ mod tests {
         Exception {
             code,
             message: message.to_owned(),
+            is_early: false,
+        }
+    }
+
+    #[test]
+    fn before_the_query_nothing_is_a_rows_fault_or_written() {
+        for (code, blame) in [
+            (395, Blame::Place),
+            (516, Blame::Place),
+            (452, Blame::Place),
+            (999, Blame::Replica),
+            (1000, Blame::Statement),
+        ] {
+            let early = Exception::before_the_query(code);
+            assert_eq!(early.blame(), blame, "{code}");
+            assert!(early.precedes_writing(), "{code}");
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Exception {
     pub(crate) code: i32,
     /// Its words, without stack trace, version, and what does not concern a client.
     pub(crate) message: String,
+    /// Whether it comes before the query itself is looked at.
+    pub(crate) is_early: bool,
 }
 
 impl Exception {
@@ -28,6 +30,7 @@ impl Exception {
         Self {
             code: code.or(found).unwrap_or(0),
             message: clean(message),
+            is_early: false,
         }
     }
 
@@ -36,7 +39,9 @@ impl Exception {
     pub(super) fn before_the_query(code: i32) -> Self {
         Self {
             code,
-            message: "it refuses the gateway's request before the query itself".to_owned(),
+            message: "it refuses the request before the query itself, as it does when a parameter is too long"
+                .to_owned(),
+            is_early: true,
         }
     }
 
@@ -284,7 +289,8 @@ mod tests {
             exception,
             Exception {
                 code: 60,
-                message: "Unknown table expression identifier 'b.x'".to_owned()
+                message: "Unknown table expression identifier 'b.x'".to_owned(),
+                is_early: false,
             }
         );
         let exception = Exception::parse(Some(395), b"Code: 395. DB::Exception: Value passed to 'throwIf' function is non-zero: while executing 'FUNCTION throwIf(number :: 0)'. (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)\nStack trace: 0x1");
@@ -362,7 +368,8 @@ mod tests {
             end,
             Completeness::Broken(Exception {
                 code: 395,
-                message: "boom".to_owned()
+                message: "boom".to_owned(),
+                is_early: false,
             })
         );
         let (_, end) = run(

@@ -187,15 +187,17 @@ async fn nothing_of_what_is_not_clickhouse_reaches_a_client() {
 #[tokio::test]
 async fn who_reads_is_served_by_the_replica_that_is_clickhouse() {
     let served = stage().gateway(|_| {}).await;
-    let foreign = Foreign::start(Imitation::FixedQueryId, ([127, 0, 0, 1], 1).into()).await;
-    let replicas = vec![foreign.url(), stage().admin().url()];
-    let caller = caller(&served, "mixed", replicas);
-    for _ in 0..8 {
-        let answer = caller.get("/v0/pipes/echo.json?needed=1").await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(answer.json()["data"][0]["needed"], 1);
+    for imitation in [Imitation::FixedQueryId, Imitation::Exception] {
+        let foreign = Foreign::start(imitation, ([127, 0, 0, 1], 1).into()).await;
+        let replicas = vec![foreign.url(), stage().admin().url()];
+        let caller = caller(&served, &format!("mixed-{imitation:?}"), replicas);
+        for _ in 0..8 {
+            let answer = caller.get("/v0/pipes/echo.json?needed=1").await;
+            assert_eq!(answer.status, 200, "{imitation:?}: {}", answer.text());
+            assert_eq!(answer.json()["data"][0]["needed"], 1);
+        }
+        assert!(foreign.asked() > 0, "{imitation:?}");
     }
-    assert!(foreign.asked() > 0);
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ struct Told {
 
 impl Scripted {
     /// `script` gives the answer to each request by its number, counted from 0, and its text; the id of
-    /// the query is put into its head, if it has the start of one.
+    /// the query is put into a head that has ClickHouse's.
     pub(crate) async fn start(
         script: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -119,8 +119,11 @@ async fn serve(
     Ok(())
 }
 
-/// The answer with the header by which a gateway knows ClickHouse.
+/// The answer with the header by which a gateway knows ClickHouse, if it has others of its kind.
 fn with_query_id(answer: Vec<u8>, request: &[u8]) -> Vec<u8> {
+    if !String::from_utf8_lossy(&answer).contains("X-ClickHouse-") {
+        return answer;
+    }
     let status_line = answer.windows(2).position(|end| end == b"\r\n");
     let request = String::from_utf8_lossy(request);
     let query_id = request
