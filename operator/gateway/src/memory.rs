@@ -57,6 +57,8 @@ pub(crate) struct Share {
 pub(crate) struct Held {
     share: Arc<Share>,
     bytes: usize,
+    /// Whether there were ever any: who has not begun is refused sooner than who would have to stop.
+    begun: bool,
 }
 
 /// The share is in use.
@@ -146,10 +148,7 @@ impl Budget {
                     continue;
                 };
                 self.count(&mut state, &first.share, first.bytes);
-                let held = Held {
-                    share: first.share,
-                    bytes: first.bytes,
-                };
+                let held = first.share.held(first.bytes);
                 // Who left in this very moment gives it back, which takes the lock.
                 unwanted.extend(first.granted.send(held).err());
             }
@@ -230,6 +229,7 @@ impl Share {
         Held {
             share: Arc::clone(self),
             bytes,
+            begun: bytes > 0,
         }
     }
 }
@@ -261,6 +261,7 @@ impl Held {
         let fits = budget.has_room(&state, &self.share, more);
         budget.count(&mut state, &self.share, more);
         self.bytes = bytes;
+        self.begun = true;
         fits
     }
 
@@ -273,12 +274,16 @@ impl Held {
         Ok(())
     }
 
-    /// The same, as soon as there is room for them.
+    /// The same, as soon as there is room for them; the first ones, if that is in a moment.
     pub(crate) async fn grow_in_time(&mut self, bytes: usize) -> Result<(), InUse> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
             let share = Arc::clone(&self.share);
-            self.merge(share.reserve_more(more).await?);
+            self.merge(if self.begun {
+                share.reserve_more(more).await?
+            } else {
+                share.reserve_within(ADMISSION, more).await?
+            });
         }
         Ok(())
     }
@@ -304,6 +309,7 @@ impl Held {
 
     fn merge(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
+        self.begun |= self.bytes > 0;
     }
 }
 
@@ -393,7 +399,9 @@ mod tests {
         let mut going_on = std::pin::pin!(going_on);
         assert!(futures::poll!(going_on.as_mut()).is_pending());
         assert!(other.try_reserve(STEP).is_ok());
-        assert!(share.reserve(STEP).await.is_err());
+        let mut nothing = share.held(0);
+        let (new, growing) = tokio::join!(share.reserve(STEP), nothing.grow_in_time(STEP));
+        assert!(new.is_err() && growing.is_err());
         let waited = begun.elapsed();
         assert!(waited >= ADMISSION && waited < PATIENCE / 2, "{waited:?}");
         // Who is at it goes on waiting.
