@@ -20,7 +20,7 @@ use crate::http::request::Request;
 use crate::http::response::{Gone, Responder};
 use crate::pipe::{LateReader, PipeToClient};
 use crate::running::Running;
-use crate::session::{ConnectionKey, take_passing};
+use crate::session::ConnectionKey;
 use crate::sql::current_user::asked_by;
 use crate::sql::insert::{Beginning, InsertHead, MAX_QUERY_SIZE, beginning};
 use crate::sql::lexer::without_hints;
@@ -310,9 +310,15 @@ impl Job {
         statement.check()?;
         self.running.describe(sql);
         let mut data = Some(text.slice(head.data..)).filter(|data| !data.is_empty());
-        let statistics = self.on_connection_for(sql, true, |connection| {
+        let mut key = self.connection_key();
+        let sent = if statement.mentions("SETTINGS") {
+            sql.to_vec()
+        } else {
+            key.hand_over(sql)
+        };
+        let statistics = self.on_connection_with(key, sql, true, |connection| {
             let mut insert = connection
-                .insert(sql, &head.format, &self.request.parameters)
+                .insert(&sent, &head.format, &self.request.parameters)
                 .map_err(|text| Exception::parse(&text))?;
             while let Some(piece) = match data.take() {
                 Some(piece) => Some(piece),
@@ -342,7 +348,7 @@ impl Job {
     ) -> Result<T, Failure> {
         let engine = self.core.enter()?;
         self.running.check()?;
-        self.on_engine(&engine, reusable, work)
+        self.on_engine(&engine, self.connection_key(), reusable, work)
     }
 
     /// The same for a statement that may not mind whether libchdb knows the
@@ -353,11 +359,22 @@ impl Job {
         reusable: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.on_connection_with(self.connection_key(), statement, reusable, work)
+    }
+
+    /// The same on a connection that is set up in a way of its own.
+    fn on_connection_with<T>(
+        &self,
+        key: ConnectionKey,
+        statement: &[u8],
+        reusable: bool,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let engine = self
             .core
             .enter_for(&self.session.user, &self.database(), statement)?;
         self.running.check()?;
-        self.on_engine(&engine, reusable, work)
+        self.on_engine(&engine, key, reusable, work)
     }
 
     /// The same for statements that do not mind whether libchdb knows the
@@ -372,27 +389,24 @@ impl Job {
         } else {
             self.core.enter()?
         };
-        self.on_engine(&engine, false, work)
+        self.on_engine(&engine, self.connection_key(), false, work)
     }
 
     fn on_engine<T>(
         &self,
         engine: &OpenGuard<'_>,
+        key: ConnectionKey,
         reusable: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let _inside = self.running.enter_engine();
-        let mut key = self.connection_key();
-        let passing = take_passing(&mut key.settings);
         let mut marked = engine.checkout(&key).map_err(Failure::Early)?;
-        marked.set(&passing).map_err(Failure::Early)?;
         self.running.enter(&marked.mark);
         let result = work(&mut marked.connection);
         self.running.leave();
         // A killed query may leave its kill to the next one; an INSERT that
         // failed leaves its connection in a state nobody vouches for.
-        let is_as_before = reusable && !self.running.is_cancelled() && result.is_ok();
-        if is_as_before && marked.unset(&passing).is_ok() {
+        if reusable && !self.running.is_cancelled() && result.is_ok() {
             engine.give_back(key, marked);
         }
         result

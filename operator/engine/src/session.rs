@@ -14,10 +14,6 @@ use crate::sql::quote::{Identifier, Literal};
 /// How many idle connections are kept, over all users.
 const MAX_IDLE: usize = 256;
 
-/// Settings with another value in each query. No connection is set up for one of them, or none would
-/// be used twice.
-const PASSING: [&str; 1] = ["insert_deduplication_token"];
-
 /// What a connection is set up for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionKey {
@@ -28,10 +24,17 @@ pub(crate) struct ConnectionKey {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-/// The settings of one query alone, taken from those that a connection is set up for.
-pub(crate) fn take_passing(settings: &mut Vec<(String, String)>) -> Vec<(String, String)> {
-    let passing = |setting: &mut (String, String)| PASSING.contains(&setting.0.as_str());
-    settings.extract_if(.., passing).collect()
+impl ConnectionKey {
+    /// Has an INSERT carry the settings itself that have another value each time: a connection that is
+    /// set up for one would never be used again.
+    pub(crate) fn hand_over(&mut self, insert: &[u8]) -> Vec<u8> {
+        let changing = |(name, _): &mut (String, String)| name == "insert_deduplication_token";
+        let changing: Vec<_> = self.settings.extract_if(.., changing).collect();
+        if changing.is_empty() {
+            return insert.to_vec();
+        }
+        [insert, b" SETTINGS ", assignments(&changing).as_bytes()].concat()
+    }
 }
 
 /// An open engine.
@@ -52,32 +55,6 @@ struct Idle {
 pub(crate) struct MarkedConnection {
     pub(crate) connection: Connection,
     pub(crate) mark: String,
-}
-
-impl MarkedConnection {
-    /// Sets what holds for the next query.
-    pub(crate) fn set(&mut self, passing: &[(String, String)]) -> Result<(), Exception> {
-        let mut statements = Vec::new();
-        push_settings(&mut statements, passing.iter().collect());
-        self.run(&statements)
-    }
-
-    /// Sets it back to what it was.
-    pub(crate) fn unset(&mut self, passing: &[(String, String)]) -> Result<(), Exception> {
-        let defaults = passing
-            .iter()
-            .map(|(name, _)| format!("SET {} = DEFAULT", Identifier(name)));
-        self.run(&defaults.collect::<Vec<_>>())
-    }
-
-    fn run(&mut self, statements: &[String]) -> Result<(), Exception> {
-        for statement in statements {
-            self.connection
-                .query(statement.as_bytes(), "Null", &[])
-                .map_err(|text| Exception::parse(&text))?;
-        }
-        Ok(())
-    }
 }
 
 impl OpenEngine {
@@ -146,17 +123,18 @@ impl OpenEngine {
         for (name, value) in &session.values {
             set(name, value);
         }
-        let Some(connection) = self.api.connect(&arguments) else {
+        let Some(mut connection) = self.api.connect(&arguments) else {
             return Err(Exception::new(
                 crate::exception::code::LOGICAL_ERROR,
                 "libchdb refused a new connection.",
             ));
         };
-        let mut connection = MarkedConnection { connection, mark };
-        connection
-            .run(&setup(key))
-            .map_err(|exception| exception.for_user(&session.user))?;
-        Ok(connection)
+        for statement in setup(key) {
+            connection
+                .query(statement.as_bytes(), "Null", &[])
+                .map_err(|text| Exception::parse(&text).for_user(&session.user))?;
+        }
+        Ok(MarkedConnection { connection, mark })
     }
 }
 
@@ -196,14 +174,17 @@ fn setup(key: &ConnectionKey) -> Vec<String> {
 }
 
 fn push_settings(statements: &mut Vec<String>, settings: Vec<&(String, String)>) {
-    if settings.is_empty() {
-        return;
+    if !settings.is_empty() {
+        statements.push(format!("SET {}", assignments(settings)));
     }
+}
+
+fn assignments<'a>(settings: impl IntoIterator<Item = &'a (String, String)>) -> String {
     let assignments: Vec<String> = settings
         .into_iter()
         .map(|(name, value)| format!("{} = {}", Identifier(name), Literal(value)))
         .collect();
-    statements.push(format!("SET {}", assignments.join(", ")));
+    assignments.join(", ")
 }
 
 #[cfg(test)]
@@ -237,5 +218,23 @@ mod tests {
                 r"SET `log_comment` = 'it\'s'",
             ]
         );
+    }
+
+    #[test]
+    fn an_insert_carries_its_token() {
+        let mut key = ConnectionKey {
+            session: Arc::new(UserSession::unlimited("alice", "aviary-user-alice")),
+            database: "d".to_owned(),
+            read_only: false,
+            settings: vec![
+                ("insert_deduplication_token".to_owned(), "a'b".to_owned()),
+                ("max_threads".to_owned(), "2".to_owned()),
+            ],
+        };
+        let insert = key.hand_over(b"INSERT INTO t");
+        let expected = r"INSERT INTO t SETTINGS `insert_deduplication_token` = 'a\'b'";
+        assert_eq!(String::from_utf8(insert).unwrap(), expected);
+        assert_eq!(key.settings.len(), 1);
+        assert_eq!(key.hand_over(b"INSERT INTO t"), b"INSERT INTO t");
     }
 }
