@@ -29,6 +29,7 @@ const OWN_CLUSTERS: &[&str] = &[
     "credentials-",
     "disk-",
     "force-",
+    "foreign-",
     "gone-",
     "guest-",
     "host-",
@@ -64,6 +65,9 @@ const EXPECTED: &[Expected] = &[
     expected(r#""reason":"ReplicaReadOnly""#, REPLICATED),
     expected(r#""reason":"ReplicaDelayed""#, REPLICATED),
     expected(r#""reason":"CredentialsInvalid""#, OWN_CLUSTERS),
+    // What answers there is no ClickHouse, and one address is the machine's own.
+    expected(r#""reason":"ClickHouseRefused""#, &["foreign-"]),
+    expected(r#""reason":"Invalid""#, &["foreign-"]),
     expected(r#""reason":"DiskLow""#, &["disk-"]),
     expected(r#""reason":"DiskCritical""#, &["disk-"]),
     expected("the database of a deleted workspace yet", OWN_CLUSTERS),

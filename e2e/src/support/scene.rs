@@ -355,7 +355,13 @@ impl Scene {
         api.delete(name, &DeleteParams::default())
             .await
             .with_context(|| format!("delete {kind} {name}"))?;
-        let gone = await_condition(api, name, |object: Option<&DynamicObject>| object.is_none());
+        self.gone(kind, name).await
+    }
+
+    /// Waits until an object is gone that somebody has deleted.
+    pub async fn gone(&self, kind: &str, name: &str) -> Result<()> {
+        let is_gone = |object: Option<&DynamicObject>| object.is_none();
+        let gone = await_condition(self.api(kind), name, is_gone);
         tokio::time::timeout(wait::DEADLINE, gone)
             .await
             .with_context(|| format!("{kind} {name} does not go"))??;

@@ -43,7 +43,10 @@ async fn who_changes_his_mind_in_the_same_second_keeps_his_data() -> Result<()> 
         .await?;
         ensure!(scene.count("shop", "sales").await? == 1);
 
-        // The same objects again find their rows; the last word is the other one this time.
+        // The same objects again find their rows; the last word is the other one this time. Applied
+        // any sooner, they would be those that are on their way out.
+        scene.gone("DataSource", "sales").await?;
+        scene.gone("Workspace", "shop").await?;
         scene.shop().await?;
         ensure!(scene.count("shop", "sales").await? == 1);
         scene.delete("Workspace", "shop").await?;

@@ -131,6 +131,7 @@ mod tests {
         assert!(timer.now() - start >= 3 * short);
         assert!(futures::poll!(unending).is_pending());
     }
+
     #[tokio::test]
     async fn a_head_that_has_begun_ends_sooner_however_often_something_comes() {
         let (patience, long) = (Duration::from_millis(50), Duration::from_secs(3600));

@@ -1,8 +1,9 @@
 //! When a replica is not asked for a while, because it failed at what others may do.
 //!
 //! A replica that is read-only, full or short of memory answers quickly, and would be asked again and
-//! again; one that closes connections or lets queries run over their limits is no better. After a few failures in a row it is passed over for some seconds, and for longer every time
-//! it comes back no better. It is still asked if all others are away or out as well.
+//! again; one that closes connections or lets queries run over their limits is no better. After a few
+//! failures in a row it is passed over for some seconds, and for longer every time it comes back no
+//! better. It is still asked if all others are away or out as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
