@@ -90,8 +90,8 @@ impl Attack {
     }
 }
 
-/// Who attack, on a thread that runs when nobody else wants to: they have the same cores as the gateway, and
-/// what they compute themselves is not to be seen in its figures.
+/// Who attack, on a thread that runs when nobody else wants to: they have the same cores as the gateway. The other
+/// tenant's client is in this process, too, and may wait for them.
 struct Attackers {
     arms: Arc<Arms>,
     runtime: Runtime,
