@@ -64,6 +64,9 @@ enum Subcommands {
     Demo,
     /// Measure, and print each figure as a ratio beside the figure to reach
     Bench(bench::Options),
+    /// Attack a gateway; `bench` runs this
+    #[command(hide = true)]
+    Attack(bench::Attack),
     /// Print the path of the kubeconfig in use
     Kubeconfig,
     /// Print what a shell needs: eval "$(aviary-e2e env)" puts kubectl and helm on PATH and sets KUBECONFIG
@@ -138,6 +141,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
         ),
         Subcommands::Demo => demo::run(&progress).await?,
         Subcommands::Bench(options) => Box::pin(bench::run(&progress, options)).await?,
+        Subcommands::Attack(attack) => bench::attack(attack).await?,
         Subcommands::Kubeconfig => {
             println!("{}", Target::from_environment().kubeconfig().display());
         }

@@ -7,6 +7,7 @@
 //! no error. `docs/guides/benchmarks.md` describes each.
 
 mod abuse;
+mod attack;
 mod change;
 mod events;
 mod floor;
@@ -21,6 +22,8 @@ mod statistics;
 mod tenants;
 mod throughput;
 mod wrk;
+
+pub use attack::{Attack, run as attack};
 
 use crate::cluster::{Progress, Target, packages};
 use crate::product;
