@@ -4,6 +4,7 @@
 
 mod audit;
 mod clickhouse;
+mod clusters;
 mod diagnostics;
 mod engine;
 mod gateway;
@@ -19,6 +20,7 @@ mod wait;
 pub use crate::product::ENGINE_ADMIN;
 pub use audit::{AuditMark, Request};
 pub use clickhouse::ClickHouse;
+pub use clusters::{Cluster, workspace_on};
 pub use engine::Engines;
 pub use gateway::{Answer, Gateway};
 pub use scene::{Scene, namespaces_gone, run, run_alone};

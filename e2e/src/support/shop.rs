@@ -90,6 +90,16 @@ impl Scene {
         Ok(token)
     }
 
+    /// As [`Scene::shop`], with the pipe `total`, which counts the sales and is served.
+    pub async fn shop_with_total(&self) -> Result<String> {
+        let token = self.shop().await?;
+        self.apply(&pipe("total", "SELECT count() AS n FROM sales"))
+            .await?;
+        self.ready("Pipe", "total").await?;
+        self.gateway.serves("total", &token).await?;
+        Ok(token)
+    }
+
     /// Makes the workspace `shop` with the data source `orders` and the pipe
     /// `by_city`, all from one manifest, ready and known to the gateway; gives a token for everything in it.
     pub async fn orders(&self) -> Result<String> {

@@ -6,7 +6,7 @@
 use crate::ALONE;
 use anyhow::{Result, ensure};
 use aviary_e2e::support::pods::{self, Component};
-use aviary_e2e::support::{AuditMark, Request, Scene, eventually, pipe, run_alone};
+use aviary_e2e::support::{AuditMark, Cluster, Request, Scene, eventually, run_alone};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,7 @@ const CHANGES: &str = "aviary_clickhouse_changes_total";
 async fn a_pass_with_nothing_to_do_asks_and_writes_nothing() -> Result<()> {
     let _alone = ALONE.lock().await;
     run_alone("quiet", |scene| async move {
-        let token = scene.shop().await?;
-        scene
-            .apply(&pipe("total", "SELECT count() AS n FROM sales"))
-            .await?;
-        scene.ready("Pipe", "total").await?;
-        scene.gateway.serves("total", &token).await?;
+        scene.shop_with_total().await?;
         own_cluster(&scene).await?;
         let before = settled(&scene).await?;
 
@@ -85,18 +80,7 @@ async fn a_pass_with_nothing_to_do_asks_and_writes_nothing() -> Result<()> {
 async fn own_cluster(scene: &Scene) -> Result<()> {
     scene.engine_credentials().await?;
     scene
-        .apply(
-            "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {name: watched}
-spec:
-  external:
-    replicas: [{name: a, url: 'http://engine-0.engine.clickhouse:8123'}]
-    credentialsSecretRef: {name: engine-admin}
-  probeInterval: 1s
-",
-        )
+        .apply(&Cluster::shared_engine("watched").manifest())
         .await?;
     scene.ready("ClickHouseCluster", "watched").await.map(drop)
 }

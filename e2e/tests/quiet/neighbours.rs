@@ -7,7 +7,7 @@ use crate::webhook::{Trouble, Webhook};
 use anyhow::{Context as _, Result, bail, ensure};
 use aviary_e2e::support::pods;
 use aviary_e2e::support::replicated::zookeeper;
-use aviary_e2e::support::{ENGINE_ADMIN, Engines, SALES, Scene, pipe, run, run_alone};
+use aviary_e2e::support::{Cluster, Engines, SALES, Scene, pipe, run, run_alone, workspace_on};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -58,34 +58,14 @@ async fn shop_on_a_pair(scene: &Scene) -> Result<String> {
         ],
     };
     scene.engines(&engines).await?;
-    let replica = |index: u32| {
-        let url = format!("http://engine-{index}.engine.{}:8123", scene.namespace);
-        json!({"name": format!("engine-{index}"), "url": url})
-    };
-    let cluster = json!({
-        "apiVersion": "aviary.dev/v1alpha1", "kind": "ClickHouseCluster",
-        "metadata": {"name": "pair"},
-        "spec": {"external": {
-            "replicas": [replica(0), replica(1)],
-            "credentialsSecretRef": {"name": ENGINE_ADMIN},
-        }},
-    });
-    scene.apply(&cluster.to_string()).await?;
-    scene.apply(&workspace("shop")).await?;
+    let pair = Cluster::of_pods(scene, "pair", "engine", 2).with("probeInterval", json!("15s"));
+    scene.apply(&pair.manifest()).await?;
+    scene.apply(&workspace_on("pair", "shop")).await?;
     scene.apply(SALES).await?;
     scene.ready("DataSource", "sales").await?;
     let token = scene.token("shop", "all").await?;
     goes_live(scene, &token, 0).await?;
     Ok(token)
-}
-
-fn workspace(name: &str) -> String {
-    let workspace = json!({
-        "apiVersion": "aviary.dev/v1alpha1", "kind": "Workspace",
-        "metadata": {"name": name},
-        "spec": {"clusterRef": {"name": "pair"}, "deletionPolicy": "Delete"},
-    });
-    workspace.to_string()
 }
 
 async fn amid_trouble(scene: &Scene, tenant: &Scene, token: &str) -> Result<()> {
@@ -128,7 +108,7 @@ async fn secrets_that_hang(tenant: &Scene) -> Result<()> {
 /// A workspace on the same cluster, so many of whose checks take seconds that they last longer
 /// than the test.
 async fn checks_that_take_long(scene: &Scene) -> Result<()> {
-    scene.apply(&workspace("busy")).await?;
+    scene.apply(&workspace_on("pair", "busy")).await?;
     let pipes = (0..SLOW_PIPES).map(|index| async move {
         let mut pipe: Value = serde_json::from_str(&pipe(&slow(index), SLOW))?;
         pipe["spec"]["workspace"] = json!("busy");

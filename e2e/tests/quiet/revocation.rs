@@ -4,7 +4,7 @@
 use crate::ALONE;
 use crate::webhook::{Trouble, Webhook};
 use anyhow::{Result, ensure};
-use aviary_e2e::support::{Scene, pipe, run_alone};
+use aviary_e2e::support::{Cluster, Scene, pipe, run_alone, workspace_on};
 use futures::future::try_join_all;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -51,23 +51,9 @@ async fn a_deleted_token_is_refused_within_a_second() -> Result<()> {
 async fn shop(scene: &Scene) -> Result<()> {
     scene.engine_credentials().await?;
     scene
-        .apply(
-            "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {name: own}
-spec:
-  external:
-    replicas: [{name: a, url: 'http://engine-0.engine.clickhouse:8123'}]
-    credentialsSecretRef: {name: engine-admin}
----
-apiVersion: aviary.dev/v1alpha1
-kind: Workspace
-metadata: {name: shop}
-spec: {clusterRef: {name: own}, deletionPolicy: Delete}
-",
-        )
+        .apply(&Cluster::shared_engine("own").manifest())
         .await?;
+    scene.apply(&workspace_on("own", "shop")).await?;
     scene.apply(&pipe("one", "SELECT 1 AS n")).await?;
     scene.ready("Pipe", "one").await.map(drop)
 }

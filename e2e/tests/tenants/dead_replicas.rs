@@ -6,30 +6,18 @@ use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::Target;
 use aviary_e2e::product;
 use aviary_e2e::support::replicated::{SERVER, ZOOKEEPER, servers, zookeeper};
-use aviary_e2e::support::{ClickHouse, ENGINE_ADMIN, Engines, SALES, Scene, eventually, pipe, run};
+use aviary_e2e::support::{
+    ClickHouse, Cluster, ENGINE_ADMIN, Engines, SALES, Scene, eventually, pipe, run, workspace_on,
+};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 /// The cluster `pair` of this namespace: two pods of a StatefulSet, behind its Service.
 fn pair(scene: &Scene, set: &str, secret: &str) -> String {
-    let replica = |index: u32| {
-        let pod = format!("{set}-{index}");
-        json!({"name": pod, "url": format!("http://{pod}.{set}.{}:8123", scene.namespace)})
-    };
-    let cluster = json!({
-        "apiVersion": "aviary.dev/v1alpha1",
-        "kind": "ClickHouseCluster",
-        "metadata": {"name": "pair"},
-        "spec": {
-            "external": {
-                "replicas": [replica(0), replica(1)],
-                "credentialsSecretRef": {"name": secret},
-            },
-            "replicaHealth": {"maxDelay": "3s"},
-            "probeInterval": "1s",
-        },
-    });
-    cluster.to_string()
+    Cluster::of_pods(scene, "pair", set, 2)
+        .secret(secret)
+        .with("replicaHealth", json!({"maxDelay": "3s"}))
+        .manifest()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,9 +261,7 @@ async fn a_dead_replica_catches_up() -> Result<()> {
 
 /// The workspace `shop` with data sources and an endpoint, on both engines; gives a token.
 async fn shop_on_the_pair(scene: &Scene, engines: &[ClickHouse]) -> Result<String> {
-    scene
-        .apply("{apiVersion: aviary.dev/v1alpha1, kind: Workspace, metadata: {name: shop}, spec: {clusterRef: {name: pair}, deletionPolicy: Delete}}")
-        .await?;
+    scene.apply(&workspace_on("pair", "shop")).await?;
     scene.apply(SALES).await?;
     scene.apply(&data_source("drafts")).await?;
     scene

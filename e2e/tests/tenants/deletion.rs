@@ -2,7 +2,7 @@
 //! a second before, and whether ClickHouse is there to hear it or not.
 
 use anyhow::{Context as _, Result, ensure};
-use aviary_e2e::support::{Engines, SALES, Scene, eventually, run};
+use aviary_e2e::support::{Cluster, Engines, SALES, Scene, eventually, run};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
@@ -63,25 +63,10 @@ async fn who_changes_his_mind_in_the_same_second_keeps_his_data() -> Result<()> 
 /// A cluster of the namespace's own engine, a workspace on it that keeps its database, and a data
 /// source in it.
 async fn on_an_engine_of_its_own(scene: &Scene) -> Result<()> {
-    let url = format!("http://engine-0.engine.{}:8123", scene.namespace);
+    let own = Cluster::of_pods(scene, "own", "engine", 1);
+    scene.apply(&own.manifest()).await?;
     scene
-        .apply(&format!(
-            "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {{name: own}}
-spec:
-  external:
-    replicas: [{{name: a, url: '{url}'}}]
-    credentialsSecretRef: {{name: engine-admin}}
-  probeInterval: 1s
----
-apiVersion: aviary.dev/v1alpha1
-kind: Workspace
-metadata: {{name: shop}}
-spec: {{clusterRef: {{name: own}}}}
-"
-        ))
+        .apply("{apiVersion: aviary.dev/v1alpha1, kind: Workspace, metadata: {name: shop}, spec: {clusterRef: {name: own}}}")
         .await?;
     scene.apply(SALES).await?;
     scene.ready("DataSource", "sales").await.map(drop)

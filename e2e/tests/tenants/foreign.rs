@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::{HOST_ADDRESS, Target};
 use aviary_e2e::product;
-use aviary_e2e::support::run;
+use aviary_e2e::support::{Cluster, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -31,21 +31,6 @@ async fn always(status: &str, body: &str) -> Result<String> {
     Ok(url)
 }
 
-fn cluster(name: &str, url: &str) -> String {
-    format!(
-        "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {{name: {name}}}
-spec:
-  external:
-    replicas: [{{name: a, url: '{url}'}}]
-    credentialsSecretRef: {{name: engine-admin}}
-  probeInterval: 1s
-"
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_says_what_is_not_clickhouse_and_nothing_of_it() -> Result<()> {
     run("foreign", |scene| async move {
@@ -62,7 +47,7 @@ async fn a_cluster_says_what_is_not_clickhouse_and_nothing_of_it() -> Result<()>
                 "never there",
             ),
         ] {
-            scene.apply(&cluster(name, &url)).await?;
+            scene.apply(&Cluster::at(name, &url).manifest()).await?;
             let namespace = scene.namespace.as_str();
             let seen = scene
                 .until("ClickHouseCluster", name, words, |cluster| {

@@ -3,49 +3,21 @@
 
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::HOST_ADDRESS;
-use aviary_e2e::support::{ClickHouse, ENGINE_ADMIN, Engines, Scene, eventually, run};
+use aviary_e2e::support::{
+    ClickHouse, Cluster, ENGINE_ADMIN, Engines, Scene, eventually, run, workspace_on,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// The shared engine by another name, as a cluster of this namespace; `more` goes into its spec.
-fn cluster(name: &str, more: &str) -> String {
-    format!(
-        "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {{name: {name}}}
-spec:
-  external:
-    replicas: [{{name: a, url: 'http://engine-0.engine.clickhouse:8123'}}]
-    credentialsSecretRef: {{name: engine-admin}}
-  probeInterval: 1s
-{more}"
-    )
-}
-
-fn cluster_at(name: &str, url: &str) -> String {
-    cluster(name, "").replace("http://engine-0.engine.clickhouse:8123", url)
-}
-
-fn workspace_on(cluster: &str, name: &str) -> String {
-    format!(
-        "
-apiVersion: aviary.dev/v1alpha1
-kind: Workspace
-metadata: {{name: {name}}}
-spec: {{clusterRef: {{name: {cluster}}}, deletionPolicy: Delete}}
-"
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_admits_its_own_namespace_unless_it_says_more() -> Result<()> {
     run("host", |host| async move {
         host.engine_credentials().await?;
-        host.apply(&cluster("gated", "")).await?;
+        host.apply(&Cluster::shared_engine("gated").manifest())
+            .await?;
         host.ready("ClickHouseCluster", "gated").await?;
         host.apply(&workspace_on("gated", "home")).await?;
         host.ready("Workspace", "home").await?;
@@ -107,7 +79,9 @@ async fn label(scene: &Scene, labels: Value) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_are_reported_and_cured() -> Result<()> {
     run("credentials", |scene| async move {
-        scene.apply(&cluster("own", "")).await?;
+        scene
+            .apply(&Cluster::shared_engine("own").manifest())
+            .await?;
         scene.apply(&workspace_on("own", "shop")).await?;
         for (kind, name) in [("ClickHouseCluster", "own"), ("Workspace", "shop")] {
             let message = scene
@@ -155,7 +129,9 @@ async fn missing_credentials_are_reported_and_cured() -> Result<()> {
 async fn a_cluster_says_how_it_is() -> Result<()> {
     run("says", |scene| async move {
         scene.engine_credentials().await?;
-        scene.apply(&cluster("own", "")).await?;
+        scene
+            .apply(&Cluster::shared_engine("own").manifest())
+            .await?;
         let status = scene.ready("ClickHouseCluster", "own").await?.data["status"].clone();
         let version = scene.clickhouse.query("SELECT version()").await?;
         ensure!(status["version"] == json!(version), "{status}");
@@ -195,8 +171,12 @@ spec: {selector: {app: nobody}, ports: [{port: 8123}]}
             )
             .await?;
         let refusing = format!("http://nobody.{}:8123", scene.namespace);
-        scene.apply(&cluster_at("refusing", &refusing)).await?;
-        scene.apply(&cluster_at("hanging", hole)).await?;
+        scene
+            .apply(&Cluster::at("refusing", &refusing).manifest())
+            .await?;
+        scene
+            .apply(&Cluster::at("hanging", hole).manifest())
+            .await?;
         for index in 0..10 {
             scene
                 .apply(&workspace_on("refusing", &format!("refused-{index}")))
@@ -241,7 +221,9 @@ spec: {selector: {app: nobody}, ports: [{port: 8123}]}
 async fn a_workspace_whose_cluster_is_gone_can_be_deleted() -> Result<()> {
     run("gone", |scene| async move {
         scene.engine_credentials().await?;
-        scene.apply(&cluster("own", "")).await?;
+        scene
+            .apply(&Cluster::shared_engine("own").manifest())
+            .await?;
         scene.apply(&workspace_on("own", "shop")).await?;
         scene.ready("Workspace", "shop").await?;
         scene.delete("ClickHouseCluster", "own").await?;
@@ -277,7 +259,9 @@ async fn a_workspace_waits_for_its_cluster() -> Result<()> {
         scene
             .reason("Workspace", "shop", "Ready", "ReferenceNotFound")
             .await?;
-        scene.apply(&cluster("own", "")).await?;
+        scene
+            .apply(&Cluster::shared_engine("own").manifest())
+            .await?;
         scene.ready("Workspace", "shop").await.map(drop)
     })
     .await
@@ -325,23 +309,9 @@ async fn a_disk_that_fills_up_is_noticed() -> Result<()> {
             arguments: &[],
         };
         let engine = &scene.engines(&engines).await?[0];
-        scene
-            .apply(
-                "
-apiVersion: aviary.dev/v1alpha1
-kind: ClickHouseCluster
-metadata: {name: small}
-spec:
-  external:
-    replicas: [{name: a, url: 'http://engine-0.engine:8123'}]
-    credentialsSecretRef: {name: engine-admin}
-  diskHeadroom: {warning: 60%, critical: 30%}
-  probeInterval: 1s
-"
-                .replace("engine-0.engine", &format!("engine-0.engine.{}", scene.namespace))
-                .as_str(),
-            )
-            .await?;
+        let small = Cluster::of_pods(&scene, "small", "engine", 1)
+            .with("diskHeadroom", json!({"warning": "60%", "critical": "30%"}));
+        scene.apply(&small.manifest()).await?;
         scene.condition("ClickHouseCluster", "small", "DiskHeadroom", "True").await?;
         engine
             .query("CREATE TABLE default.ballast (data String CODEC(NONE)) ENGINE = MergeTree ORDER BY tuple()")

@@ -148,12 +148,7 @@ async fn a_killed_gateway_loses_no_acknowledged_row() -> Result<()> {
 async fn a_killed_engine_is_waited_for() -> Result<()> {
     let _alone = ALONE.lock().await;
     run_alone("kill-engine", |scene| async move {
-        let token = scene.shop().await?;
-        scene
-            .apply(&pipe("total", "SELECT count() AS n FROM sales"))
-            .await?;
-        scene.ready("Pipe", "total").await?;
-        scene.gateway.serves("total", &token).await?;
+        let token = scene.shop_with_total().await?;
         while_rows_arrive(&scene, &token, async || {
             let pods: Api<Pod> = Api::namespaced(scene.client.clone(), "clickhouse");
             let at_once = DeleteParams::default().grace_period(0);
@@ -307,11 +302,7 @@ async fn another_leads(scene: &Scene, before: &str) -> Result<String> {
 async fn a_restarted_gateway_serves_what_was_published() -> Result<()> {
     let _alone = ALONE.lock().await;
     run_alone("restart", |scene| async move {
-        let token = scene.shop().await?;
-        scene
-            .apply(&pipe("total", "SELECT count() AS n FROM sales"))
-            .await?;
-        scene.ready("Pipe", "total").await?;
+        let token = scene.shop_with_total().await?;
         // A broken change must not become live by a restart either.
         scene
             .apply(&pipe("total", "SELECT count(oops) AS n FROM sales"))
