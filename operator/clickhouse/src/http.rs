@@ -5,7 +5,7 @@
 //! into statuses by way of a cluster's URL. The `clickhouse` crate shows no heads, and reads errors
 //! without a bound. Redirects are not followed; answers are read whole, since they are small.
 
-use aviary_crds::address::is_of_the_machine;
+use aviary_crds::address::{self, is_of_the_machine};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -216,14 +216,7 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Vec<u8>, bool), HttpEr
 
 async fn resolve(name: Name) -> io::Result<std::vec::IntoIter<SocketAddr>> {
     let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-    let found: Vec<SocketAddr> = found
-        .filter(|address| !is_of_the_machine(address.ip()))
-        .collect();
-    if found.is_empty() {
-        let kind = io::ErrorKind::AddrNotAvailable;
-        return Err(io::Error::new(kind, "no address that ClickHouse may be at"));
-    }
-    Ok(found.into_iter())
+    Ok(address::allowed(found)?.into_iter())
 }
 
 impl Login {

@@ -8,7 +8,7 @@ use clap::Args;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{EngineConfig, Macro, ZooKeeperNode};
+use crate::config::{EngineConfig, Macro, QUERIES_AT_ONCE, ZooKeeperNode};
 use crate::engine::Engine;
 use crate::error::EngineError;
 
@@ -37,7 +37,7 @@ pub struct EngineArgs {
     pub password_file: Option<PathBuf>,
 
     /// Queries that may run at once.
-    #[arg(long, env = "AVIARY_ENGINE_MAX_QUERIES", default_value_t = 256)]
+    #[arg(long, env = "AVIARY_ENGINE_MAX_QUERIES", default_value_t = QUERIES_AT_ONCE)]
     pub max_concurrent_queries: usize,
 
     /// Seconds that a change of users or a stop waits for running queries.

@@ -9,6 +9,9 @@ use secrecy::SecretString;
 
 use crate::access::users_xml::is_unwritable;
 
+/// How many queries run at once unless it is said otherwise.
+pub(crate) const QUERIES_AT_ONCE: usize = 256;
+
 /// The settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -104,7 +107,7 @@ impl EngineConfig {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8123)],
             library: None,
             default_password: None,
-            max_concurrent_queries: 256,
+            max_concurrent_queries: QUERIES_AT_ONCE,
             drain_deadline: Duration::from_secs(10),
             shutdown_deadline: Duration::from_secs(10),
             macros: Vec::new(),

@@ -7,10 +7,9 @@ use super::stream::Stream;
 use super::{Address, Blame, UpstreamError};
 use crate::metrics::{Metrics, ReplicaState};
 use crate::workers::PerWorker;
-use aviary_crds::address::is_of_the_machine;
+use aviary_crds::address;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -216,14 +215,7 @@ impl Replica {
 
     async fn open(&self) -> io::Result<Stream> {
         let address = (self.address.host.as_str(), self.address.port);
-        let found: Vec<SocketAddr> = lookup_host(address)
-            .await?
-            .filter(|address| !is_of_the_machine(address.ip()))
-            .collect();
-        if found.is_empty() {
-            let kind = io::ErrorKind::AddrNotAvailable;
-            return Err(io::Error::new(kind, "no address that ClickHouse may be at"));
-        }
+        let found = address::allowed(lookup_host(address).await?)?;
         let socket = TcpStream::connect(&*found).await?;
         socket.set_nodelay(true)?;
         let options = SockRef::from(&socket);
