@@ -45,6 +45,8 @@ pub(crate) struct TypedSize {
 pub(crate) struct Block {
     layout: Layout,
     pub(super) columns: Vec<Column>,
+    /// Bytes of these: asked for after every row, and a table may have a thousand columns.
+    column_bytes: usize,
     raw: Texts,
     errors: Texts,
     /// Whose rows: so many of the first import, so many of the next.
@@ -105,6 +107,7 @@ impl Block {
     pub(crate) fn new(layout: Layout, import_id: &str) -> Self {
         Self {
             columns: (0..layout.columns).map(|_| Column::default()).collect(),
+            column_bytes: 0,
             layout,
             raw: Texts::default(),
             errors: Texts::default(),
@@ -153,14 +156,7 @@ impl Block {
 
     /// Bytes of its texts, which are there as columns or as records that could not be split.
     pub(crate) fn text_bytes(&self) -> usize {
-        self.column_bytes().max(self.raw.0.len())
-    }
-
-    fn column_bytes(&self) -> usize {
-        let columns = self.columns.iter();
-        columns
-            .map(|column| column.nulls.len() + column.texts.0.len())
-            .sum()
+        self.column_bytes.max(self.raw.0.len())
     }
 
     /// Bytes it takes at most, until it is stored: as it is, and as it will be encoded.
@@ -169,7 +165,7 @@ impl Block {
         let overhead: usize = imports
             .map(|(import_id, rows)| rows * self.layout.row_overhead(import_id))
             .sum();
-        let columns = self.column_bytes() * (1 + self.layout.typed.growth);
+        let columns = self.column_bytes * (1 + self.layout.typed.growth);
         self.layout.head + columns + self.raw.0.len() + self.errors.0.len() + overhead
     }
 
@@ -181,9 +177,7 @@ impl Block {
     /// Adds the value of a column to the row that is being added. Every column
     /// gets one, in any order, and then comes [`Self::end_row`].
     pub(crate) fn value(&mut self, column: usize, value: Option<&[u8]>) {
-        let column = &mut self.columns[column];
-        column.nulls.open().push(value.is_none().into());
-        column.texts.push(value.unwrap_or_default());
+        self.column_bytes += self.columns[column].push(value);
     }
 
     /// Ends a row. `raw` is the record as it was sent, for the case that the row goes to
@@ -197,8 +191,7 @@ impl Block {
     /// Adds a record that cannot be split into values, as it is, and why.
     pub(crate) fn reject(&mut self, raw: &[u8], reason: &str) {
         for column in &mut self.columns {
-            column.nulls.open().push(1);
-            column.texts.push(b"");
+            self.column_bytes += column.push(None);
         }
         self.raw.push(raw);
         self.errors.push(reason.as_bytes());
@@ -234,6 +227,7 @@ impl Block {
             column.nulls.open().extend_from_slice(&more.nulls);
             column.texts.0.open().extend_from_slice(&more.texts.0);
         }
+        self.column_bytes += other.column_bytes;
         self.raw.0.open().extend_from_slice(&other.raw.0);
         self.errors.0.open().extend_from_slice(&other.errors.0);
         self.imports.extend(other.imports);
@@ -254,14 +248,13 @@ impl Block {
             let kept = own.iter().filter(|keep| **keep).count();
             (kept > 0).then(|| (import_id.clone(), kept))
         });
+        let columns = self.columns.iter().map(|column| column.filtered(keep));
+        let columns: Vec<Column> = columns.collect();
         Self {
             layout: self.layout,
             imports: imports.collect(),
-            columns: self
-                .columns
-                .iter()
-                .map(|column| column.filtered(keep))
-                .collect(),
+            column_bytes: columns.iter().map(Column::bytes).sum(),
+            columns,
             raw: self.raw.filtered(keep),
             errors: self.errors.filtered(keep),
             rows: keep.iter().filter(|keep| **keep).count(),
@@ -335,6 +328,18 @@ impl Block {
 }
 
 impl Column {
+    /// Adds a value; how many bytes that takes.
+    fn push(&mut self, value: Option<&[u8]>) -> usize {
+        self.nulls.open().push(value.is_none().into());
+        let before = self.texts.0.len();
+        self.texts.push(value.unwrap_or_default());
+        1 + self.texts.0.len() - before
+    }
+
+    fn bytes(&self) -> usize {
+        self.nulls.len() + self.texts.0.len()
+    }
+
     /// The values that are to be kept.
     pub(super) fn filtered(&self, keep: &[bool]) -> Self {
         let kept = self.nulls.iter().zip(keep).filter(|(_, keep)| **keep);
@@ -541,6 +546,11 @@ mod tests {
                 block.append(more);
             }
             let size = block.size();
+            let (first, second) = block.split_at(block.rows() / 2);
+            for part in [&block, &first, &second] {
+                let summed: usize = part.columns.iter().map(Column::bytes).sum();
+                prop_assert_eq!(part.column_bytes, summed);
+            }
             let encoded = block.encode(&columns).concat().len();
             prop_assert!(encoded <= size, "{encoded} > {size}");
         }
