@@ -3,8 +3,9 @@
 use super::harness::{ALL, Answer, Caller, Served, eventually};
 use super::stage::{SHOP_TOKEN, mark, stage};
 use reqwest::Method;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 #[tokio::test]
 async fn a_burst_of_twice_the_rate_and_no_more() {
@@ -145,9 +146,13 @@ async fn a_head_has_a_bound() {
 
 /// An answer to a client that comes from this address of the machine itself.
 async fn ask_from(address: [u8; 4], served: &Served) -> (TcpStream, String) {
+    ask_at(served.address, address).await
+}
+
+async fn ask_at(server: SocketAddr, address: [u8; 4]) -> (TcpStream, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
-    let mut client = socket.connect(served.address).await.unwrap();
+    let mut client = socket.connect(server).await.unwrap();
     // A client that is refused may find the connection closed already.
     let _ = client
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -185,6 +190,36 @@ async fn connections_have_a_bound_for_all_and_one_for_each_address() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     eventually("another address is let in", async || {
         ask_from(there, &served).await.1.starts_with("HTTP/1.1 200")
+    })
+    .await;
+}
+
+/// Whoever has many connections to the port for metrics keeps nobody else from his probes.
+#[tokio::test]
+async fn connections_for_metrics_have_a_bound_for_all_and_one_for_each_address() {
+    let served = stage().gateway(|_| {}).await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap();
+    let gateway = served.gateway.clone();
+    tokio::spawn(async move { gateway.serve_metrics(listener).await });
+    let address = |number: u8| [127, 0, 0, number];
+    let mut open = Vec::new();
+    for number in 1..=4 {
+        for _ in 0..32 {
+            let (client, answer) = ask_at(port, address(number)).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            open.push(client);
+        }
+        if number == 1 {
+            let (_, answer) = ask_at(port, address(number)).await;
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        }
+    }
+    let (_, answer) = ask_at(port, address(5)).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    open.pop();
+    eventually("another address is let in", async || {
+        ask_at(port, address(5)).await.1.starts_with("HTTP/1.1 200")
     })
     .await;
 }
