@@ -92,6 +92,10 @@ pub struct GatewayArgs {
     #[arg(long, default_value = "10")]
     pub failed_logins_per_address: u32,
 
+    /// Writes a line of JSON on standard output for every request that ends.
+    #[arg(long)]
+    pub access_log: bool,
+
     /// After SIGTERM: how long to go on taking requests, until load balancers know.
     #[arg(long, default_value = "5s")]
     pub drain_delay: Duration,

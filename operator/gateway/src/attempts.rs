@@ -6,7 +6,8 @@
 //! nobody has told of the new one, is no attempt to find another.
 
 use crate::auth::TokenHash;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use crate::origin::Origin;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,9 +1,8 @@
-//! Tokens: where a request carries one, and what it may do.
+//! The values of tokens: where a request carries one, and how it is known.
 //!
 //! Only hashes are known here, and a presented value is forgotten as soon as it
 //! is hashed.
 
-use aviary_crds::{Scope, ScopeType};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
@@ -86,23 +85,6 @@ pub(crate) fn presented(headers: &HeaderMap, query: &str) -> Option<TokenHash> {
     Some(TokenHash::of(&decoded))
 }
 
-/// The rights of a token.
-#[derive(Debug, Default)]
-pub(crate) struct Scopes(Vec<Scope>);
-
-impl Scopes {
-    pub(crate) fn new(scopes: Vec<Scope>) -> Self {
-        Self(scopes)
-    }
-
-    /// Whether it may do this with the pipe or data source of this name.
-    pub(crate) fn allow(&self, what: ScopeType, name: &str) -> bool {
-        self.0.iter().any(|scope| {
-            scope.scope_type == what && (scope.resource == name || scope.resource == "*")
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,20 +128,5 @@ mod tests {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert!(TokenHash::from_hex(hex).unwrap().matches(&hash("abc")));
         assert!(TokenHash::from_hex("ba78").is_none());
-    }
-
-    #[test]
-    fn scopes_are_per_name_or_for_all() {
-        let scope = |scope_type, resource: &str| Scope {
-            scope_type,
-            resource: resource.to_owned(),
-        };
-        let scopes = Scopes::new(vec![
-            scope(ScopeType::PipesRead, "*"),
-            scope(ScopeType::DataSourcesAppend, "events"),
-        ]);
-        assert!(scopes.allow(ScopeType::PipesRead, "anything"));
-        assert!(scopes.allow(ScopeType::DataSourcesAppend, "events"));
-        assert!(!scopes.allow(ScopeType::DataSourcesAppend, "event"));
     }
 }

@@ -1,6 +1,6 @@
 //! The body of an answer: there already, or streamed from ClickHouse.
 
-use crate::endpoint::Streaming;
+use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -11,14 +11,17 @@ pub(crate) enum Body {
     /// All of it; `None` once it is sent.
     Full(Option<Bytes>),
     /// Rows as they come.
-    Streaming(Box<Streaming>),
+    Streaming(Rows),
 }
+
+/// Rows as they come, and an error where they end too soon.
+pub(crate) type Rows = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Cut> + Send>>;
 
 /// An answer that cannot be finished. The connection is cut, so that the client
 /// sees a broken transfer and never takes a part for the whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer cannot be finished")]
-pub(crate) struct Cut;
+#[error("the answer cannot be finished: {}", .0.as_str())]
+pub(crate) struct Cut(pub(crate) ErrorCode);
 
 impl Body {
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
@@ -36,9 +39,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streaming(streaming) => streaming
-                .poll_piece(context)
-                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Self::Streaming(rows) => rows.as_mut().poll_frame(context),
         }
     }
 

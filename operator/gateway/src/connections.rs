@@ -2,7 +2,7 @@
 //! so in a few bytes and closed: a load balancer takes a refusal at once, and waits long for
 //! a connection that nobody accepts.
 
-use crate::error::ErrorCode;
+use crate::error_code::ErrorCode;
 use crate::origin::Origin;
 use crate::request_id::RequestId;
 use prometheus_client::metrics::gauge::Gauge;

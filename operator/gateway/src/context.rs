@@ -1,10 +1,11 @@
 //! What a request knows of itself once its token is checked.
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use crate::index::{Opened, ServedWorkspace};
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
-use aviary_crds::ScopeType;
+use crate::rights::{Access, authorize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,20 +17,9 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Makes sure that the token may do this with the pipe or data source of this name.
-    pub(crate) fn require(&self, what: ScopeType, name: &str) -> Result<(), ApiError> {
-        if self.opened.principal.scopes.allow(what, name) {
-            return Ok(());
-        }
-        let scope = match what {
-            ScopeType::PipesRead => "PIPES:READ",
-            ScopeType::DataSourcesAppend => "DATASOURCES:APPEND",
-        };
-        let shown: String = name.chars().take(64).collect();
-        Err(ApiError::new(
-            ErrorCode::ScopeMissing,
-            format!("the token needs the scope {scope} for `{shown}`"),
-        ))
+    /// Makes sure that the token may do this.
+    pub(crate) fn authorize(&self, access: Access<'_>) -> Result<(), ApiError> {
+        Ok(authorize(&self.opened.principal, access)?)
     }
 
     /// The workspace, which may not be published yet though its tokens are.

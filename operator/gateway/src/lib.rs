@@ -11,6 +11,7 @@
 //!                                      ingest:   body -> block -> ClickHouse -> receipt
 //! ```
 
+mod append;
 mod args;
 mod attempts;
 mod auth;
@@ -22,6 +23,9 @@ mod connections;
 mod context;
 mod endpoint;
 mod error;
+mod error_code;
+mod event;
+mod format;
 mod head_timer;
 mod index;
 mod ingest;
@@ -33,53 +37,27 @@ mod origin;
 pub mod rbac;
 mod received;
 mod request_id;
+mod rights;
 mod route;
 mod server;
 mod service;
 mod upstream;
 mod watch;
 mod workers;
+mod workspace_key;
 
 pub use args::GatewayArgs;
 pub use budgets::BudgetError;
-pub use error::ErrorCode;
+pub use error_code::ErrorCode;
 pub use index::{Index, Kind, Object, ObjectKey, Published};
 pub use metrics::Metrics;
-pub use server::Gateway;
+pub use server::{Gateway, GatewayError};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-/// Why the gateway cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    /// An address is taken or not ours.
-    #[error("listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// There is no way to the apiserver.
-    #[error("find the Kubernetes apiserver: {0}")]
-    Kubernetes(#[source] Box<kube::Error>),
-    /// The limits do not go together.
-    #[error("share out the memory: {0}")]
-    Budgets(#[from] BudgetError),
-    /// The system's TLS settings are unusable.
-    #[error("prepare TLS: {0}")]
-    Tls(String),
-    /// The threads that serve clients cannot be started.
-    #[error("start the threads that serve clients: {0}")]
-    Workers(#[source] std::io::Error),
-    /// Signals cannot be listened for.
-    #[error("listen for signals: {0}")]
-    Signals(#[source] std::io::Error),
-}
 
 /// Runs the gateway until SIGTERM or SIGINT.
 pub async fn run(args: GatewayArgs) -> Result<(), GatewayError> {

@@ -1,6 +1,7 @@
 //! What a workspace may use of a gateway: requests per second, queries and uploads at once.
 
-use crate::error::{ApiError, ErrorCode, RateState};
+use crate::error::{ApiError, RateState};
+use crate::error_code::ErrorCode;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;

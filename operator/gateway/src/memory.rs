@@ -5,7 +5,8 @@
 //! a third each; and whoever holds nothing finds room at once, however much the others
 //! want. Those who want more than their share wait for what they hold themselves.
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, VecDeque};
@@ -42,7 +43,7 @@ struct State {
 struct Waiter {
     share: Arc<Share>,
     bytes: usize,
-    granted: oneshot::Sender<Held>,
+    granted: oneshot::Sender<Reservation>,
 }
 
 /// What a workspace may hold of a budget.
@@ -54,7 +55,7 @@ pub(crate) struct Share {
 }
 
 /// Counted memory. Dropping it gives it back.
-pub(crate) struct Held {
+pub(crate) struct Reservation {
     share: Arc<Share>,
     bytes: usize,
     /// Whether there were ever any: who has not begun is refused sooner than who would have to stop.
@@ -167,7 +168,7 @@ impl Share {
     }
 
     /// Holds so many bytes, if there is room for them now.
-    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<Held, InUse> {
+    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, InUse> {
         let bytes = bytes.next_multiple_of(STEP);
         let mut state = self.budget.state();
         let first = !state.waiting.contains_key(&self.number);
@@ -180,7 +181,7 @@ impl Share {
 
     /// Holds the first bytes of a request, or as many as it can ever be, if there is room for them
     /// now or in a moment.
-    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Held, InUse> {
+    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, InUse> {
         self.reserve_within(ADMISSION, bytes).await
     }
 
@@ -189,7 +190,7 @@ impl Share {
         self: &Arc<Self>,
         patience: Duration,
         bytes: usize,
-    ) -> Result<Held, InUse> {
+    ) -> Result<Reservation, InUse> {
         let bytes = bytes.min(self.largest()).next_multiple_of(STEP);
         match self.try_reserve(bytes) {
             Ok(held) => Ok(held),
@@ -198,7 +199,7 @@ impl Share {
     }
 
     /// Waits for more. Who holds some already is in the way of the others, and goes first.
-    async fn reserve_more(self: &Arc<Self>, bytes: usize) -> Result<Held, InUse> {
+    async fn reserve_more(self: &Arc<Self>, bytes: usize) -> Result<Reservation, InUse> {
         match self.try_reserve(bytes) {
             Ok(held) => Ok(held),
             Err(InUse) => self.wait(PATIENCE, bytes, VecDeque::push_front).await,
@@ -210,7 +211,7 @@ impl Share {
         patience: Duration,
         bytes: usize,
         queue: fn(&mut VecDeque<Waiter>, Waiter),
-    ) -> Result<Held, InUse> {
+    ) -> Result<Reservation, InUse> {
         let (granted, receiver) = oneshot::channel();
         let waiter = Waiter {
             share: Arc::clone(self),
@@ -225,8 +226,8 @@ impl Share {
         }
     }
 
-    fn held(self: &Arc<Self>, bytes: usize) -> Held {
-        Held {
+    fn held(self: &Arc<Self>, bytes: usize) -> Reservation {
+        Reservation {
             share: Arc::clone(self),
             bytes,
             begun: bytes > 0,
@@ -243,7 +244,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-impl Held {
+impl Reservation {
     /// Counts so many bytes from now on, whether or not there is room for them; says whether there is.
     pub(crate) fn cover(&mut self, bytes: usize) -> bool {
         let bytes = bytes.next_multiple_of(STEP);
@@ -313,7 +314,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.share.budget.give_back(&self.share, self.bytes);
     }
@@ -322,7 +323,7 @@ impl Drop for Held {
 /// Bytes and what is counted for them.
 struct Attached {
     bytes: Bytes,
-    _held: Held,
+    _held: Reservation,
 }
 
 impl AsRef<[u8]> for Attached {
@@ -344,7 +345,7 @@ mod tests {
     }
 
     /// Takes step by step what the share allows.
-    fn fill(share: &Arc<Share>) -> Vec<Held> {
+    fn fill(share: &Arc<Share>) -> Vec<Reservation> {
         std::iter::from_fn(|| share.try_reserve(STEP).ok()).collect()
     }
 
@@ -463,7 +464,7 @@ mod tests {
         fn what_is_given_back_is_what_was_taken(steps in proptest::collection::vec((0..3_usize, 0..40_usize, 0..4), 1..60)) {
             let (budget, gauge) = budget(64);
             let shares = [budget.share(), budget.share(), budget.share()];
-            let mut held: Vec<Held> = Vec::new();
+            let mut held: Vec<Reservation> = Vec::new();
             for (share, size, action) in steps {
                 match action {
                     0 => held.extend(shares[share].try_reserve(size * STEP / 3).ok()),

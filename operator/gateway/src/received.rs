@@ -7,7 +7,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -17,11 +19,42 @@ const AT_MOST: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// A body as it comes in.
-pub(crate) struct Received(Option<Incoming>);
+pub(crate) struct Received {
+    body: Option<Incoming>,
+    progress: Option<Arc<BodyProgress>>,
+}
+
+/// How far a body has come.
+#[derive(Default)]
+pub(crate) struct BodyProgress {
+    bytes: AtomicU64,
+    broke_off: AtomicBool,
+}
+
+impl BodyProgress {
+    /// Bytes so far, as they came.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it ended before its end.
+    pub(crate) fn broke_off(&self) -> bool {
+        self.broke_off.load(Ordering::Relaxed)
+    }
+}
 
 impl Received {
     pub(crate) fn new(body: Incoming) -> Self {
-        Self(Some(body))
+        let progress = (!body.is_end_stream()).then(Arc::default);
+        Self {
+            body: Some(body),
+            progress,
+        }
+    }
+
+    /// What tells how far it has come, if there is a body at all.
+    pub(crate) fn progress(&self) -> Option<Arc<BodyProgress>> {
+        self.progress.clone()
     }
 }
 
@@ -33,18 +66,28 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if let (Some(frame), Some(progress)) = (&frame, &self.progress) {
+            match frame {
+                Ok(frame) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    progress.bytes.fetch_add(length, Ordering::Relaxed);
+                }
+                Err(_) => progress.broke_off.store(true, Ordering::Relaxed),
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
+        self.body
             .as_ref()
             .map_or_else(SizeHint::default, Body::size_hint)
     }
@@ -52,7 +95,7 @@ impl Body for Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        let unwanted = self.0.take().filter(|body| !body.is_end_stream());
+        let unwanted = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Ok(runtime)) = (unwanted, tokio::runtime::Handle::try_current()) {
             runtime.spawn(timeout(AT_MOST, discard(body)));
         }

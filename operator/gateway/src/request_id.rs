@@ -2,6 +2,7 @@
 //! ClickHouse, so that one can be found from the other. Also names imports.
 
 use http::HeaderValue;
+use jiff::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Builder;
 use uuid::fmt::Hyphenated;
@@ -26,6 +27,14 @@ impl RequestId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// When it was made, to the millisecond.
+    pub(crate) fn time(&self) -> Timestamp {
+        let digits = self.0.iter().filter(|byte| **byte != b'-').take(12);
+        let value = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default();
+        let milliseconds = digits.fold(0, |sum, byte| sum * 16 + i64::from(value(byte)));
+        Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+    }
+
     pub(crate) fn header(&self) -> HeaderValue {
         HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
@@ -41,6 +50,8 @@ mod tests {
         let read: uuid::Uuid = id.as_str().parse().unwrap();
         assert_eq!(read.get_version_num(), 7);
         assert_ne!(id.as_str(), RequestId::new().as_str());
+        let age = Timestamp::now().duration_since(id.time());
+        assert!((0..60).contains(&age.as_secs()), "{age}");
         assert_eq!(id.header().to_str().unwrap(), id.as_str());
     }
 }

@@ -1,7 +1,8 @@
 //! Addresses: what a method and a path ask for.
 
-use crate::endpoint::Format;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::format::Format;
 use crate::metrics::RouteKind;
 use http::Method;
 
@@ -31,7 +32,7 @@ impl Route<'_> {
             Self::Pipes | Self::OpenApi => RouteKind::Documentation,
             Self::Events => RouteKind::Events,
             Self::Append => RouteKind::Append,
-            Self::Health | Self::Ready => RouteKind::Other,
+            Self::Health | Self::Ready => RouteKind::Probe,
         }
     }
 }

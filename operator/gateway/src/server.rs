@@ -1,12 +1,12 @@
 //! The gateway as a server: takes connections, and ends without breaking a request.
 
-use crate::GatewayError;
 use crate::args::GatewayArgs;
 use crate::attempts::Attempts;
 use crate::body::Body;
-use crate::budgets::{Budgets, LARGEST_HEAD, Sizes};
+use crate::budgets::{BudgetError, Budgets, LARGEST_HEAD, Sizes};
 use crate::client_stream::ClientStream;
 use crate::connections::{Connections, Peer};
+use crate::event::{AccessLog, Consumers};
 use crate::head_timer::HeadTimer;
 use crate::index::Index;
 use crate::ingest;
@@ -15,7 +15,7 @@ use crate::open_files;
 use crate::origin::Origin;
 use crate::service::{Service, plain};
 use crate::upstream::ReplicaSettings;
-use crate::workers::Workers;
+use crate::workers::{PerWorker, Workers};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -25,6 +25,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
 use std::convert::Infallible;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,22 +41,65 @@ use tokio_util::task::TaskTracker;
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// When the system has no file handle left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the last lines of the access log may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Connections for metrics and health, and those of one origin: whoever has many must not keep the
 /// kubelet from its probes.
 const OBSERVERS: usize = 128;
 const OBSERVERS_OF_ORIGIN: usize = 32;
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address is taken or not ours.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no way to the apiserver.
+    #[error("find the Kubernetes apiserver: {0}")]
+    Kubernetes(#[source] Box<kube::Error>),
+    /// The limits do not go together.
+    #[error("share out the memory: {0}")]
+    Budgets(#[from] BudgetError),
+    /// The system's TLS settings are unusable.
+    #[error("prepare TLS: {0}")]
+    Tls(String),
+    /// The threads that serve clients cannot be started.
+    #[error("start the threads that serve clients: {0}")]
+    Workers(#[source] std::io::Error),
+    /// The thread that writes the access log cannot be started.
+    #[error("start the access log: {0}")]
+    AccessLog(#[source] std::io::Error),
+    /// Signals cannot be listened for.
+    #[error("listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
 
 /// A gateway. Feed its [`Index`], and serve.
 #[derive(Clone)]
 pub struct Gateway {
     service: Arc<Service>,
     connections: Arc<Connections>,
+    access_log: Option<Arc<AccessLog>>,
     args: Arc<GatewayArgs>,
 }
 
 impl Gateway {
-    /// A gateway that serves nothing yet. Knows nothing of Kubernetes.
+    /// A gateway that serves nothing yet. Knows nothing of Kubernetes. If the arguments ask for an
+    /// access log, it goes to standard output.
     pub fn new(args: GatewayArgs) -> Result<Self, GatewayError> {
+        Self::with_access_log(args, std::io::stdout())
+    }
+
+    /// The same, with another place for the access log.
+    pub fn with_access_log(
+        args: GatewayArgs,
+        output: impl Write + Send + 'static,
+    ) -> Result<Self, GatewayError> {
         let metrics = Arc::new(Metrics::new());
         let replicas = ReplicaSettings {
             connect_timeout: args.connect_timeout.get(),
@@ -75,13 +120,22 @@ impl Gateway {
             metrics.connections(),
         );
         let index = Index::new(replicas, ingestion, budgets, Arc::clone(&metrics));
+        let access_log = if args.access_log {
+            let access_log = AccessLog::start(output, metrics.access_log_dropped());
+            Some(Arc::new(access_log.map_err(GatewayError::AccessLog)?))
+        } else {
+            None
+        };
+        let consumers = || Consumers::new(Arc::clone(&metrics), access_log.clone());
         let service = Service {
             index: Arc::new(index),
             attempts: Attempts::new(args.failed_logins_per_address),
+            consumers: PerWorker::new(consumers),
             metrics,
             ready: Arc::new(AtomicBool::new(false)),
         };
         Ok(Self {
+            access_log,
             service: Arc::new(service),
             connections,
             args: Arc::new(args),
@@ -150,6 +204,11 @@ impl Gateway {
                 connections = connections.len(),
                 "requests in flight are broken off"
             );
+        }
+        if let Some(access_log) = &self.access_log {
+            let access_log = Arc::clone(access_log);
+            let flushed = tokio::task::spawn_blocking(move || access_log.flush(LAST_LINES));
+            let _ = flushed.await;
         }
         Ok(())
     }

@@ -1,24 +1,27 @@
 //! From a request to its answer: the route, the token, the rate, and then the
 //! handler. Errors become answers here and nowhere else.
 
+use crate::append;
 use crate::attempts::Attempts;
 use crate::auth;
 use crate::body::Body;
 use crate::browser;
 use crate::connections::Peer;
 use crate::context::Context;
-use crate::endpoint::{self, Format, Question};
-use crate::error::{ApiError, ErrorCode};
+use crate::endpoint::{self, EndpointQuery};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::event::{Consumers, RecordedBody, Recorder, Waiting};
+use crate::format::Format;
 use crate::index::{Index, ServedPipe};
-use crate::ingest;
-use crate::metrics::{Measured, Metrics, RouteKind};
+use crate::metrics::{Metrics, RouteKind};
 use crate::received::Received;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
+use crate::workers::PerWorker;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +30,7 @@ pub(crate) struct Service {
     pub(crate) index: Arc<Index>,
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) consumers: PerWorker<Arc<Consumers>>,
     pub(crate) ready: Arc<AtomicBool>,
 }
 
@@ -38,37 +42,30 @@ impl Service {
         &self,
         request: Request<Incoming>,
         peer: &Peer,
-    ) -> impl Future<Output = Response<Body>> {
+    ) -> impl Future<Output = Response<RecordedBody>> {
         let has_chunks = request.version() > Version::HTTP_10;
         let (parts, body) = request.into_parts();
-        let request_id = RequestId::new();
+        let body = Received::new(body);
+        let has_answer_body = parts.method != Method::HEAD;
         let foreign = browser::is_foreign(&parts.headers);
-        let mut measured = None;
-        let begun = match browser::preflight(&parts.method, &parts.headers) {
-            Some(response) => Ok(Begun::Answered(response)),
-            None => self.begin(&request_id, peer, parts, Received::new(body), &mut measured),
-        };
+        let consumers = self.consumers.own();
+        let mut recorder = Recorder::begin(consumers, RequestId::new(), body.progress());
+        let handler = self.dispatch(peer, parts, body, &mut recorder);
         async move {
-            let result = match begun {
-                Ok(begun) => begun.end(&mut measured).await,
+            let result = match handler {
+                Ok(handler) => handler.answer(&mut recorder).await,
                 Err(error) => Err(error),
             };
             let mut response = result.unwrap_or_else(|error| {
-                tracing::debug!(
-                    request_id = request_id.as_str(),
-                    code = error.code().as_str(),
-                    "refused"
-                );
-                error.into_response(&request_id)
+                recorder.failed(error.code());
+                error.into_response(recorder.request_id())
             });
-            // A streamed answer has taken it along, to count when its last byte is sent.
-            if let Some(measured) = &mut measured {
-                measured.status(response.status().as_u16());
-            }
-            if !has_chunks && matches!(response.body(), Body::Streaming(_)) {
+            recorder.answered(response.status().as_u16());
+            browser::open(foreign, &mut response);
+            let response = response.map(|body| RecordedBody::new(body, recorder, has_answer_body));
+            if !has_chunks && response.body().is_streamed() {
                 peer.begin_unframed_answer();
             }
-            browser::open(foreign, &mut response);
             response
         }
     }
@@ -82,34 +79,36 @@ impl Service {
     }
 
     /// Does what can be done before the body is read and ClickHouse is asked.
-    fn begin(
+    fn dispatch(
         &self,
-        request_id: &RequestId,
         peer: &Peer,
         parts: Parts,
         body: Received,
-        measured: &mut Option<Measured>,
-    ) -> Result<Begun<'_>, ApiError> {
-        let route = match route(&parts.method, parts.uri.path()) {
-            Ok(Route::Health) => return Ok(Begun::Answered(plain(StatusCode::OK, "ok\n"))),
-            Ok(Route::Ready) => return Ok(Begun::Answered(self.readiness())),
-            route => route,
-        };
-        let kind = route
-            .as_ref()
-            .map_or(RouteKind::Other, |route| route.kind());
-        *measured = Some(self.metrics.request(kind));
-        let route = route?;
-        let context = self.authenticate(request_id, peer, &parts)?;
+        recorder: &mut Recorder,
+    ) -> Result<Handler<'_>, ApiError> {
+        if let Some(response) = browser::preflight(&parts.method, &parts.headers) {
+            recorder.routed(RouteKind::Preflight);
+            return Ok(Handler::Answered(response));
+        }
+        let route = route(&parts.method, parts.uri.path())?;
+        recorder.routed(route.kind());
+        match route {
+            Route::Health => return Ok(Handler::Answered(plain(StatusCode::OK, "ok\n"))),
+            Route::Ready => return Ok(Handler::Answered(self.readiness())),
+            _ => {}
+        }
+        let context = self.authenticate(recorder.request_id(), peer, &parts)?;
+        recorder.authenticated(&context.opened.principal);
         if let Some(workspace) = &context.opened.served {
             workspace.rate.admit()?;
         }
         Ok(match route {
             Route::Endpoint { pipe, format } => {
                 let pipe = endpoint::find(&context, pipe)?;
+                recorder.about(&pipe.resource);
                 if parts.method == Method::POST {
                     let pipe = Arc::clone(pipe);
-                    Begun::Form(Box::new(Form {
+                    Handler::Form(Box::new(Form {
                         context,
                         pipe,
                         format,
@@ -117,19 +116,19 @@ impl Service {
                         body,
                     }))
                 } else {
-                    let question = Question::of_query(&context, pipe, format, &parts)?;
-                    Begun::Asked(context, question)
+                    let query = EndpointQuery::of_query(&context, pipe, format, &parts)?;
+                    Handler::Query(context, query)
                 }
             }
-            Route::Pipes => Begun::Answered(endpoint::handle_list(&context)?),
-            Route::OpenApi => Begun::Answered(endpoint::handle_openapi(&context)?),
-            Route::Events => Begun::Ingesting(Box::pin(async move {
-                ingest::handle_events(&context, &parts, body).await
+            Route::Pipes => Handler::Answered(endpoint::handle_list(&context)?),
+            Route::OpenApi => Handler::Answered(endpoint::handle_openapi(&context)?),
+            Route::Events | Route::Append => Handler::Append(Box::new(Append {
+                is_file: route == Route::Append,
+                context,
+                parts,
+                body,
             })),
-            Route::Append => Begun::Ingesting(Box::pin(async move {
-                ingest::handle_append(&context, &parts, body).await
-            })),
-            Route::Health | Route::Ready => Begun::Answered(self.readiness()),
+            Route::Health | Route::Ready => Handler::Answered(self.readiness()),
         })
     }
 
@@ -166,15 +165,15 @@ impl Service {
 
 /// What is left to do once the head of a request is read. What is large stands in a box, or every
 /// request would be as large.
-enum Begun<'a> {
+enum Handler<'a> {
     /// Nothing.
     Answered(Response<Body>),
     /// To ask ClickHouse.
-    Asked(Context<'a>, Question),
+    Query(Context<'a>, EndpointQuery),
     /// To read the parameters in the body, and ask ClickHouse.
     Form(Box<Form<'a>>),
     /// To take in the rows in the body.
-    Ingesting(Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send + 'a>>),
+    Append(Box<Append<'a>>),
 }
 
 /// A request for an endpoint with parameters in its body.
@@ -186,22 +185,44 @@ struct Form<'a> {
     body: Received,
 }
 
-impl Begun<'_> {
-    async fn end(self, measured: &mut Option<Measured>) -> Result<Response<Body>, ApiError> {
+/// A request with rows in its body.
+struct Append<'a> {
+    context: Context<'a>,
+    /// Or else events.
+    is_file: bool,
+    parts: Parts,
+    body: Received,
+}
+
+impl Handler<'_> {
+    async fn answer(self, recorder: &mut Recorder) -> Result<Response<Body>, ApiError> {
         match self {
             Self::Answered(response) => Ok(response),
-            Self::Asked(context, question) => question.answer(&context, measured).await,
-            Self::Form(form) => Box::pin(form.answer(measured)).await,
-            Self::Ingesting(ingesting) => ingesting.await,
+            Self::Query(context, query) => query.answer(&context, recorder).await,
+            Self::Form(form) => Box::pin(form.answer(recorder)).await,
+            Self::Append(append) => Box::pin(append.answer(recorder)).await,
         }
     }
 }
 
 impl Form<'_> {
-    async fn answer(self, measured: &mut Option<Measured>) -> Result<Response<Body>, ApiError> {
+    async fn answer(self, recorder: &mut Recorder) -> Result<Response<Body>, ApiError> {
         let (context, pipe, parts) = (self.context, self.pipe, self.parts);
-        let question = Question::of_body(&context, &pipe, self.format, &parts, self.body).await?;
-        question.answer(&context, measured).await
+        recorder.waits_for(Waiting::Client);
+        let query = EndpointQuery::of_body(&context, &pipe, self.format, &parts, self.body).await?;
+        recorder.waits_for(Waiting::Gateway);
+        query.answer(&context, recorder).await
+    }
+}
+
+impl Append<'_> {
+    async fn answer(self, recorder: &mut Recorder) -> Result<Response<Body>, ApiError> {
+        let (context, parts) = (&self.context, &self.parts);
+        if self.is_file {
+            append::handle_file(context, parts, self.body, recorder).await
+        } else {
+            append::handle_events(context, parts, self.body, recorder).await
+        }
     }
 }
 

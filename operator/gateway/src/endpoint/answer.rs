@@ -5,18 +5,21 @@
 //! with the right status. What is larger is streamed, at the client's pace. What is
 //! more than a little is counted for its workspace until it is sent.
 
-use super::{Format, failure};
+use super::failure;
 use crate::body::{Body, Cut};
 use crate::budgets::SMALL_ANSWER;
 use crate::context::Context;
-use crate::error::{ApiError, ErrorCode};
-use crate::memory::Held;
-use crate::metrics::{CutBy, Measured};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::event::{Recorder, Waiting};
+use crate::format::Format;
+use crate::memory::Reservation;
 use crate::request_id::RequestId;
 use crate::upstream::{Answer, Completeness, Exception, ExceptionWatch, UpstreamError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Response, header};
-use prometheus_client::metrics::counter::Counter;
+use http_body::Frame;
+use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -31,7 +34,7 @@ const MEMORY_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Rows on their way from ClickHouse to a client. Dropping this, as happens when
 /// the client leaves, drops the connection to ClickHouse, which ends the query.
-pub(crate) struct Streaming {
+struct Streaming {
     answer: Answer,
     watch: ExceptionWatch,
     format: Format,
@@ -40,10 +43,7 @@ pub(crate) struct Streaming {
     finished: bool,
     request_id: RequestId,
     _slot: OwnedSemaphorePermit,
-    _memory: Held,
-    _measured: Option<Measured>,
-    cut_by_limit: Counter,
-    cut_by_failure: Counter,
+    _memory: Reservation,
 }
 
 /// Makes the client's answer.
@@ -52,7 +52,7 @@ pub(super) async fn respond(
     mut answer: Answer,
     format: Format,
     slot: OwnedSemaphorePermit,
-    measured: &mut Option<Measured>,
+    recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
     let limit = context.workspace()?.query_timeout();
     let mut watch = ExceptionWatch::new(answer.take_exception_tag());
@@ -62,17 +62,23 @@ pub(super) async fn respond(
         .await
         .map_err(|error| broken(error, &mut watch))?;
     let Some(first) = first else {
-        return finish(context, watch.judge(Bytes::new(), format), None, format).await;
+        let whole = watch.judge(Bytes::new(), format);
+        return finish(context, whole, None, format, recorder).await;
     };
     let second = match answer.next().await {
         Ok(Some(second)) => second,
-        Ok(None) => return finish(context, watch.judge(first, format), None, format).await,
+        Ok(None) => {
+            let whole = watch.judge(first, format);
+            return finish(context, whole, None, format, recorder).await;
+        }
         Err(error) => {
             watch.pass(first);
             return Err(broken(error, &mut watch));
         }
     };
+    recorder.waits_for(Waiting::Gateway);
     let memory = hold(context, LARGE_ANSWER).await?;
+    recorder.waits_for(Waiting::ClickHouse);
     let mut start = BytesMut::from(watch.pass(first));
     start.extend_from_slice(&watch.pass(second));
     while start.len() < HELD_BACK {
@@ -86,10 +92,12 @@ pub(super) async fn respond(
                 start.extend_from_slice(&end);
                 start.freeze()
             };
-            return finish(context, end.map_whole(whole), Some(memory), format).await;
+            let whole = end.map_whole(whole);
+            return finish(context, whole, Some(memory), format, recorder).await;
         };
         start.extend_from_slice(&watch.pass(piece));
     }
+    recorder.waits_for(Waiting::Gateway);
     let streaming = Streaming {
         answer,
         watch,
@@ -99,17 +107,11 @@ pub(super) async fn respond(
         request_id: context.request_id.clone(),
         _slot: slot,
         _memory: memory,
-        _measured: measured.take().map(|mut measured| {
-            measured.status(200);
-            measured
-        }),
-        cut_by_limit: context.metrics.cut_answers(CutBy::Limit),
-        cut_by_failure: context.metrics.cut_answers(CutBy::Failure),
     };
     Ok(response(
         context,
         format,
-        Body::Streaming(Box::new(streaming)),
+        Body::Streaming(Box::pin(streaming)),
     ))
 }
 
@@ -145,20 +147,17 @@ impl Broken {
         }
     }
 
-    fn by(&self) -> CutBy {
-        let kind = match self {
+    /// What the client would have been told.
+    fn code(&self) -> ErrorCode {
+        match self {
             Self::Exception(exception) => failure::kind(exception),
             Self::Upstream(UpstreamError::Timeout) => ErrorCode::QueryTimeout,
             Self::Upstream(_) => ErrorCode::ClickHouseUnavailable,
-        };
-        match kind {
-            ErrorCode::QueryTimeout | ErrorCode::QueryTooLarge => CutBy::Limit,
-            _ => CutBy::Failure,
         }
     }
 
     /// ClickHouse's number, if it gave one.
-    fn code(&self) -> Option<i32> {
+    fn exception_code(&self) -> Option<i32> {
         match self {
             Self::Exception(exception) => Some(exception.code),
             Self::Upstream(_) => None,
@@ -166,7 +165,7 @@ impl Broken {
     }
 }
 
-async fn hold(context: &Context<'_>, bytes: usize) -> Result<Held, ApiError> {
+async fn hold(context: &Context<'_>, bytes: usize) -> Result<Reservation, ApiError> {
     let share = &context.workspace()?.shares.answers;
     let held = share.reserve_within(MEMORY_PATIENCE, bytes).await;
     Ok(held.inspect_err(|_| context.metrics.refused("answer"))?)
@@ -176,9 +175,11 @@ async fn hold(context: &Context<'_>, bytes: usize) -> Result<Held, ApiError> {
 async fn finish(
     context: &Context<'_>,
     answer: Completeness,
-    memory: Option<Held>,
+    memory: Option<Reservation>,
     format: Format,
+    recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
+    recorder.waits_for(Waiting::Gateway);
     let bytes = match answer {
         Completeness::Whole(bytes) if bytes.len() <= SMALL_ANSWER => bytes,
         Completeness::Whole(bytes) => {
@@ -208,10 +209,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Streaming {
     /// The next rows.
-    pub(crate) fn poll_piece(
-        &mut self,
-        context: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn poll_piece(&mut self, context: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         if let Some(start) = self.start.take() {
             return Poll::Ready(Some(Ok(start)));
         }
@@ -246,14 +244,23 @@ impl Streaming {
         // The words of an exception may repeat values, so they stay out of the log.
         tracing::warn!(
             request_id = self.request_id.as_str(),
-            code = broken.code(),
+            code = broken.exception_code(),
             reason = broken.reason(),
             "an answer is cut in the middle"
         );
-        match broken.by() {
-            CutBy::Limit => self.cut_by_limit.inc(),
-            CutBy::Failure => self.cut_by_failure.inc(),
-        };
-        Poll::Ready(Some(Err(Cut)))
+        Poll::Ready(Some(Err(Cut(broken.code()))))
+    }
+}
+
+impl http_body::Body for Streaming {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let piece = ready!(self.get_mut().poll_piece(context));
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 }

@@ -1,6 +1,7 @@
 //! What a client is told when ClickHouse cannot answer.
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use crate::upstream::{Blame, Exception, UpstreamError};
 use std::time::Duration;
 

@@ -3,24 +3,23 @@
 
 mod answer;
 mod failure;
-mod format;
 mod openapi;
 mod parameters;
 mod schema;
 
-pub(crate) use answer::Streaming;
-pub(crate) use format::Format;
 pub(crate) use openapi::{handle_list, handle_openapi};
 
 use crate::body::Body;
 use crate::context::Context;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::event::{Recorder, Waiting};
+use crate::format::Format;
 use crate::index::{ServedPipe, ServedWorkspace};
-use crate::metrics::Measured;
 use crate::received::Received;
 use crate::request_id::RequestId;
+use crate::rights::Access;
 use crate::upstream::{Answer, Repeat, Request};
-use aviary_crds::ScopeType;
 use aviary_sql::{ParameterValues, RenderError};
 use http::Response;
 use http::request::Parts;
@@ -32,7 +31,7 @@ use url::form_urlencoded;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// What ClickHouse is asked for a request to `GET|POST /v0/pipes/<name>.<format>`.
-pub(crate) struct Question {
+pub(crate) struct EndpointQuery {
     format: Format,
     /// The query string of the URL.
     query: String,
@@ -44,7 +43,7 @@ pub(crate) fn find<'a>(
     context: &'a Context<'_>,
     name: &str,
 ) -> Result<&'a Arc<ServedPipe>, ApiError> {
-    context.require(ScopeType::PipesRead, name)?;
+    context.authorize(Access::Read(name))?;
     let pipe = context.workspace()?.pipes.get(name);
     pipe.ok_or_else(|| {
         ApiError::new(
@@ -54,7 +53,7 @@ pub(crate) fn find<'a>(
     })
 }
 
-impl Question {
+impl EndpointQuery {
     /// What a request without a body asks.
     pub(crate) fn of_query(
         context: &Context<'_>,
@@ -98,12 +97,14 @@ impl Question {
     pub(crate) async fn answer(
         self,
         context: &Context<'_>,
-        measured: &mut Option<Measured>,
+        recorder: &mut Recorder,
     ) -> Result<Response<Body>, ApiError> {
         let workspace = context.workspace()?;
         let slot = workspace.queries.admit().await?;
+        recorder.answers_rows(self.format);
+        recorder.waits_for(Waiting::ClickHouse);
         let answer = self.ask(workspace, &context.request_id).await?;
-        answer::respond(context, answer, self.format, slot, measured).await
+        answer::respond(context, answer, self.format, slot, recorder).await
     }
 
     async fn ask(&self, workspace: &ServedWorkspace, id: &RequestId) -> Result<Answer, ApiError> {
@@ -141,12 +142,6 @@ fn explain(error: &RenderError) -> ApiError {
         RenderError::Invalid { .. } | RenderError::Repeated { .. } => ErrorCode::ParameterInvalid,
     };
     ApiError::new(code, error.to_string()).parameters(error.parameters())
-}
-
-/// Whether the pipe may be read with these scopes.
-fn is_readable(context: &Context<'_>, pipe: &ServedPipe) -> bool {
-    let scopes = &context.opened.principal.scopes;
-    scopes.allow(ScopeType::PipesRead, &pipe.published.name)
 }
 
 #[cfg(test)]

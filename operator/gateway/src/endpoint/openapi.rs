@@ -1,25 +1,35 @@
 //! What a token can call, for people and for generators of clients: the list of
 //! pipes, and the OpenAPI document.
 
-use super::{Format, is_readable, schema};
+use super::schema;
 use crate::body::Body;
 use crate::context::Context;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::format::Format;
 use crate::index::ServedPipe;
+use crate::rights::{Access, authorize};
 use aviary_sql::template::Parameter;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
 
 /// `GET /v0/pipes`: the pipes that the token may read.
 pub(crate) fn handle_list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
-    let workspace = context.workspace()?;
-    let pipes = workspace
-        .pipes
-        .values()
-        .filter(|pipe| is_readable(context, pipe));
-    let pipes: Vec<Json> = pipes.map(|pipe| describe(pipe)).collect();
+    let pipes: Vec<Json> = readable(context)?.map(describe).collect();
     Ok(document(context, &json!({ "pipes": pipes })))
+}
+
+/// The pipes that the token may read.
+fn readable<'c>(
+    context: &'c Context<'_>,
+) -> Result<impl Iterator<Item = &'c ServedPipe>, ApiError> {
+    let pipes = context.workspace()?.pipes.values();
+    let principal = &context.opened.principal;
+    Ok(pipes
+        .filter(|pipe| authorize(principal, Access::Read(&pipe.published.name)).is_ok())
+        .map(Arc::as_ref))
 }
 
 fn describe(pipe: &ServedPipe) -> Json {
@@ -38,11 +48,7 @@ fn describe(pipe: &ServedPipe) -> Json {
 pub(crate) fn handle_openapi(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let workspace = context.workspace()?;
     let mut paths = Map::new();
-    for pipe in workspace
-        .pipes
-        .values()
-        .filter(|pipe| is_readable(context, pipe))
-    {
+    for pipe in readable(context)? {
         for format in Format::ALL {
             let path = format!("/v0/pipes/{}.{}", pipe.published.name, format.extension());
             let item = json!({ "get": get(pipe, format), "post": post(pipe, format) });

@@ -2,8 +2,9 @@
 //! JSON object in its body. What the body says counts more.
 
 use crate::budgets::SMALL_ANSWER;
-use crate::error::{ApiError, ErrorCode};
-use crate::memory::{Held, Share};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::memory::{Reservation, Share};
 use crate::received::Received;
 use aviary_sql::ParameterValues;
 use bytes::{Bytes, BytesMut};
@@ -46,7 +47,7 @@ pub(super) fn of_body<'p>(
 /// The body, which is short. What is more than a little is counted for the workspace.
 pub(super) async fn collect(mut body: Received, share: &Arc<Share>) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
-    let mut memory: Option<Held> = None;
+    let mut memory: Option<Reservation> = None;
     let collecting = async {
         while let Some(frame) = body.frame().await {
             let frame =

@@ -1,14 +1,14 @@
 //! What a request finds in the index: prepared as far as it can be before any
 //! request comes.
 
-use super::ObjectKey;
-use crate::auth::Scopes;
 use crate::budgets::Shares;
-use crate::endpoint::Format;
+use crate::format::Format;
 use crate::ingest::Intake;
 use crate::limits::{QuerySlots, RequestRate};
-use crate::metrics::Tenant;
+use crate::metrics::Resource;
+use crate::rights::Principal;
 use crate::upstream::{Authorization, Replicas};
+use crate::workspace_key::WorkspaceKey;
 use aviary_crds::published::{PublishedPipe, PublishedWorkspace};
 use aviary_sql::Template;
 use std::collections::{BTreeMap, HashMap};
@@ -16,39 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::form_urlencoded;
 
-/// Who presented a token.
-#[derive(Debug)]
-pub(crate) struct Principal {
-    /// The workspace the token opens.
-    pub(crate) workspace: WorkspaceKey,
-    pub(crate) scopes: Scopes,
-}
-
 /// What a token opens as things stand, found with one look.
 pub(crate) struct Opened {
     pub(crate) principal: Arc<Principal>,
     /// Not there before the workspace is published.
     pub(crate) served: Option<Arc<ServedWorkspace>>,
-}
-
-/// Namespace and name of a workspace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WorkspaceKey {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-impl WorkspaceKey {
-    pub(crate) fn of(key: &ObjectKey) -> Self {
-        Self::new(&key.namespace, &key.name)
-    }
-
-    pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
-    }
 }
 
 /// A workspace, ready to serve.
@@ -71,6 +43,8 @@ pub(crate) struct ServedWorkspace {
 pub(crate) struct ServedPipe {
     pub(crate) published: PublishedPipe,
     pub(crate) template: Template,
+    /// What its requests are counted for.
+    pub(crate) resource: Arc<Resource>,
 }
 
 /// The settings of an endpoint's query, as URL parameters, by format.
@@ -164,12 +138,5 @@ impl ServedWorkspace {
 
     pub(crate) fn query_timeout(&self) -> Duration {
         Duration::from_millis(self.published.query_timeout_milliseconds)
-    }
-
-    pub(crate) fn tenant(&self) -> Tenant<'_> {
-        Tenant {
-            namespace: &self.key.namespace,
-            workspace: &self.key.name,
-        }
     }
 }

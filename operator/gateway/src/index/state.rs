@@ -1,14 +1,16 @@
 //! The writer's side of the index: every object as it was published, and how
 //! workspaces are put together from them.
 
-use super::served::{Opened, Parts, Principal, ServedPipe, ServedWorkspace, WorkspaceKey};
+use super::object::{Kind, Object, ObjectKey, Published};
+use super::served::{Opened, Parts, ServedPipe, ServedWorkspace};
 use super::tokens::{Claims, OwnClaims, Tokens, claims_of};
-use super::{Kind, Object, ObjectKey, Published};
-use crate::auth::{Scopes, TokenHash};
+use crate::auth::TokenHash;
 use crate::budgets::Budgets;
-use crate::ingest::{self, Intake, IntakeParts};
-use crate::metrics::Metrics;
+use crate::ingest::{self, Destination, Intake};
+use crate::metrics::{Metrics, Resource, ResourceKind, ResourceName};
+use crate::rights::Principal;
 use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
+use crate::workspace_key::WorkspaceKey;
 use aviary_crds::published::{
     PublishedDataSource, PublishedPipe, PublishedWorkspace, WorkspaceAccess,
 };
@@ -92,7 +94,7 @@ impl State {
         } = object;
         match published {
             Published::Workspace(published) => {
-                let key = WorkspaceKey::of(&key);
+                let key = WorkspaceKey::new(&key.namespace, &key.name);
                 if self.workspaces.get(&key) != Some(&published) {
                     self.workspaces.insert(key.clone(), published);
                     self.stale.insert(key);
@@ -142,6 +144,7 @@ impl State {
                 self.delete(&key);
                 self.stale.insert(workspace.clone());
                 let served = Arc::new(ServedPipe {
+                    resource: self.resource(&workspace, ResourceKind::Pipe, &published.name),
                     published,
                     template,
                 });
@@ -165,11 +168,11 @@ impl State {
         let workspace = WorkspaceKey::new(&access.namespace, &access.workspace);
         self.remove_access(&key);
         self.remove_awaited(&workspace);
+        let resource = self.resource(&workspace, ResourceKind::Workspace, "");
         let principals = access.tokens.iter().map(|token| {
-            Arc::new(Principal {
-                workspace: workspace.clone(),
-                scopes: Scopes::new(token.scopes.clone()),
-            })
+            let resource = Arc::clone(&resource);
+            let (workspace, scopes) = (workspace.clone(), token.scopes.clone());
+            Arc::new(Principal::new(&token.name, workspace, resource, scopes))
         });
         let access = Access {
             reader: Authorization::basic(&access.reader.name, &access.reader.password),
@@ -188,7 +191,7 @@ impl State {
     pub(super) fn delete(&mut self, key: &ObjectKey) {
         let workspace = match key.kind {
             Kind::Workspace => {
-                let key = WorkspaceKey::of(key);
+                let key = WorkspaceKey::new(&key.namespace, &key.name);
                 self.remove_awaited(&key);
                 self.workspaces.remove(&key).map(|_| key)
             }
@@ -343,7 +346,7 @@ impl State {
         replicas: &Arc<Replicas>,
         previous: Option<&ServedWorkspace>,
     ) -> Arc<Intake> {
-        let parts = IntakeParts {
+        let destination = Destination {
             database: workspace.database.clone(),
             published: entry.published.clone(),
             replicas: Arc::clone(replicas),
@@ -351,11 +354,26 @@ impl State {
         };
         let same = previous
             .and_then(|old| old.intakes.get(&entry.published.name))
-            .filter(|old| old.is_made_from(&parts));
+            .filter(|old| old.is_for(&destination));
         same.map_or_else(
-            || Arc::new(Intake::new(parts, self.ingestion.clone())),
+            || {
+                let name = &entry.published.name;
+                let resource = self.resource(&entry.workspace, ResourceKind::DataSource, name);
+                let settings = self.ingestion.clone();
+                Arc::new(Intake::new(destination, resource, settings))
+            },
             Arc::clone,
         )
+    }
+
+    /// What requests are counted for.
+    fn resource(&self, workspace: &WorkspaceKey, kind: ResourceKind, name: &str) -> Arc<Resource> {
+        self.metrics.resource(ResourceName {
+            namespace: workspace.namespace.clone(),
+            workspace: workspace.name.clone(),
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 

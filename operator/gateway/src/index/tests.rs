@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::Gateway;
+use crate::rights::{Access, authorize};
 use aviary_crds::data_source::CsvDialect;
-use aviary_crds::published::{ClickHouseUser, FormerValue, PublishedColumn, PublishedToken};
+use aviary_crds::published::{
+    ClickHouseUser, FormerValue, PublishedColumn, PublishedDataSource, PublishedPipe,
+    PublishedToken, PublishedWorkspace, WorkspaceAccess,
+};
 use aviary_crds::{Scope, ScopeType};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -233,12 +237,7 @@ fn a_workspace_is_served_when_all_of_it_is_there() {
     index.apply(pipe("p", "SELECT 1"));
     index.apply(access("secret"));
     let opened = index.authenticate(&TokenHash::of(b"secret")).unwrap();
-    assert!(
-        opened
-            .principal
-            .scopes
-            .allow(ScopeType::PipesRead, "answer")
-    );
+    assert!(authorize(&opened.principal, Access::Read("answer")).is_ok());
     assert!(opened.served.is_none());
     index.apply(workspace(100));
     assert_eq!(template(&gateway).as_deref(), Some("SELECT 1"));

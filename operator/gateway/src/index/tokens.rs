@@ -1,9 +1,10 @@
 //! Which workspace a token opens: every claim to its value on the writer's side, and what readers
 //! find. A change costs what the tokens it concerns cost, however many there are.
 
-use super::ObjectKey;
-use super::served::{Opened, Principal};
+use super::object::ObjectKey;
+use super::served::Opened;
 use crate::auth::{HashedAlready, TokenHash};
+use crate::rights::Principal;
 use arc_swap::ArcSwap;
 use aviary_crds::published::{ValueClaim, WorkspaceAccess};
 use std::collections::{BTreeMap, HashMap};

@@ -3,8 +3,9 @@
 //! its decoder takes is counted before the decoder gets to it.
 
 use super::zstd_frames::Frames;
-use crate::error::{ApiError, ErrorCode};
-use crate::memory::{Held, InUse, Share};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::memory::{InUse, Reservation, Share};
 use crate::received::Received;
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
@@ -30,13 +31,13 @@ const INFLATE: usize = PLAIN_PIECE + 64 * 1024;
 const ZSTD: usize = PLAIN_PIECE + 3 * 128 * 1024 + 192 * 1024;
 
 /// The plain bytes of a body.
-pub(super) struct PlainBody {
+pub(crate) struct PlainBody {
     pieces: BoxStream<'static, io::Result<Bytes>>,
     encoding: Encoding,
     limit: u64,
     taken: u64,
     /// Of a decoder whose needs are known from the start.
-    _memory: Option<Held>,
+    _memory: Option<Reservation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ enum Encoding {
 impl PlainBody {
     /// Refuses a body that says of itself that it is too large, or compressed in
     /// a way that is not known. Waits for the memory of its decoder.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         headers: &HeaderMap,
         body: Received,
         limit: u64,
@@ -191,7 +192,7 @@ fn received(body: Received, patience: Duration) -> BoxStream<'static, io::Result
 /// The same bytes, each frame's window counted before its head is passed on.
 fn counted(
     received: BoxStream<'static, io::Result<Bytes>>,
-    memory: Held,
+    memory: Reservation,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let start = (received, Frames::new(), memory);
     stream::try_unfold(start, async |(mut received, mut frames, mut memory)| {

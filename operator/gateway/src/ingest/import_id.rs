@@ -1,6 +1,7 @@
 //! The id of an import: the client's, with which it may send the same rows again, or the request's.
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use crate::request_id::RequestId;
 use http::HeaderMap;
 
@@ -11,7 +12,7 @@ const LONGEST: usize = 128;
 
 /// Names an import in receipts and in the quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ImportId {
+pub(crate) struct ImportId {
     text: String,
     /// Whether the client gave it, so that rows may come under it a second time.
     given: bool,
@@ -19,7 +20,7 @@ pub(super) struct ImportId {
 
 impl ImportId {
     /// Takes what a client gave, in the header or as `?import_id=`.
-    pub(super) fn of(
+    pub(crate) fn of(
         headers: &HeaderMap,
         parameter: Option<&str>,
         request_id: &RequestId,

@@ -4,7 +4,7 @@
 //! until the guilty ones are alone, and these go to quarantine with what ClickHouse says of them.
 
 use super::block::Block;
-use super::store::{Landed, Store, StoreError};
+use super::store::{LandingWrite, Store, StoreError};
 use super::token::Token;
 use crate::upstream::{Blame, Exception};
 use aviary_crds::published::judged;
@@ -19,7 +19,7 @@ pub(super) async fn isolate(
     block: Block,
     token: &Token,
     exception: Exception,
-) -> Result<Vec<Landed>, StoreError> {
+) -> Result<Vec<LandingWrite>, StoreError> {
     let mut landed = Vec::new();
     let mut inserts = 0;
     let mut spoilt = vec![(block, token.clone(), exception)];

@@ -7,9 +7,9 @@
 
 use super::block::Block;
 use super::poison::isolate;
-use super::store::{Landed, Store, StoreError};
+use super::store::{LandingWrite, Store, StoreError};
 use super::token::Token;
-use crate::memory::Held;
+use crate::memory::Reservation;
 use crate::upstream::{Blame, Replica};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +62,7 @@ struct Member {
     import_id: String,
     done: oneshot::Sender<Outcome>,
     /// The memory of the block, given back when it is stored.
-    _memory: Held,
+    _memory: Reservation,
 }
 
 /// Blocks that go together.
@@ -75,11 +75,11 @@ struct Group {
 
 /// What was found out of the imports that went through the landing.
 #[derive(Default)]
-struct Found(HashMap<String, Stored>);
+struct QuarantineCounts(HashMap<String, Stored>);
 
-impl Found {
+impl QuarantineCounts {
     /// Adds what the quarantine has of some imports by now; all of it, so the last count counts.
-    fn add(&mut self, landed: &Landed, counts: Option<&HashMap<String, u64>>) {
+    fn add(&mut self, landed: &LandingWrite, counts: Option<&HashMap<String, u64>>) {
         for import_id in &landed.imports {
             let stored = match (counts, &landed.replica) {
                 (Some(counts), Some(replica)) => {
@@ -111,7 +111,7 @@ impl Queue {
         self: &Arc<Self>,
         block: Block,
         token: Option<Token>,
-        memory: Held,
+        memory: Reservation,
     ) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         let import_id = block.imports().next().unwrap_or_default().to_owned();
@@ -165,11 +165,14 @@ impl Queue {
     }
 
     /// What became of rows of which some went to the landing.
-    async fn find(&self, outcome: Result<Vec<Landed>, StoreError>) -> Result<Found, StoreError> {
+    async fn find(
+        &self,
+        outcome: Result<Vec<LandingWrite>, StoreError>,
+    ) -> Result<QuarantineCounts, StoreError> {
         let landed = outcome.inspect_err(|error| {
             tracing::warn!(table = self.store.table(), %error, "rows are not stored");
         })?;
-        let mut found = Found::default();
+        let mut found = QuarantineCounts::default();
         for landed in landed {
             let counts = self.store.quarantined(&landed).await;
             if counts.is_none() {
@@ -236,7 +239,7 @@ impl Group {
         (group(before, self.members), group(after, second))
     }
 
-    fn tell(self, outcome: Result<Found, StoreError>) {
+    fn tell(self, outcome: Result<QuarantineCounts, StoreError>) {
         for member in self.members {
             let own = outcome
                 .as_ref()
@@ -298,8 +301,8 @@ impl Drop for Flush {
 
 #[cfg(test)]
 mod tests {
-    use super::super::IntakeParts;
     use super::super::block::testing::layout;
+    use super::super::store::Destination;
     use super::*;
     use crate::memory::{Budget, STEP};
     use crate::upstream::{Authorization, Replicas};
@@ -319,14 +322,14 @@ mod tests {
         block
     }
 
-    fn memory() -> Held {
+    fn memory() -> Reservation {
         let budget = Budget::new(STEP * 2, Gauge::default());
         budget.share().try_reserve(0).unwrap()
     }
 
     #[test]
     fn a_flush_whose_thread_ends_keeps_nobody_waiting() {
-        let parts = IntakeParts {
+        let destination = Destination {
             database: "shop".to_owned(),
             published: PublishedDataSource {
                 name: "sales".to_owned(),
@@ -337,7 +340,7 @@ mod tests {
             writer: Authorization::basic("writer", &"".into()),
         };
         let store = Arc::new(Store::new(
-            &parts,
+            &destination,
             Duration::from_secs(1),
             Duration::from_secs(1),
         ));

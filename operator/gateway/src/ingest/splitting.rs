@@ -4,8 +4,9 @@ use super::block::{Block, Layout};
 use super::cut::Cut;
 use super::lines::{Feeder, Splitter};
 use crate::budgets::Shares;
-use crate::error::{ApiError, ErrorCode};
-use crate::memory::{Held, InUse, Share};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::memory::{InUse, Reservation, Share};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub(super) struct Splitting<S> {
     /// How much is split before the size of the block is looked at.
     stride: usize,
     /// Counts the block, the record that is not whole yet, and the bytes that are being split.
-    memory: Held,
+    memory: Reservation,
     has_room: bool,
 }
 
@@ -123,7 +124,7 @@ impl<S: Splitter> Splitting<S> {
     }
 
     /// The block that is to go, with its memory; what else there is goes on being counted.
-    pub(super) fn take_block(&mut self) -> (Block, Held) {
+    pub(super) fn take_block(&mut self) -> (Block, Reservation) {
         let block = self.block.take_whole().unwrap_or_else(|| {
             let empty = Block::new(self.layout, self.cut.import_id());
             std::mem::replace(&mut self.block, empty)

@@ -1,16 +1,16 @@
 //! Writes blocks: what is certain into the table, the rest into its landing, and
 //! asks the quarantine what became of that.
 
-use super::IntakeParts;
 use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, Layout, RAW_COLUMN};
 use super::token::Token;
 use super::typed::{Rest, Sorted, TypedTable};
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 use crate::upstream::{
     Answer, Authorization, Blame, Exception, Failed, Repeat, Replica, Replicas, Request,
     UpstreamError,
 };
-use aviary_crds::published::{PublishedColumn, judged};
+use aviary_crds::published::{PublishedColumn, PublishedDataSource, judged};
 use aviary_sql::{Identifier, QualifiedName, StringLiteral};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -28,6 +28,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Sorting this much takes longer than handing it to another thread.
 const LARGE_BLOCK: usize = 256 * 1024;
+
+/// Where the rows of a data source belong.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Destination {
+    pub(crate) database: String,
+    pub(crate) published: PublishedDataSource,
+    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) writer: Authorization,
+}
 
 /// The landing table of a data source, and its quarantine.
 pub(super) struct Store {
@@ -65,7 +74,7 @@ struct Sent {
 }
 
 /// What of a block went to the landing.
-pub(super) struct Landed {
+pub(super) struct LandingWrite {
     /// Who has it, if somebody is known to have it now.
     pub(super) replica: Option<Arc<Replica>>,
     /// Whose rows.
@@ -89,17 +98,17 @@ pub(super) enum StoreError {
 
 impl Store {
     pub(super) fn new(
-        parts: &IntakeParts,
+        destination: &Destination,
         insert_timeout: Duration,
         insert_repeat: Duration,
     ) -> Self {
         let table = |suffix: &str| {
             qualified(
-                &parts.database,
-                &format!("{}{suffix}", parts.published.name),
+                &destination.database,
+                &format!("{}{suffix}", destination.published.name),
             )
         };
-        let columns = &parts.published.columns;
+        let columns = &destination.published.columns;
         let names = columns.iter().map(|column| column.name.as_str());
         let landing_names = list(
             names
@@ -122,13 +131,13 @@ impl Store {
                 insert: insert(&table(""), &list(names)),
             }),
             columns: columns.clone(),
-            replicas: Arc::clone(&parts.replicas),
-            writer: parts.writer.clone(),
-            replica: preference(&parts.database, &parts.published.name),
+            replicas: Arc::clone(&destination.replicas),
+            writer: destination.writer.clone(),
+            replica: preference(&destination.database, &destination.published.name),
             quarantine: table("_quarantine"),
             table: table(""),
-            views: views_query(&parts.database, &parts.published.name),
-            replicated: replicated_query(&parts.database, &parts.published.name),
+            views: views_query(&destination.database, &destination.published.name),
+            replicated: replicated_query(&destination.database, &destination.published.name),
             insert_timeout,
             insert_repeat,
         }
@@ -158,7 +167,7 @@ impl Store {
         &self,
         block: &mut Block,
         token: &Token,
-    ) -> Result<Option<Landed>, StoreError> {
+    ) -> Result<Option<LandingWrite>, StoreError> {
         if block.rows() == 0 {
             return Ok(None);
         }
@@ -190,7 +199,7 @@ impl Store {
     }
 
     /// Writes a block into the landing. The replica that has it is the one to ask about it.
-    async fn land(&self, block: &mut Block, token: &Token) -> Result<Landed, StoreError> {
+    async fn land(&self, block: &mut Block, token: &Token) -> Result<LandingWrite, StoreError> {
         let imports = block.imports().map(str::to_owned).collect();
         let rows = block.rows() as u64;
         let body = block.encode(&self.columns);
@@ -203,7 +212,7 @@ impl Store {
             sent => sent?,
         };
         self.check_views(&sent, rows).await?;
-        Ok(Landed {
+        Ok(LandingWrite {
             replica: (!sent.by_another).then_some(sent.replica),
             imports,
         })
@@ -337,7 +346,7 @@ impl Store {
     }
 
     /// How many rows of each import are in quarantine; nothing when it cannot be told.
-    pub(super) async fn quarantined(&self, landed: &Landed) -> Option<HashMap<String, u64>> {
+    pub(super) async fn quarantined(&self, landed: &LandingWrite) -> Option<HashMap<String, u64>> {
         let mut sql = format!(
             "SELECT {IMPORT_COLUMN}, count() FROM {} WHERE {IMPORT_COLUMN} IN (",
             self.quarantine

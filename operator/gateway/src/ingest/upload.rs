@@ -1,87 +1,77 @@
 //! One request's rows: split into blocks as they come, and stored block by block
 //! while the next is being split.
+//!
+//! Three parts do the work, and this one chains them: the reader knows the body, the splitting has
+//! the block that is being filled and the memory for it, and the acknowledgements know which rows
+//! are safe.
 
-use super::Intake;
+use super::acknowledgements::Acknowledgements;
 use super::block::Block;
 use super::body::PlainBody;
+use super::body_reader::{BATCH, BodyReader, Read};
 use super::csv::{CsvSplitter, Dialect};
 use super::cut::Cut;
 use super::import_id::ImportId;
+use super::intake::Intake;
 use super::lines::Splitter;
 use super::ndjson::NdJsonSplitter;
-use super::queue::Stored;
-use super::splitting::{LARGE_PIECE, Splitting};
-use super::store::StoreError;
+use super::splitting::Splitting;
 use crate::budgets::Shares;
 use crate::error::{ApiError, Progress};
-use crate::memory::Held;
-use crate::metrics::{Metrics, RowCounts, Tenant};
-use crate::upstream::Replica;
-use bytes::{Buf, Bytes, BytesMut};
+use crate::event::{Recorder, Waiting};
+use crate::memory::Reservation;
+use bytes::{Buf, Bytes};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-/// When a client sends nothing for so long, what it has sent goes on without more.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Rows do not wait longer than this for more of their body.
 const TURN: Duration = Duration::from_secs(5);
-/// Of a body that is not small, this much is split at a time, if it comes without a break.
-const BATCH: usize = 2 * LARGE_PIECE;
-const BREAK: Duration = Duration::from_millis(2);
 
 /// What became of a request's rows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) import_id: String,
+pub(crate) struct ImportSummary {
+    pub(crate) import_id: String,
     /// Rows that are stored, in the table or in quarantine.
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
     /// Those in quarantine, if that could be told.
-    pub(super) quarantined: Option<u64>,
+    pub(crate) quarantined: Option<u64>,
     /// Names in a CSV header or a Parquet file that are no column's.
-    pub(super) ignored_columns: Vec<String>,
+    pub(crate) ignored_columns: Vec<String>,
 }
 
-/// Whose rows an upload has, and where they are counted.
-#[derive(Clone)]
-pub(super) struct Import<'a> {
+/// Whose rows an upload has, and who records what becomes of them.
+pub(crate) struct Import<'a> {
     /// Marks them in quarantine.
-    pub(super) id: ImportId,
-    pub(super) tenant: Tenant<'a>,
+    pub(crate) id: ImportId,
     /// What of the gateway its workspace may use.
-    pub(super) shares: &'a Shares,
-    pub(super) metrics: &'a Metrics,
+    pub(crate) shares: &'a Shares,
+    pub(crate) recorder: &'a mut Recorder,
 }
 
 impl Intake {
     /// Takes the rows of a CSV file.
-    pub(super) async fn take_csv(
+    pub(crate) async fn take_csv(
         &self,
         body: PlainBody,
         import: Import<'_>,
-    ) -> Result<Taken, ApiError> {
-        let names = self
-            .parts
-            .published
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect();
-        let splitter = CsvSplitter::new(Dialect::new(&self.parts.published.csv), names);
+    ) -> Result<ImportSummary, ApiError> {
+        let published = &self.destination.published;
+        let names = published.columns.iter().map(|column| column.name.clone());
+        let splitter = CsvSplitter::new(Dialect::new(&published.csv), names.collect());
         let (mut taken, splitter) = self.take(body, import, splitter).await?;
         taken.ignored_columns = splitter.ignored_columns().to_vec();
         Ok(taken)
     }
 
     /// Takes NDJSON.
-    pub(super) async fn take_ndjson(
+    pub(crate) async fn take_ndjson(
         &self,
         body: PlainBody,
         import: Import<'_>,
-    ) -> Result<Taken, ApiError> {
-        let splitter =
-            NdJsonSplitter::new(Arc::clone(&self.paths), self.parts.published.columns.len());
+    ) -> Result<ImportSummary, ApiError> {
+        let columns = self.destination.published.columns.len();
+        let splitter = NdJsonSplitter::new(Arc::clone(&self.paths), columns);
         Ok(self.take(body, import, splitter).await?.0)
     }
 
@@ -90,7 +80,7 @@ impl Intake {
         body: PlainBody,
         import: Import<'_>,
         splitter: S,
-    ) -> Result<(Taken, S), ApiError> {
+    ) -> Result<(ImportSummary, S), ApiError> {
         let mut upload = Upload::new(self, import);
         let result = upload.run(body, splitter).await;
         upload.finish(result).await
@@ -102,54 +92,34 @@ pub(super) struct Upload<'a> {
     intake: &'a Intake,
     import: Import<'a>,
     cut: Cut,
-    /// Bytes of the body so far.
-    seen: usize,
-    /// Why the body ends before its end.
-    broken: Option<ApiError>,
+    acknowledgements: Acknowledgements,
+    /// Rows that are split and not handed over.
+    filling: u64,
     /// When a block was handed over last.
     since: Instant,
-    /// The block that is being stored, and its rows.
-    in_flight: Option<(oneshot::Receiver<Result<Stored, StoreError>>, u64)>,
-    acknowledged: u64,
-    /// Sent, without an answer that tells what became of them.
-    unconfirmed: u64,
-    /// Of all blocks but the one that is being filled.
-    submitted: u64,
-    /// Of that one.
-    filling: u64,
-    quarantined: Option<u64>,
-    /// The replica that counts them.
-    counted_at: Option<Arc<Replica>>,
 }
 
 impl<'a> Upload<'a> {
     pub(super) fn new(intake: &'a Intake, import: Import<'a>) -> Self {
         Self {
             cut: Cut::new(&import.id, intake.settings.block_bytes),
+            acknowledgements: Acknowledgements::new(&intake.queue),
+            filling: 0,
             since: Instant::now(),
-            seen: 0,
-            broken: None,
             intake,
             import,
-            in_flight: None,
-            acknowledged: 0,
-            unconfirmed: 0,
-            submitted: 0,
-            filling: 0,
-            quarantined: Some(0),
-            counted_at: None,
         }
     }
 
     async fn run<S: Splitter + Send + 'static>(
         &mut self,
-        mut body: PlainBody,
+        body: PlainBody,
         splitter: S,
     ) -> Result<S, ApiError> {
         let (layout, share) = (self.intake.store.layout(), &self.import.shares.rows);
-        let begun = Splitting::begin(splitter, layout, &self.cut, share);
-        let mut splitting = begun.await?;
-        while let Some(mut piece) = self.next(&mut body, &mut splitting).await? {
+        let mut splitting = Splitting::begin(splitter, layout, &self.cut, share).await?;
+        let mut reader = BodyReader::new(body);
+        while let Some(mut piece) = self.next(&mut reader, &mut splitting).await? {
             while piece.has_remaining() {
                 let used;
                 (splitting, used) = splitting.split(piece.clone(), self.import.shares).await?;
@@ -176,44 +146,32 @@ impl<'a> Upload<'a> {
         Ok(splitting.into_splitter())
     }
 
-    /// The next bytes. While a client pauses, what it has sent goes on.
+    /// The next bytes, for which there is room then. While a client pauses, what it has sent goes on.
     async fn next<S: Splitter>(
         &mut self,
-        body: &mut PlainBody,
+        reader: &mut BodyReader,
         splitting: &mut Splitting<S>,
     ) -> Result<Option<Bytes>, ApiError> {
-        if let Some(error) = self.broken.take() {
-            return Err(error);
-        }
         let piece = loop {
-            match timeout(PAUSE, body.next()).await {
-                Ok(piece) => break piece?,
-                Err(_) if splitting.ends_anywhere() => self.submit(splitting).await?,
-                Err(_) => {}
+            self.import.recorder.waits_for(Waiting::Client);
+            let read = reader.next().await;
+            self.import.recorder.waits_for(Waiting::Gateway);
+            match read? {
+                Read::Piece(piece) => break piece,
+                Read::Pause if splitting.ends_anywhere() => self.submit(splitting).await?,
+                Read::Pause => {}
+                Read::End => return Ok(None),
             }
         };
-        let Some(piece) = piece else {
-            return Ok(None);
-        };
-        self.seen += piece.len();
-        if self.seen < LARGE_PIECE || piece.len() >= BATCH {
+        if !reader.is_batched(&piece) {
             self.make_room(splitting, piece.len()).await?;
             return Ok(Some(piece));
         }
         self.make_room(splitting, BATCH).await?;
-        let mut batch = BytesMut::from(piece);
-        while batch.len() < BATCH {
-            match timeout(BREAK, body.next()).await {
-                Ok(Ok(Some(more))) => batch.extend_from_slice(&more),
-                Ok(Ok(None)) | Err(_) => break,
-                Ok(Err(error)) => {
-                    // What came before it goes first.
-                    self.broken = Some(error);
-                    break;
-                }
-            }
-        }
-        Ok(Some(batch.freeze()))
+        self.import.recorder.waits_for(Waiting::Client);
+        let batch = reader.batch(piece).await;
+        self.import.recorder.waits_for(Waiting::Gateway);
+        Ok(Some(batch))
     }
 
     /// Makes room for so many more bytes, if need be by handing over what is there.
@@ -241,83 +199,51 @@ impl<'a> Upload<'a> {
         self.store(block, memory).await
     }
 
-    /// Hands a block over when the one before it is stored, so that what is
-    /// acknowledged is always the start of the body.
-    pub(super) async fn store(&mut self, block: Block, memory: Held) -> Result<(), ApiError> {
-        let rows = block.rows() as u64;
-        self.submitted += rows;
-        self.settle().await?;
+    /// Hands a block over when the one before it is stored.
+    pub(super) async fn store(
+        &mut self,
+        block: Block,
+        memory: Reservation,
+    ) -> Result<(), ApiError> {
         let token = self.cut.next();
-        self.in_flight = Some((self.intake.queue.submit(block, token, memory), rows));
-        Ok(())
+        self.import.recorder.waits_for(Waiting::ClickHouse);
+        let submitted = self.acknowledgements.submit(block, token, memory).await;
+        self.import.recorder.waits_for(Waiting::Gateway);
+        submitted
     }
 
     /// Waits for what was sent, whatever happened: the client learns how far its rows are safe.
     pub(super) async fn finish<T>(
         mut self,
         result: Result<T, ApiError>,
-    ) -> Result<(Taken, T), ApiError> {
-        let settled = self.settle().await;
+    ) -> Result<(ImportSummary, T), ApiError> {
+        self.import.recorder.waits_for(Waiting::ClickHouse);
+        let settled = self.acknowledgements.settle().await;
+        self.import.recorder.waits_for(Waiting::Gateway);
+        let import_id = self.import.id.as_str().to_owned();
+        let rows = self.acknowledgements.acknowledged();
         match result.and_then(|value| settled.map(|()| value)) {
             Ok(value) => {
-                let taken = Taken {
-                    import_id: self.import.id.as_str().to_owned(),
-                    rows: self.acknowledged,
-                    quarantined: self.quarantined,
+                let taken = ImportSummary {
+                    import_id,
+                    rows,
+                    quarantined: self.acknowledgements.quarantined(),
                     ignored_columns: Vec::new(),
                 };
                 Ok((taken, value))
             }
             Err(error) => Err(error.progress(Progress {
-                import_id: self.import.id.as_str().to_owned(),
-                acknowledged_rows: self.acknowledged,
+                import_id,
+                acknowledged_rows: rows,
             })),
         }
-    }
-
-    /// Waits for the block that is being stored.
-    async fn settle(&mut self) -> Result<(), ApiError> {
-        // It stays in flight until its outcome is there: the client may leave before.
-        let Some((outcome, rows)) = &mut self.in_flight else {
-            return Ok(());
-        };
-        let rows = *rows;
-        let outcome = outcome.await.unwrap_or(Err(StoreError::Unknown));
-        self.in_flight = None;
-        let stored = outcome.map_err(|error| {
-            if matches!(error, StoreError::Unknown) {
-                self.unconfirmed += rows;
-            }
-            error.explain()
-        })?;
-        self.acknowledged += rows;
-        // A count is of the whole import so far, so the last one is the one that counts,
-        // unless it comes from another replica, which may not have all of it yet.
-        match stored {
-            Stored::Whole => {}
-            Stored::Quarantined(count, replica) => {
-                let counted = self.counted_at.get_or_insert_with(|| Arc::clone(&replica));
-                self.quarantined = Arc::ptr_eq(counted, &replica).then_some(count);
-            }
-            Stored::Uncounted => self.quarantined = None,
-        }
-        Ok(())
     }
 }
 
 impl Drop for Upload<'_> {
-    /// Counts every row once, whether the upload came to its end, failed, or was left by its client.
+    /// Whether the upload came to its end, failed, or was left by its client.
     fn drop(&mut self) {
-        let in_flight = self.in_flight.as_ref().map_or(0, |(_, rows)| *rows);
-        let unconfirmed = self.unconfirmed + in_flight;
-        let read = self.submitted + self.filling;
-        let quarantined = self.quarantined.unwrap_or(0).min(self.acknowledged);
-        let counts = RowCounts {
-            stored: self.acknowledged - quarantined,
-            quarantined,
-            failed: read.saturating_sub(self.acknowledged + unconfirmed),
-            unconfirmed,
-        };
-        self.import.metrics.rows(self.import.tenant, counts);
+        let counts = self.acknowledgements.counts(self.filling);
+        self.import.recorder.rows(counts);
     }
 }

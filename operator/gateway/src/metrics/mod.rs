@@ -3,9 +3,14 @@
 
 mod replicas;
 mod requests;
+mod resources;
+mod route_kind;
+mod series;
 
 pub(crate) use replicas::ReplicaState;
-pub(crate) use requests::Measured;
+pub(crate) use resources::{Resource, ResourceKind, ResourceName};
+pub(crate) use route_kind::RouteKind;
+pub(crate) use series::RowCounts;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,43 +20,7 @@ use prometheus_client::registry::Registry;
 use replicas::Replicas;
 use requests::Requests;
 use std::sync::Arc;
-
-/// What kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum RouteKind {
-    Endpoint,
-    Documentation,
-    Events,
-    Append,
-    Other,
-}
-
-impl RouteKind {
-    const ALL: [Self; 5] = [
-        Self::Endpoint,
-        Self::Documentation,
-        Self::Events,
-        Self::Append,
-        Self::Other,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Endpoint => "endpoint",
-            Self::Documentation => "documentation",
-            Self::Events => "events",
-            Self::Append => "append",
-            Self::Other => "other",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RowLabels {
-    namespace: String,
-    workspace: String,
-    outcome: &'static str,
-}
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrorLabels {
@@ -77,7 +46,6 @@ struct UseLabels {
 pub struct Metrics {
     registry: Registry,
     requests: Requests,
-    rows: Family<RowLabels, Counter>,
     upstream_errors: Family<ErrorLabels, Counter>,
     cut_answers: Family<CutLabels, Counter>,
     replica_failures: Counter,
@@ -86,6 +54,7 @@ pub struct Metrics {
     memory: Family<UseLabels, Gauge>,
     connections: Gauge,
     refused: Family<ErrorLabels, Counter>,
+    access_log_dropped: Counter,
 }
 
 /// What cuts an answer in the middle.
@@ -107,13 +76,6 @@ impl CutBy {
     }
 }
 
-/// Workspaces are told apart by namespace and name.
-#[derive(Clone, Copy)]
-pub(crate) struct Tenant<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) workspace: &'a str,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -125,7 +87,6 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("aviary_gateway");
         let requests = Requests::default();
-        let rows = Family::default();
         let upstream_errors = Family::default();
         let cut_answers = Family::<CutLabels, Counter>::default();
         // There from the start, so that the first one shows as an increase.
@@ -138,12 +99,8 @@ impl Metrics {
         let memory = Family::default();
         let connections = Gauge::default();
         let refused = Family::default();
+        let access_log_dropped = Counter::default();
         registry.register_collector(Box::new(requests.clone()));
-        registry.register(
-            "rows",
-            "Rows read, by what became of them: stored, quarantined, failed, or unconfirmed by ClickHouse",
-            rows.clone(),
-        );
         registry.register(
             "upstream_errors",
             "Requests to ClickHouse without a complete answer",
@@ -176,10 +133,14 @@ impl Metrics {
             "Connections and requests refused for what else the gateway does",
             refused.clone(),
         );
+        registry.register(
+            "access_log_dropped",
+            "Lines that the access log could not take in time",
+            access_log_dropped.clone(),
+        );
         Self {
             registry,
             requests,
-            rows,
             upstream_errors,
             cut_answers,
             replica_failures,
@@ -188,6 +149,7 @@ impl Metrics {
             memory,
             connections,
             refused,
+            access_log_dropped,
         }
     }
 
@@ -200,9 +162,36 @@ impl Metrics {
         text
     }
 
-    /// Begins to count a request.
-    pub(crate) fn request(&self, route: RouteKind) -> Measured {
-        self.requests.start(route)
+    /// The pipe, data source or workspace of this name, to count requests for.
+    pub(crate) fn resource(&self, name: ResourceName) -> Arc<Resource> {
+        self.requests.resource(name)
+    }
+
+    /// Counts a request that begins; [`Self::request_ended`] counts it again.
+    pub(crate) fn request_started(&self, route: RouteKind) {
+        self.requests.started(route);
+    }
+
+    /// The route of a request that has begun is known.
+    pub(crate) fn request_routed(&self, before: RouteKind, route: RouteKind) {
+        self.requests.routed(before, route);
+    }
+
+    /// Counts a request that has ended, for what it was about, if that is known.
+    pub(crate) fn request_ended(
+        &self,
+        route: RouteKind,
+        resource: Option<&Resource>,
+        status: u16,
+        duration: Duration,
+        rows: Option<RowCounts>,
+    ) {
+        self.requests.ended(route, resource, status, duration, rows);
+    }
+
+    /// Counts lines that the access log does not take.
+    pub(crate) fn access_log_dropped(&self) -> Counter {
+        self.access_log_dropped.clone()
     }
 
     pub(crate) fn upstream_error(&self, reason: &'static str) {
@@ -211,9 +200,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts the answers that something cuts in the middle.
-    pub(crate) fn cut_answers(&self, by: CutBy) -> Counter {
-        self.cut_answers.get_or_create(&by.labels()).clone()
+    /// Counts an answer that something cuts in the middle.
+    pub(crate) fn answer_cut(&self, by: CutBy) {
+        self.cut_answers.get_or_create(&by.labels()).inc();
     }
 
     /// Counts a failure for which a replica is to blame.
@@ -246,56 +235,26 @@ impl Metrics {
             .get_or_create(&KindLabels { kind })
             .set(count as i64);
     }
-
-    /// Counts rows of a workspace. Those stored and quarantined are there from the first on.
-    pub(crate) fn rows(&self, tenant: Tenant<'_>, rows: RowCounts) {
-        let RowCounts {
-            stored,
-            quarantined,
-            failed,
-            unconfirmed,
-        } = rows;
-        let always = [("stored", stored), ("quarantined", quarantined)];
-        let seldom = [("failed", failed), ("unconfirmed", unconfirmed)];
-        let seldom = seldom.into_iter().filter(|(_, count)| *count > 0);
-        for (outcome, count) in always.into_iter().chain(seldom) {
-            let labels = RowLabels {
-                namespace: tenant.namespace.to_owned(),
-                workspace: tenant.workspace.to_owned(),
-                outcome,
-            };
-            self.rows.get_or_create(&labels).inc_by(count);
-        }
-    }
-}
-
-/// What became of rows that were read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RowCounts {
-    /// In the table.
-    pub(crate) stored: u64,
-    /// In quarantine.
-    pub(crate) quarantined: u64,
-    /// Neither, for sure.
-    pub(crate) failed: u64,
-    /// Sent, and ClickHouse did not say what became of them.
-    pub(crate) unconfirmed: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
+
+    fn answer(metrics: &Metrics, route: RouteKind, resource: Option<&Resource>, status: u16) {
+        metrics.request_started(route);
+        metrics.request_ended(route, resource, status, Duration::from_millis(3), None);
+    }
 
     #[test]
     fn a_request_is_counted_when_it_ends() {
         let metrics = Metrics::new();
-        let mut measured = metrics.request(RouteKind::Endpoint);
-        measured.status(200);
+        metrics.request_started(RouteKind::Endpoint);
         let text = metrics.encode();
         assert!(text.contains("aviary_gateway_requests_in_flight{route=\"endpoint\"} 1"));
-        drop(measured);
-        metrics.request(RouteKind::Events).status(400);
+        metrics.request_ended(RouteKind::Endpoint, None, 200, Duration::ZERO, None);
+        answer(&metrics, RouteKind::Events, None, 400);
         let text = metrics.encode();
         for line in [
             "aviary_gateway_requests_in_flight{route=\"endpoint\"} 0",
@@ -307,6 +266,109 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+    }
+
+    fn name(kind: ResourceKind, name: &str) -> ResourceName {
+        ResourceName {
+            namespace: "demo".to_owned(),
+            workspace: "shop".to_owned(),
+            kind,
+            name: name.to_owned(),
+        }
+    }
+
+    fn has(metrics: &Metrics, line: &str) -> bool {
+        metrics.encode().lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn what_a_request_is_about_is_a_label() {
+        let metrics = Metrics::new();
+        let pipe = metrics.resource(name(ResourceKind::Pipe, "top"));
+        let sales = metrics.resource(name(ResourceKind::DataSource, "sales"));
+        let shop = metrics.resource(name(ResourceKind::Workspace, ""));
+        answer(&metrics, RouteKind::Endpoint, Some(&pipe), 200);
+        answer(&metrics, RouteKind::Endpoint, Some(&pipe), 408);
+        answer(&metrics, RouteKind::Endpoint, Some(&shop), 429);
+        for (route, stored) in [(RouteKind::Events, 2), (RouteKind::Append, 3)] {
+            let rows = RowCounts {
+                stored,
+                ..RowCounts::default()
+            };
+            metrics.request_started(route);
+            metrics.request_ended(route, Some(&sales), 200, Duration::ZERO, Some(rows));
+        }
+        for line in [
+            "aviary_gateway_requests_total{route=\"endpoint\",status=\"200\",namespace=\"demo\",workspace=\"shop\",pipe=\"top\"} 1",
+            "aviary_gateway_requests_total{route=\"endpoint\",status=\"408\",namespace=\"demo\",workspace=\"shop\",pipe=\"top\"} 1",
+            "aviary_gateway_requests_total{route=\"endpoint\",status=\"429\",namespace=\"demo\",workspace=\"shop\"} 1",
+            "aviary_gateway_requests_total{route=\"append\",status=\"200\",namespace=\"demo\",workspace=\"shop\",datasource=\"sales\"} 1",
+            "aviary_gateway_request_duration_seconds_count{route=\"endpoint\",namespace=\"demo\",workspace=\"shop\",pipe=\"top\"} 2",
+            "aviary_gateway_rows_total{namespace=\"demo\",workspace=\"shop\",datasource=\"sales\",outcome=\"stored\"} 5",
+            "aviary_gateway_rows_total{namespace=\"demo\",workspace=\"shop\",datasource=\"sales\",outcome=\"quarantined\"} 0",
+            "aviary_gateway_requests_total{route=\"endpoint\",status=\"200\"} 0",
+        ] {
+            assert!(has(&metrics, line), "{line} in\n{}", metrics.encode());
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_shown_for_as_long_as_it_is_served() {
+        let metrics = Metrics::new();
+        let top = || metrics.resource(name(ResourceKind::Pipe, "top"));
+        let (first, same) = (top(), top());
+        answer(&metrics, RouteKind::Endpoint, Some(&first), 200);
+        drop(first);
+        answer(&metrics, RouteKind::Endpoint, Some(&same), 200);
+        assert!(metrics.encode().contains("pipe=\"top\"} 2"));
+        drop(same);
+        assert!(!metrics.encode().contains("top"));
+        let again = top();
+        answer(&metrics, RouteKind::Endpoint, Some(&again), 200);
+        assert!(metrics.encode().contains("pipe=\"top\"} 1"));
+    }
+
+    #[test]
+    fn label_sets_have_a_bound_beyond_which_requests_are_counted_together() {
+        let metrics = Metrics::new();
+        let pipe = |workspace: &str, number: usize| {
+            metrics.resource(ResourceName {
+                workspace: workspace.to_owned(),
+                ..name(ResourceKind::Pipe, &format!("p{number}"))
+            })
+        };
+        let answer = |pipe: &Resource| answer(&metrics, RouteKind::Endpoint, Some(pipe), 200);
+        let shown = |workspace: &str| {
+            let workspace = format!("workspace=\"{workspace}\",pipe=");
+            let text = metrics.encode();
+            let lines = text.lines().filter(|line| {
+                line.starts_with("aviary_gateway_requests_total{") && line.contains(&workspace)
+            });
+            lines.count()
+        };
+        let half = resources::MOST_LABEL_SETS / 2;
+        let mut pipes: Vec<_> = (0..half + 3).map(|number| pipe("large", number)).collect();
+        pipes.iter().for_each(|pipe| answer(pipe));
+        assert_eq!(shown("large"), half);
+        let other = "aviary_gateway_requests_total{route=\"endpoint\",status=\"200\",workspace=\"other\"} 3";
+        assert!(has(&metrics, other));
+        // A neighbour finds room.
+        let neighbour = pipe("small", 0);
+        answer(&neighbour);
+        assert_eq!(shown("small"), 1);
+        // One that goes leaves room for another.
+        drop(neighbour);
+        drop(pipes.swap_remove(0));
+        answer(&pipe("large", 0));
+        let late = pipe("large", half + 3);
+        answer(&late);
+        assert_eq!(shown("large"), half);
+        assert!(
+            metrics
+                .encode()
+                .contains(&format!("pipe=\"p{}\"", half + 3))
+        );
+        assert!(has(&metrics, other));
     }
 
     #[test]

@@ -1,201 +1,204 @@
-//! What every request counts in. Each worker has its own numbers, so that requests on
-//! different cores do not fetch memory from each other; they are added up when somebody asks.
+//! What every request counts in, by route, status, and what it is about.
 
-use super::RouteKind;
+use super::resources::{Resource, ResourceKind, ResourceName, Resources};
+use super::route_kind::RouteKind;
+use super::series::{ROW_OUTCOMES, RowCounts, Series};
 use crate::workers::PerWorker;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::Exemplar;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-/// Upper bounds of the histogram's buckets, in seconds. What takes longer has one, too.
-const BOUNDS: [f64; 14] = [
-    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: &'static str,
-}
+/// The labels of those whose label sets are too many. No workspace is without a namespace.
+const OTHER: (&str, &str) = ("workspace", "other");
 
 /// The requests of all workers.
 #[derive(Clone)]
-pub(super) struct Requests {
-    workers: Arc<PerWorker<Arc<OfWorker>>>,
-    others: Family<RequestLabels, Counter>,
+pub(super) struct Requests(Arc<Shared>);
+
+struct Shared {
+    in_flight: PerWorker<[AtomicI64; RouteKind::COUNT]>,
+    /// Those that are about nothing that is served.
+    unattributed: [Series; RouteKind::COUNT],
+    resources: Resources,
 }
 
-/// The requests of one worker.
-struct OfWorker {
-    routes: [OfRoute; RouteKind::ALL.len()],
-    /// Those with another status than 200, which are rare: of all workers.
-    others: Family<RequestLabels, Counter>,
-}
-
-#[derive(Default)]
-struct OfRoute {
-    in_flight: AtomicI64,
-    succeeded: AtomicU64,
-    /// How many took how long.
-    durations: [AtomicU64; BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
-}
-
-/// Counts one request from its head to the end of its answer.
-pub(crate) struct Measured {
-    worker: Arc<OfWorker>,
-    route: RouteKind,
-    status: u16,
-    started: Instant,
-}
+type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Default for Requests {
     fn default() -> Self {
-        let others = Family::default();
-        let worker = || {
-            Arc::new(OfWorker {
-                routes: Default::default(),
-                others: others.clone(),
-            })
-        };
-        Self {
-            workers: Arc::new(PerWorker::new(worker)),
-            others,
-        }
+        Self(Arc::new(Shared {
+            in_flight: PerWorker::new(Default::default),
+            unattributed: std::array::from_fn(|_| Series::new()),
+            resources: Resources::default(),
+        }))
     }
 }
 
 impl Requests {
-    pub(super) fn start(&self, route: RouteKind) -> Measured {
-        let worker = Arc::clone(self.workers.own());
-        let in_flight = &worker.routes[route as usize].in_flight;
-        in_flight.fetch_add(1, Ordering::Relaxed);
-        Measured {
-            worker,
-            route,
-            // Nginx's number for "the client left before an answer", unless one is set.
-            status: 499,
-            started: Instant::now(),
-        }
+    pub(super) fn resource(&self, name: ResourceName) -> Arc<Resource> {
+        self.0.resources.named(name)
     }
 
-    fn sum<T: std::iter::Sum>(&self, route: RouteKind, of: impl Fn(&OfRoute) -> T) -> T {
-        let workers = self.workers.iter();
-        workers
-            .map(|worker| of(&worker.routes[route as usize]))
-            .sum()
+    pub(super) fn started(&self, route: RouteKind) {
+        self.in_flight(route).fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl Measured {
-    pub(crate) fn status(&mut self, status: u16) {
-        self.status = status;
+    pub(super) fn routed(&self, before: RouteKind, route: RouteKind) {
+        self.in_flight(before).fetch_sub(1, Ordering::Relaxed);
+        self.in_flight(route).fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl Drop for Measured {
-    fn drop(&mut self) {
-        let route = &self.worker.routes[self.route as usize];
-        route.in_flight.fetch_sub(1, Ordering::Relaxed);
-        route.observe(self.started.elapsed());
-        if self.status == 200 {
-            route.succeeded.fetch_add(1, Ordering::Relaxed);
-        } else {
-            let (route, status) = (self.route.label(), self.status);
-            let labels = RequestLabels { route, status };
-            self.worker.others.get_or_create(&labels).inc();
-        }
+    pub(super) fn ended(
+        &self,
+        route: RouteKind,
+        resource: Option<&Resource>,
+        status: u16,
+        duration: Duration,
+        rows: Option<RowCounts>,
+    ) {
+        self.in_flight(route).fetch_sub(1, Ordering::Relaxed);
+        let series = match resource {
+            Some(resource) => resource.series(route),
+            None => &self.0.unattributed[route as usize],
+        };
+        series.count(status, duration, rows);
     }
-}
 
-impl OfRoute {
-    fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.durations[bucket].fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    fn in_flight(&self, route: RouteKind) -> &AtomicI64 {
+        &self.0.in_flight.own()[route as usize]
     }
 }
 
 impl Collector for Requests {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.encode_answered(&mut encoder)?;
+        let resources = self.0.resources.served();
+        let mut series = Vec::new();
+        for route in RouteKind::ALL {
+            let label = ("route", route.label());
+            series.push((vec![label], &self.0.unattributed[route as usize]));
+            for resource in &resources {
+                if let Some(own) = resource.own_series(route) {
+                    let mut labels = vec![label];
+                    labels.extend(resource.name.labels());
+                    series.push((labels, own));
+                }
+            }
+            if let Some(others) = self.0.resources.others(route) {
+                series.push((vec![label, OTHER], &**others));
+            }
+        }
+        encode_answered(&mut encoder, &series)?;
         self.encode_in_flight(&mut encoder)?;
-        self.encode_durations(&mut encoder)
+        encode_durations(&mut encoder, &series)?;
+        self.encode_rows(&mut encoder, &resources)
     }
 }
 
 impl Requests {
-    fn encode_answered(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut answered = encoder.encode_descriptor(
-            "requests",
-            "Requests answered.",
-            None,
-            MetricType::Counter,
-        )?;
-        for route in RouteKind::ALL {
-            let count = self.sum(route, |of| of.succeeded.load(Ordering::Relaxed));
-            let route = route.label();
-            let labels = RequestLabels { route, status: 200 };
-            let none: Option<&Exemplar<NoLabelSet, f64>> = None;
-            answered
-                .encode_family(&labels)?
-                .encode_counter(&count, none)?;
-        }
-        self.others.encode(answered)
-    }
-
     fn encode_in_flight(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests being answered.";
         let mut in_flight =
             encoder.encode_descriptor("requests_in_flight", help, None, MetricType::Gauge)?;
         for route in RouteKind::ALL {
-            let count = self.sum(route, |of| of.in_flight.load(Ordering::Relaxed));
-            let route = route.label();
-            in_flight
-                .encode_family(&RouteLabels { route })?
-                .encode_gauge(&count)?;
+            let workers = self.0.in_flight.iter();
+            let count: i64 = workers
+                .map(|worker| worker[route as usize].load(Ordering::Relaxed))
+                .sum();
+            let labels = [("route", route.label())];
+            in_flight.encode_family(&labels)?.encode_gauge(&count)?;
         }
         Ok(())
     }
 
-    fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (name, help) = ("request_duration", "Time to the end of the answer.");
-        let unit = Some(&Unit::Seconds);
-        let mut durations = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for route in RouteKind::ALL {
-            let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds
-                .enumerate()
-                .map(|(bucket, bound)| {
-                    let count = |of: &OfRoute| of.durations[bucket].load(Ordering::Relaxed);
-                    (bound, self.sum(route, count))
-                })
-                .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let nanoseconds = self.sum(route, |of| of.nanoseconds.load(Ordering::Relaxed));
-            let seconds = Duration::from_nanos(nanoseconds).as_secs_f64();
-            let route = route.label();
-            durations
-                .encode_family(&RouteLabels { route })?
-                .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+    /// Rows by data source, whatever way they came. Those stored and quarantined are there from the
+    /// first on.
+    fn encode_rows(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        resources: &[Arc<Resource>],
+    ) -> fmt::Result {
+        let help = "Rows read, by what became of them: stored, quarantined, failed, or unconfirmed by ClickHouse.";
+        let mut encoder = encoder.encode_descriptor("rows", help, None, MetricType::Counter)?;
+        let ways = [RouteKind::Events, RouteKind::Append];
+        let data_sources = resources.iter();
+        let data_sources =
+            data_sources.filter(|resource| resource.name.kind == ResourceKind::DataSource);
+        for data_source in data_sources {
+            let series = ways.iter().filter_map(|way| data_source.own_series(*way));
+            encode_rows(&mut encoder, &data_source.name.labels(), series)?;
         }
-        Ok(())
+        let others = ways.iter().filter_map(|way| self.0.resources.others(*way));
+        encode_rows(&mut encoder, &[OTHER], others.map(|series| &**series))
     }
+}
+
+fn encode_answered(
+    encoder: &mut DescriptorEncoder<'_>,
+    series: &[(Labels<'_>, &Series)],
+) -> fmt::Result {
+    let help = "Requests answered.";
+    let mut answered = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+    for (labels, series) in series {
+        for (status, count) in series.answered() {
+            let status = status.to_string();
+            let mut labels = labels.clone();
+            labels.insert(1, ("status", &status));
+            encode_count(&mut answered, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_durations(
+    encoder: &mut DescriptorEncoder<'_>,
+    series: &[(Labels<'_>, &Series)],
+) -> fmt::Result {
+    let (name, help) = ("request_duration", "Time to the end of the answer.");
+    let unit = Some(&Unit::Seconds);
+    let mut encoder = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+    for (labels, series) in series {
+        let durations = series.durations();
+        encoder
+            .encode_family(labels)?
+            .encode_histogram::<NoLabelSet>(
+                durations.seconds,
+                durations.count,
+                &durations.buckets,
+                None,
+            )?;
+    }
+    Ok(())
+}
+
+fn encode_rows<'s>(
+    encoder: &mut MetricEncoder<'_>,
+    labels: &[(&'static str, &str)],
+    series: impl Iterator<Item = &'s Series>,
+) -> fmt::Result {
+    let all = series.map(Series::rows);
+    let Some(counts) = all.reduce(|a, b| std::array::from_fn(|outcome| a[outcome] + b[outcome]))
+    else {
+        return Ok(());
+    };
+    for (outcome, (label, count)) in ROW_OUTCOMES.into_iter().zip(counts).enumerate() {
+        if outcome < 2 || count > 0 {
+            let mut labels = labels.to_vec();
+            labels.push(("outcome", label));
+            encode_count(encoder, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_count(encoder: &mut MetricEncoder<'_>, labels: &Labels<'_>, count: u64) -> fmt::Result {
+    let none: Option<&Exemplar<NoLabelSet, f64>> = None;
+    encoder.encode_family(labels)?.encode_counter(&count, none)
 }
 
 impl fmt::Debug for Requests {

@@ -3,7 +3,7 @@
 //!
 //! The numbers are those of `ErrorCodes.cpp` in ClickHouse, which never change.
 
-use super::Exception;
+use super::exception::Exception;
 
 /// Who is to blame for an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,38 +1,32 @@
-//! One request and its answer on one connection.
+//! A connection to a replica: one request and the head of its answer at a time.
 
-use super::framing::Framing;
+use super::address::Address;
+use super::error::UpstreamError;
 use super::head::{DEFAULT_IDLE, Head, parse_head};
 use super::patience::{Losses, Patience};
-use super::replica::Replica;
 use super::stream::Stream;
-use super::{Address, Exception, UpstreamError};
 use crate::request_id::RequestId;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use secrecy::{ExposeSecret, SecretString};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Exceptions are shorter, but for their stack traces.
-const LONGEST_ERROR: usize = 64 * 1024;
 const READ_SIZE: usize = 64 * 1024;
 const LEAST_ROOM: usize = 4 * 1024;
 /// Bodies up to this size travel in the same segment as the head.
 const SMALL_BODY: usize = 16 * 1024;
 /// How long a replica may take nothing of a body.
 const TAKING: Duration = Duration::from_secs(30);
-/// How long a short text may take to come when its head is there.
-const SHORT_TEXT: Duration = Duration::from_secs(10);
 
 /// A connection to a replica that no answer is being read from.
 pub(super) struct Connection {
     stream: Stream,
-    received: BytesMut,
+    pub(super) received: BytesMut,
     /// The memory in which heads of requests are written.
     head: Vec<u8>,
     /// With the answer that is awaited; kept for the next one.
@@ -83,14 +77,6 @@ pub(crate) enum Repeat {
     Anywhere,
     /// At the same: it writes under a name by which the replica knows it again.
     AtTheSame,
-}
-
-/// An answer of ClickHouse. Dropping it before its end closes the connection,
-/// which is how ClickHouse learns that nobody waits for the query any more.
-pub(crate) struct Answer {
-    head: Head,
-    connection: Option<Box<Connection>>,
-    replica: Arc<Replica>,
 }
 
 impl Connection {
@@ -246,7 +232,7 @@ impl Connection {
     }
 
     /// Receives more of the answer; how many bytes.
-    fn poll_receive(
+    pub(super) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
         losses: &Losses,
@@ -262,122 +248,16 @@ impl Connection {
         }
     }
 
+    /// Takes the memory of an answer back that is read: the next is received where this one was, in
+    /// memory that caches still have.
+    pub(super) fn reclaim(&mut self) {
+        let _ = self.received.try_reclaim(READ_SIZE);
+    }
+
     /// Reserving rarely lets a buffer serve many short answers.
     fn make_room(&mut self) {
         if self.received.capacity() - self.received.len() < LEAST_ROOM {
             self.received.reserve(READ_SIZE);
-        }
-    }
-}
-
-impl Answer {
-    pub(super) fn new(head: Head, connection: Box<Connection>, replica: Arc<Replica>) -> Self {
-        let mut answer = Self {
-            head,
-            connection: Some(connection),
-            replica,
-        };
-        if answer.head.framing == Framing::Finished {
-            answer.finish();
-        }
-        answer
-    }
-
-    /// The answer, if it is not an exception.
-    pub(super) async fn or_exception(self) -> Result<Self, UpstreamError> {
-        let code = self.head.exception_code;
-        if let (false, Some(code)) = (self.head.is_proven, code) {
-            return Err(UpstreamError::Refused(Exception::before_the_query(code)));
-        }
-        if self.head.status == 200 && code.is_none() {
-            return Ok(self);
-        }
-        let text = self.text(LONGEST_ERROR).await?;
-        Err(UpstreamError::Refused(Exception::parse(code, &text)))
-    }
-
-    /// What precedes an exception in the middle of the body, where the server says so.
-    pub(crate) fn take_exception_tag(&mut self) -> Option<Box<str>> {
-        self.head.exception_tag.take()
-    }
-
-    /// How many rows ClickHouse wrote, into every table that a view writes to, too.
-    pub(crate) fn written_rows(&self) -> Option<u64> {
-        self.head.written_rows
-    }
-
-    /// Who answered.
-    pub(crate) fn replica(&self) -> &Arc<Replica> {
-        &self.replica
-    }
-
-    /// The next piece of the body; `None` at its end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        std::future::poll_fn(|context| self.poll_next(context)).await
-    }
-
-    /// See [`Self::next`].
-    pub(crate) fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, UpstreamError>> {
-        let Some(connection) = &mut self.connection else {
-            return Poll::Ready(Ok(None));
-        };
-        loop {
-            if let Some(piece) = self.head.framing.take(&mut connection.received)? {
-                // The end of a length is known with its last piece; giving the
-                // connection back now spares the next request a new one.
-                if self.head.framing == Framing::Finished {
-                    self.finish();
-                }
-                return Poll::Ready(Ok(Some(piece)));
-            }
-            if self.head.framing == Framing::Finished {
-                self.finish();
-                return Poll::Ready(Ok(None));
-            }
-            match ready!(connection.poll_receive(context, self.replica.losses())) {
-                Ok(0) if self.head.framing == Framing::UntilClose => {
-                    self.connection = None;
-                    return Poll::Ready(Ok(None));
-                }
-                Ok(0) => return Poll::Ready(Err(self.replica.note(UpstreamError::Truncated))),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(self.replica.note(error))),
-            }
-        }
-    }
-
-    /// The whole body, cut at a number of bytes; for what is short and therefore due at once.
-    pub(crate) async fn text(mut self, most: usize) -> Result<Vec<u8>, UpstreamError> {
-        let mut text = Vec::new();
-        let reading = async {
-            while let Some(piece) = self.next().await? {
-                text.extend_from_slice(&piece[..piece.len().min(most - text.len())]);
-                if text.len() == most {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        match timeout(SHORT_TEXT, reading).await {
-            Ok(read) => read.map(|()| text),
-            Err(_) => Err(self.replica.note(UpstreamError::Timeout)),
-        }
-    }
-
-    /// Hands the connection back for the next request.
-    fn finish(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
-        if self.head.keep_alive && connection.received.is_empty() {
-            // The next answer is received where this one was, in memory that caches still have.
-            let _ = connection.received.try_reclaim(READ_SIZE);
-            let now = Instant::now();
-            connection.idle_until = now + self.head.idle;
-            self.replica.give_back(now, connection);
         }
     }
 }

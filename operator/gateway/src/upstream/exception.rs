@@ -1,7 +1,7 @@
 //! What ClickHouse says when something is wrong: before an answer, or in the
 //! middle of one.
 
-use crate::endpoint::Format;
+use crate::format::Format;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
 //! Where a body ends: HTTP/1.1's lengths and chunks, as a decoder of bytes.
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// How far a body is read.

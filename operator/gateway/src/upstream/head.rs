@@ -1,7 +1,7 @@
 //! What an answer of ClickHouse starts with: how it is read on, what ClickHouse says in headers, and
 //! the proof that it is ClickHouse who says it.
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use super::framing::{Chunk, Framing};
 use bytes::{Buf, BytesMut};
 use memchr::memmem;

@@ -3,7 +3,7 @@
 //! A replica that freezes closes nothing: its machine goes on taking bytes, and none come back. So
 //! while something is awaited, the replica's health is looked at now and then as well.
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};

@@ -1,10 +1,11 @@
 //! One replica: its idle connections, and whether it is known to be away.
 
-use super::connection::{Answer, Connection, Request};
+use super::address::Address;
+use super::connection::Connection;
 use super::ejection::Ejection;
+use super::error::UpstreamError;
 use super::patience::Losses;
 use super::stream::Stream;
-use super::{Address, Blame, UpstreamError};
 use crate::metrics::{Metrics, ReplicaState};
 use crate::workers::PerWorker;
 use aviary_crds::address;
@@ -58,7 +59,7 @@ pub(crate) struct ReplicaSettings {
 
 /// A replica of ClickHouse.
 pub(crate) struct Replica {
-    address: Address,
+    pub(super) address: Address,
     settings: ReplicaSettings,
     metrics: Arc<Metrics>,
     state: Arc<ReplicaState>,
@@ -100,33 +101,8 @@ impl Replica {
         &self.losses
     }
 
-    /// Sends a request and waits for the head of its answer, which may be an exception. It is sent
-    /// again when an idle connection turns out to be closed.
-    pub(crate) async fn send(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-    ) -> Result<Answer, UpstreamError> {
-        let now = Instant::now();
-        if let Some(connection) = self.take_idle(now) {
-            match self.exchange(now, connection, request).await {
-                Err(UpstreamError::Interrupted(_)) => {}
-                Err(error) => return Err(self.unanswered(error)),
-                Ok(answer) => return self.judge(answer).await,
-            }
-        }
-        self.look_after();
-        let result = match self.connect().await {
-            Ok(connection) => self.exchange(Instant::now(), connection, request).await,
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(answer) => self.judge(answer).await,
-            Err(error) => Err(self.unanswered(error)),
-        }
-    }
-
     /// Notes why there is no answer. ClickHouse ends what takes too long by itself, and earlier.
-    fn unanswered(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
+    pub(super) fn unanswered(self: &Arc<Self>, error: UpstreamError) -> UpstreamError {
         if let UpstreamError::Interrupted(_)
         | UpstreamError::Timeout
         | UpstreamError::Foreign
@@ -137,28 +113,16 @@ impl Replica {
         self.note(error)
     }
 
-    /// Whether the replica, and not the statement, failed.
-    async fn judge(&self, answer: Answer) -> Result<Answer, UpstreamError> {
-        let result = answer.or_exception().await;
-        match &result {
-            Err(error @ UpstreamError::Refused(exception))
-                if exception.blame() == Blame::Replica =>
-            {
-                self.fail(error);
-            }
-            Ok(_) => {
-                if self.ejection.did_well() {
-                    self.state.set_ejected(None);
-                    tracing::info!(replica = %self.address.authority, "replica does well again");
-                }
-            }
-            Err(_) => {}
+    /// Notes that it did what it was asked.
+    pub(super) fn did_well(&self) {
+        if self.ejection.did_well() {
+            self.state.set_ejected(None);
+            tracing::info!(replica = %self.address.authority, "replica does well again");
         }
-        result
     }
 
     /// Notes that it failed at what others may do.
-    fn fail(&self, reason: &UpstreamError) {
+    pub(super) fn fail(&self, reason: &UpstreamError) {
         self.metrics.replica_failure();
         if let Some(until) = self.ejection.failed(Instant::now()) {
             self.state.set_ejected(Some(until));
@@ -169,18 +133,6 @@ impl Replica {
     /// Whether it fails at what others may do, so that they should be asked first.
     pub(crate) fn is_out(&self) -> bool {
         self.ejection.is_out(Instant::now())
-    }
-
-    async fn exchange(
-        self: &Arc<Self>,
-        now: Instant,
-        mut connection: Box<Connection>,
-        request: &Request<'_>,
-    ) -> Result<Answer, UpstreamError> {
-        let head = connection
-            .exchange(now, &self.address, request, &self.losses)
-            .await?;
-        Ok(Answer::new(head, connection, Arc::clone(self)))
     }
 
     pub(super) fn give_back(&self, now: Instant, connection: Box<Connection>) {
@@ -194,7 +146,7 @@ impl Replica {
         }
     }
 
-    fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
+    pub(super) fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle();
         std::iter::from_fn(|| idle.pop()).find(|connection| connection.is_alive(now))
     }
@@ -204,7 +156,7 @@ impl Replica {
         own.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Box<Connection>, UpstreamError> {
+    pub(super) async fn connect(&self) -> Result<Box<Connection>, UpstreamError> {
         let connecting = timeout(self.settings.connect_timeout, self.open()).await;
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         let stream = connecting
@@ -290,7 +242,7 @@ impl Replica {
     }
 
     /// Sees to it that somebody asks for its health.
-    fn look_after(self: &Arc<Self>) {
+    pub(super) fn look_after(self: &Arc<Self>) {
         if !self.looked_after.load(Ordering::Relaxed)
             && !self.looked_after.swap(true, Ordering::Relaxed)
         {

@@ -1,8 +1,12 @@
 //! The replicas of a cluster as one: takes turns, and goes on to the next when
 //! one is away.
 
-use super::connection::{Answer, Repeat, Request};
-use super::{Address, Blame, Replica, ReplicaSettings, UpstreamError};
+use super::address::Address;
+use super::answer::Answer;
+use super::blame::Blame;
+use super::connection::{Repeat, Request};
+use super::error::UpstreamError;
+use super::replica::{Replica, ReplicaSettings};
 use crate::metrics::Metrics;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,6 +6,7 @@
     reason = "what fails here fails a test"
 )]
 
+mod access_log;
 mod bounds;
 mod dirt;
 mod documentation;

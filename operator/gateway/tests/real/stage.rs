@@ -1,6 +1,6 @@
 //! What all tests of this binary share: ClickHouse, two tenants, and a gateway.
 
-use super::harness::{self, ALL, Admin, Caller, Process, Served, Workspace};
+use super::harness::{self, ALL, Admin, Caller, Log, Process, Served, Workspace};
 use aviary_crds::published::PublishedWorkspace;
 use aviary_gateway::GatewayArgs;
 use std::sync::LazyLock;
@@ -407,6 +407,16 @@ impl Stage {
         let served = harness::start_gateway(change).await;
         self.shop.publish(served.gateway.index(), SHOP_TOKEN, ALL);
         served
+    }
+
+    /// The same with an access log.
+    pub(crate) async fn logging_gateway(
+        &self,
+        change: impl FnOnce(&mut GatewayArgs),
+    ) -> (Served, Log) {
+        let (served, log) = harness::start_logging_gateway(change).await;
+        self.shop.publish(served.gateway.index(), SHOP_TOKEN, ALL);
+        (served, log)
     }
 
     pub(crate) fn counter(&self, series: &str) -> u64 {

@@ -5,7 +5,7 @@
 //! as deep into a schema as it is led. A file of a kilobyte can ask for more than
 //! there is, which would end the process and with it everybody's requests.
 
-use super::file::FileError;
+use super::error::FileError;
 use parquet::basic::Compression;
 use parquet::file::metadata::ColumnChunkMetaData;
 

@@ -12,50 +12,13 @@ use super::super::block::{Block, Column, Layout};
 use super::super::lines::LONGEST_LINE;
 use super::super::typed::Kind;
 use super::claims;
-use super::leaf::Leaf;
-use super::nested::{Json, Node};
+use super::error::FileError;
+use super::nested::{Json, Node, open, write_field};
 use super::others::{Other, Others};
-use crate::error::ApiError;
+use super::sink::Sink;
 use bytes::Bytes;
-use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
-
-const LONGEST_REASON: usize = 200;
-
-/// Why a file cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
-    #[error("the body is no Parquet file, or it is corrupt: {}", shortened(.0))]
-    Parquet(#[from] ParquetError),
-    #[error("the body is a Parquet file with columns of different lengths")]
-    Ragged,
-    #[error("the body is a Parquet file that is not understood")]
-    NotUnderstood,
-    #[error("the body is a Parquet file with none of the data source's columns")]
-    NoColumn,
-    #[error("the body is a Parquet file with a row of more than {LONGEST_LINE} bytes")]
-    LongRow,
-    /// Its rows are not wanted any more, for a reason of another's.
-    #[error("the rest of the file is not wanted")]
-    Stopped(ApiError),
-}
-
-fn shortened(error: &ParquetError) -> String {
-    error.to_string().chars().take(LONGEST_REASON).collect()
-}
-
-/// Where rows go.
-pub(super) trait Sink {
-    /// Whether a block of this size should go now.
-    fn is_full(&mut self, size: usize) -> Result<bool, ApiError>;
-
-    /// Makes room for so many bytes of pages, which are read at once.
-    fn load(&mut self, pages: u64) -> Result<(), ApiError>;
-
-    /// Takes a block.
-    fn take(&mut self, block: Block) -> Result<(), ApiError>;
-}
 
 /// A file whose columns are found.
 pub(super) struct File<'n> {
@@ -198,33 +161,6 @@ fn others(schema: &SchemaDescriptor, sources: &[Option<Source>]) -> Vec<Other> {
 
 fn first_leaf(schema: &SchemaDescriptor, position: usize) -> Option<usize> {
     (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == position)
-}
-
-/// Opens a column of a row group, for values of a kind where that is known.
-pub(super) fn open(
-    field: &TypePtr,
-    first_leaf: usize,
-    kind: Option<&Kind>,
-    group: &dyn RowGroupReader,
-) -> Result<Node, FileError> {
-    let mut leaves = first_leaf..;
-    Node::new(field, kind, &mut |kind| {
-        let leaf = leaves.next().ok_or(FileError::NotUnderstood)?;
-        Leaf::open(group, leaf, kind)
-    })
-}
-
-/// Adds a field to the object of a record, which is still open.
-pub(super) fn write_field(record: &mut Json, name: &str, is_nested: bool, value: &[u8]) {
-    let separator = if record.text.is_empty() { b'{' } else { b',' };
-    record.text.push(separator);
-    record.write_text(name.as_bytes());
-    record.text.push(b':');
-    if is_nested {
-        record.text.extend_from_slice(value);
-    } else {
-        record.write_text(value);
-    }
 }
 
 fn close(record: &mut Json) {

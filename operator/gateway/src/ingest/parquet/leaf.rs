@@ -4,7 +4,7 @@
 //! so little is decoded at once, and pages are looked at before.
 
 use super::super::typed::Kind;
-use super::file::FileError;
+use super::error::FileError;
 use super::pages::Pages;
 use super::text::{self, Style};
 use parquet::basic::Encoding;

@@ -3,37 +3,46 @@
 //! the landing table judges its values like all others.
 
 mod claims;
+mod error;
 mod file;
 mod leaf;
 mod nested;
 mod others;
 mod pages;
+mod sink;
 mod text;
 
-use super::Intake;
 use super::block::Block;
 use super::body::PlainBody;
 use super::cut::Cut;
+use super::intake::Intake;
 use super::typed::Known;
-use super::upload::{Import, Taken, Upload};
-use crate::error::{ApiError, ErrorCode};
-use crate::memory::{Held, InUse, PATIENCE, Share};
+use super::upload::{Import, ImportSummary, Upload};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::event::Waiting;
+use crate::memory::{InUse, PATIENCE, Reservation, Share};
 use bytes::{Bytes, BytesMut};
-use file::{File, FileError, Sink, Wanted};
+use error::FileError;
+use file::{File, Wanted};
+use sink::Sink;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 impl Intake {
     /// Takes the rows of a Parquet file.
-    pub(super) async fn take_parquet(
+    pub(crate) async fn take_parquet(
         &self,
         body: PlainBody,
         import: Import<'_>,
-    ) -> Result<Taken, ApiError> {
+    ) -> Result<ImportSummary, ApiError> {
         let limit = body.limit();
-        let (file, file_memory) = collect(body, &import.shares.files).await?;
-        let columns = &self.parts.published.columns;
+        import.recorder.waits_for(Waiting::Client);
+        let collected = collect(body, &import.shares.files).await;
+        import.recorder.waits_for(Waiting::Gateway);
+        let (file, file_memory) = collected?;
+        let columns = &self.destination.published.columns;
         let wanted = columns.iter().map(|column| Wanted {
             name: column.name.clone(),
             kind: Known::of(&column.column_type).map(|known| known.kind),
@@ -83,7 +92,10 @@ impl Intake {
 }
 
 /// The whole file, and its place in memory.
-async fn collect(mut body: PlainBody, share: &Arc<Share>) -> Result<(Bytes, Held), ApiError> {
+async fn collect(
+    mut body: PlainBody,
+    share: &Arc<Share>,
+) -> Result<(Bytes, Reservation), ApiError> {
     let mut held = share.reserve(0).await?;
     let mut file = BytesMut::new();
     while let Some(piece) = body.next().await? {
@@ -113,19 +125,19 @@ struct Outlet {
     written: u64,
     memory: Arc<Share>,
     /// Reserved for the block that is being filled.
-    held: Option<Held>,
+    held: Option<Reservation>,
     /// The most that the file and its pages may take.
     most: usize,
     file_length: usize,
     /// Memory of the file, which is for its pages too.
-    file_held: Held,
-    sender: mpsc::Sender<(Block, Held)>,
+    file_held: Reservation,
+    sender: mpsc::Sender<(Block, Reservation)>,
     runtime: Handle,
 }
 
 impl Outlet {
     /// What is reserved for the block that is being filled.
-    fn held(&mut self) -> Result<&mut Held, ApiError> {
+    fn held(&mut self) -> Result<&mut Reservation, ApiError> {
         if self.held.is_none() {
             let held = self.memory.reserve_within(PATIENCE, self.cut.reserved());
             self.held = Some(self.runtime.block_on(held)?);

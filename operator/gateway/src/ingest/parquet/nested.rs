@@ -6,10 +6,11 @@
 //! that is not UTF-8.
 
 use super::super::typed::{Kind, Member};
-use super::file::FileError;
+use super::error::FileError;
 use super::leaf::Leaf;
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
-use parquet::schema::types::Type;
+use parquet::file::reader::RowGroupReader;
+use parquet::schema::types::{Type, TypePtr};
 
 /// Room that is kept from row to row.
 const SPARE: usize = 64 * 1024;
@@ -510,5 +511,32 @@ impl Json {
             self.write_text(&key);
         }
         Ok(())
+    }
+}
+
+/// Opens a column of a row group, for values of a kind where that is known.
+pub(super) fn open(
+    field: &TypePtr,
+    first_leaf: usize,
+    kind: Option<&Kind>,
+    group: &dyn RowGroupReader,
+) -> Result<Node, FileError> {
+    let mut leaves = first_leaf..;
+    Node::new(field, kind, &mut |kind| {
+        let leaf = leaves.next().ok_or(FileError::NotUnderstood)?;
+        Leaf::open(group, leaf, kind)
+    })
+}
+
+/// Adds a field to the object of a record, which is still open.
+pub(super) fn write_field(record: &mut Json, name: &str, is_nested: bool, value: &[u8]) {
+    let separator = if record.text.is_empty() { b'{' } else { b',' };
+    record.text.push(separator);
+    record.write_text(name.as_bytes());
+    record.text.push(b':');
+    if is_nested {
+        record.text.extend_from_slice(value);
+    } else {
+        record.write_text(value);
     }
 }

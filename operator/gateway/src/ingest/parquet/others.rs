@@ -2,9 +2,10 @@
 //! quarantine, which keeps whole records, and for no other.
 
 use super::super::lines::LONGEST_LINE;
-use super::file::{FileError, Sink, open, write_field};
-use super::nested::{Json, Node};
-use crate::error::ErrorCode;
+use super::error::FileError;
+use super::nested::{Json, Node, open, write_field};
+use super::sink::Sink;
+use crate::error_code::ErrorCode;
 use parquet::file::reader::RowGroupReader;
 use parquet::schema::types::TypePtr;
 

@@ -4,7 +4,7 @@
 
 use super::super::json::{self, Reader, ValueKind};
 use super::kind::{Kind, Member};
-use super::values::Values;
+use super::values::{Mark, Values};
 use std::borrow::Cow;
 
 /// What is larger than its text so many times is left to the landing: `[1,1,1]` is of
@@ -13,8 +13,39 @@ pub(super) const MOST_GROWTH: usize = 4;
 /// Beyond this many keys, a map's are not compared with each other.
 const MOST_KEYS: usize = 64;
 
+impl Values {
+    /// Adds the value of a field if it is certain; otherwise adds one that nobody will see.
+    pub(super) fn push_field(&mut self, kind: &Kind, text: Option<&[u8]>, mark: &mut Mark) -> bool {
+        if let (Self::Nullable { nulls, inner }, Kind::Nullable(kind)) = (&mut *self, kind) {
+            nulls.push(text.is_none().into());
+            if text.is_none() {
+                inner.push_nothing();
+                return true;
+            }
+            return inner.push_field(kind, text, mark);
+        }
+        let is_certain = match (text, kind) {
+            (None, _) => false,
+            (Some(text), Kind::Array(_) | Kind::Map(_) | Kind::Tuple(_)) => {
+                mark.0.clear();
+                self.note(mark);
+                let pushed = push(kind, text, self).is_some();
+                if !pushed {
+                    self.cut(&mut mark.0.iter().copied());
+                }
+                pushed
+            }
+            (Some(text), kind) => self.push_scalar(kind, text).is_some(),
+        };
+        if !is_certain {
+            self.push_nothing();
+        }
+        is_certain
+    }
+}
+
 /// Adds the value of a text. If that is not certain it may have added a part of it.
-pub(super) fn push(kind: &Kind, text: &[u8], values: &mut Values) -> Option<()> {
+fn push(kind: &Kind, text: &[u8], values: &mut Values) -> Option<()> {
     std::str::from_utf8(text).ok()?;
     let size_before = values.size();
     let mut cursor = Cursor { text, at: 0 };
@@ -275,7 +306,6 @@ fn end_list(ends: &mut Vec<u64>, count: u64) {
 #[cfg(test)]
 mod tests {
     use super::super::kind::Known;
-    use super::super::values::Mark;
     use super::*;
 
     /// The bytes of a value, if it is certain.

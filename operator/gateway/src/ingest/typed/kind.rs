@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// A type whose plain spellings are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Kind {
+pub(crate) enum Kind {
     Text,
     FixedText {
         length: usize,
@@ -52,7 +52,7 @@ pub(in super::super) enum Kind {
 
 /// What a time without an offset means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Zone {
+pub(crate) enum Zone {
     Utc,
     /// A zone whose rules are ClickHouse's to know.
     Other,
@@ -60,22 +60,22 @@ pub(in super::super) enum Zone {
 
 /// An element of a tuple.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Member {
-    pub(in super::super) name: Option<Vec<u8>>,
-    pub(in super::super) kind: Kind,
+pub(crate) struct Member {
+    pub(crate) name: Option<Vec<u8>>,
+    pub(crate) kind: Kind,
 }
 
 /// A type, and the text of the one in which its values are sent: without
 /// `LowCardinality` and `SimpleAggregateFunction`, which ClickHouse adds as it reads.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) struct Known {
-    pub(in super::super) kind: Kind,
+pub(crate) struct Known {
+    pub(crate) kind: Kind,
     pub(super) sent_type: String,
 }
 
 impl Known {
     /// Nothing for types that have no way past the landing.
-    pub(in super::super) fn of(type_text: &str) -> Option<Self> {
+    pub(crate) fn of(type_text: &str) -> Option<Self> {
         let type_text = type_text.trim();
         let (name, arguments) = match type_text.split_once('(') {
             Some((name, rest)) => (name, split(rest.strip_suffix(')')?)),

@@ -3,7 +3,6 @@
 
 use super::super::block::Texts;
 use super::super::pieces::Pieces;
-use super::composite;
 use super::kind::Kind;
 use super::scalar;
 
@@ -32,7 +31,7 @@ pub(super) enum Values {
 
 /// How much there was of each part of [`Values`].
 #[derive(Debug, Default)]
-pub(super) struct Mark(Vec<usize>);
+pub(super) struct Mark(pub(super) Vec<usize>);
 
 impl Values {
     pub(super) fn new(kind: &Kind) -> Self {
@@ -81,35 +80,6 @@ impl Values {
         }
     }
 
-    /// Adds the value of a field if it is certain; otherwise adds one that nobody will see.
-    pub(super) fn push_field(&mut self, kind: &Kind, text: Option<&[u8]>, mark: &mut Mark) -> bool {
-        if let (Self::Nullable { nulls, inner }, Kind::Nullable(kind)) = (&mut *self, kind) {
-            nulls.push(text.is_none().into());
-            if text.is_none() {
-                inner.push_nothing();
-                return true;
-            }
-            return inner.push_field(kind, text, mark);
-        }
-        let is_certain = match (text, kind) {
-            (None, _) => false,
-            (Some(text), Kind::Array(_) | Kind::Map(_) | Kind::Tuple(_)) => {
-                mark.0.clear();
-                self.note(mark);
-                let pushed = composite::push(kind, text, self).is_some();
-                if !pushed {
-                    self.cut(&mut mark.0.iter().copied());
-                }
-                pushed
-            }
-            (Some(text), kind) => self.push_scalar(kind, text).is_some(),
-        };
-        if !is_certain {
-            self.push_nothing();
-        }
-        is_certain
-    }
-
     /// Adds the value of a text if it is certain; otherwise adds nothing.
     pub(super) fn push_scalar(&mut self, kind: &Kind, text: &[u8]) -> Option<()> {
         match self {
@@ -150,7 +120,7 @@ impl Values {
     }
 
     /// Notes how much there is of each part.
-    fn note(&self, mark: &mut Mark) {
+    pub(super) fn note(&self, mark: &mut Mark) {
         match self {
             Self::Texts(texts) => mark.0.push(texts.0.len()),
             Self::Fixed { bytes, .. } => mark.0.push(bytes.len()),
@@ -167,7 +137,7 @@ impl Values {
     }
 
     /// Takes away what came after a mark.
-    fn cut(&mut self, mark: &mut impl Iterator<Item = usize>) {
+    pub(super) fn cut(&mut self, mark: &mut impl Iterator<Item = usize>) {
         match self {
             Self::Texts(texts) => texts.0.open().truncate(mark.next().unwrap_or(0)),
             Self::Fixed { bytes, .. } => bytes.truncate(mark.next().unwrap_or(0)),

@@ -1,5 +1,6 @@
 //! Gateways, fed by hand instead of by Kubernetes: in the process of the tests, or in one of their own.
 
+use super::log::Log;
 use super::process::{Process, serve_at};
 use super::workspace::{ALL, Workspace};
 use aviary_gateway::{Gateway, GatewayArgs};
@@ -42,10 +43,25 @@ pub(crate) async fn start_gateway(change: impl FnOnce(&mut GatewayArgs)) -> Serv
     serve(0, change).await
 }
 
+/// The same, and its access log.
+pub(crate) async fn start_logging_gateway(change: impl FnOnce(&mut GatewayArgs)) -> (Served, Log) {
+    let mut args = GatewayArgs {
+        access_log: true,
+        ..GatewayArgs::default()
+    };
+    change(&mut args);
+    let log = Log::default();
+    let gateway = Gateway::with_access_log(args, log.clone()).unwrap();
+    (serve_with(gateway, 0).await, log)
+}
+
 async fn serve(port: u16, change: impl FnOnce(&mut GatewayArgs)) -> Served {
     let mut args = GatewayArgs::default();
     change(&mut args);
-    let gateway = Gateway::new(args).unwrap();
+    serve_with(Gateway::new(args).unwrap(), port).await
+}
+
+async fn serve_with(gateway: Gateway, port: u16) -> Served {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();

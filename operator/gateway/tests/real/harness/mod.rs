@@ -3,6 +3,7 @@
 
 mod engine;
 mod gateway;
+mod log;
 mod lossy;
 mod process;
 mod scene;
@@ -10,7 +11,8 @@ mod scripted;
 mod workspace;
 
 pub(crate) use engine::{PASSWORD, start_engine};
-pub(crate) use gateway::{Served, start_gateway, start_gateway_process};
+pub(crate) use gateway::{Served, start_gateway, start_gateway_process, start_logging_gateway};
+pub(crate) use log::Log;
 pub(crate) use lossy::Lossy;
 pub(crate) use process::Process;
 pub(crate) use scene::Scene;

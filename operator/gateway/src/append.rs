@@ -1,16 +1,15 @@
 //! The two ways in: `POST /v0/events` for NDJSON, and `POST /v0/datasources` for
 //! files. What they ask for, and what they are told.
 
-use super::Intake;
-use super::body::PlainBody;
-use super::import_id::ImportId;
-use super::upload::{Import, Taken};
 use crate::body::Body;
 use crate::budgets::Shares;
 use crate::context::Context;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::error_code::ErrorCode;
+use crate::event::Recorder;
+use crate::ingest::{Import, ImportId, ImportSummary, Intake, PlainBody};
 use crate::received::Received;
-use aviary_crds::ScopeType;
+use crate::rights::Access;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -50,16 +49,18 @@ pub(crate) async fn handle_events(
     context: &Context<'_>,
     parts: &Parts,
     body: Received,
+    recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
     let intake = find(context, &query)?;
+    recorder.about(intake.resource());
     if let Some(format) = query
         .get("format")
         .filter(|format| !matches!(&**format, "ndjson" | "json"))
     {
         return Err(unknown_format(&format, "`ndjson`"));
     }
-    let import = import(context, &query, &parts.headers)?;
+    let import = import(context, &query, &parts.headers, recorder)?;
     let _slot = admit(context, import.shares)?;
     let body = plain_body(context, &intake, &parts.headers, body).await?;
     let taken = intake.take_ndjson(body, import).await?;
@@ -71,13 +72,15 @@ pub(crate) async fn handle_events(
 }
 
 /// `POST /v0/datasources?name=<data source>&mode=append&format=csv|ndjson|parquet`: a file.
-pub(crate) async fn handle_append(
+pub(crate) async fn handle_file(
     context: &Context<'_>,
     parts: &Parts,
     body: Received,
+    recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
     let intake = find(context, &query)?;
+    recorder.about(intake.resource());
     if query.get("mode").is_some_and(|mode| mode != "append") {
         return Err(ApiError::new(
             ErrorCode::RequestInvalid,
@@ -91,7 +94,7 @@ pub(crate) async fn handle_append(
         ));
     }
     let format = file_format(&query, &parts.headers)?;
-    let import = import(context, &query, &parts.headers)?;
+    let import = import(context, &query, &parts.headers, recorder)?;
     let _slot = admit(context, import.shares)?;
     let body = plain_body(context, &intake, &parts.headers, body).await?;
     let taken = match format {
@@ -126,7 +129,7 @@ fn find(context: &Context<'_>, query: &Query<'_>) -> Result<Arc<Intake>, ApiErro
             "which data source? Give `?name=<data source>`",
         )
     })?;
-    context.require(ScopeType::DataSourcesAppend, &name)?;
+    context.authorize(Access::Append(&name))?;
     let workspace = context.workspace()?;
     let found = workspace.intakes.get(&*name).cloned();
     found.ok_or_else(|| {
@@ -141,14 +144,14 @@ fn import<'a>(
     context: &'a Context<'_>,
     query: &Query<'_>,
     headers: &HeaderMap,
+    recorder: &'a mut Recorder,
 ) -> Result<Import<'a>, ApiError> {
     let workspace = context.workspace()?;
     let parameter = query.get("import_id");
     Ok(Import {
         id: ImportId::of(headers, parameter.as_deref(), &context.request_id)?,
-        tenant: workspace.tenant(),
         shares: &workspace.shares,
-        metrics: context.metrics,
+        recorder,
     })
 }
 
@@ -166,7 +169,7 @@ async fn plain_body(
 ) -> Result<PlainBody, ApiError> {
     let workspace = context.workspace()?;
     let limit = workspace.published.body_size_bytes;
-    let patience = intake.settings.body_timeout;
+    let patience = intake.body_timeout();
     PlainBody::open(headers, body, limit, patience, &workspace.shares.rows).await
 }
 
@@ -215,7 +218,7 @@ fn unknown_format(format: &str, known: &str) -> ApiError {
     )
 }
 
-fn receipt(context: &Context<'_>, status: StatusCode, taken: &Taken) -> Response<Body> {
+fn receipt(context: &Context<'_>, status: StatusCode, taken: &ImportSummary) -> Response<Body> {
     let successful = taken
         .quarantined
         .map(|quarantined| taken.rows.saturating_sub(quarantined));
