@@ -1,14 +1,14 @@
 //! The two ways in: `POST /v0/events` for NDJSON, and `POST /v0/datasources` for
 //! files. What they ask for, and what they are told.
 
-use crate::body::Body;
+use crate::answer_body::Body;
 use crate::budgets::Shares;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::event::Recorder;
 use crate::ingest::{Import, ImportId, ImportSummary, Intake, PlainBody};
-use crate::received::Received;
+use crate::request_body::RequestBody;
 use crate::rights::Access;
 use bytes::Bytes;
 use http::request::Parts;
@@ -48,7 +48,7 @@ struct Receipt<'a> {
 pub(crate) async fn handle_events(
     context: &Context<'_>,
     parts: &Parts,
-    body: Received,
+    body: RequestBody,
     recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
@@ -75,7 +75,7 @@ pub(crate) async fn handle_events(
 pub(crate) async fn handle_file(
     context: &Context<'_>,
     parts: &Parts,
-    body: Received,
+    body: RequestBody,
     recorder: &mut Recorder,
 ) -> Result<Response<Body>, ApiError> {
     let query = Query::of(parts);
@@ -165,7 +165,7 @@ async fn plain_body(
     context: &Context<'_>,
     intake: &Intake,
     headers: &HeaderMap,
-    body: Received,
+    body: RequestBody,
 ) -> Result<PlainBody, ApiError> {
     let workspace = context.workspace()?;
     let limit = workspace.published.body_size_bytes;

@@ -5,10 +5,10 @@
 //! there go on working, and the same wrong token again and again, which is a program that
 //! nobody has told of the new one, is no attempt to find another.
 
-use crate::auth::TokenHash;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::origin::Origin;
+use crate::token_value::TokenHash;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What browsers ask before a page of another site may read an answer. Every site
 //! may: what a request can do hangs on its token, and there are no cookies.
 
-use crate::body::Body;
+use crate::answer_body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 /// How long a browser may remember, in seconds.

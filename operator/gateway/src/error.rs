@@ -8,7 +8,7 @@
 //! Messages say what is wrong and what to do. They never hold a token, a stack
 //! trace, or the name of something that belongs to another tenant.
 
-use crate::body::Body;
+use crate::answer_body::Body;
 use crate::error_code::ErrorCode;
 use crate::request_id::RequestId;
 use bytes::Bytes;

@@ -11,11 +11,10 @@
 //!                                      ingest:   body -> block -> ClickHouse -> receipt
 //! ```
 
+mod answer_body;
 mod append;
 mod args;
 mod attempts;
-mod auth;
-mod body;
 mod browser;
 mod budgets;
 mod client_stream;
@@ -35,12 +34,13 @@ mod metrics;
 mod open_files;
 mod origin;
 pub mod rbac;
-mod received;
+mod request_body;
 mod request_id;
 mod rights;
 mod route;
 mod server;
 mod service;
+mod token_value;
 mod upstream;
 mod watch;
 mod workers;

@@ -1,8 +1,8 @@
 //! The gateway as a server: takes connections, and ends without breaking a request.
 
+use crate::answer_body::Body;
 use crate::args::GatewayArgs;
 use crate::attempts::Attempts;
-use crate::body::Body;
 use crate::budgets::{BudgetError, Budgets, LARGEST_HEAD, Sizes};
 use crate::client_stream::ClientStream;
 use crate::connections::{Connections, Peer};

@@ -1,10 +1,9 @@
 //! From a request to its answer: the route, the token, the rate, and then the
 //! handler. Errors become answers here and nowhere else.
 
+use crate::answer_body::Body;
 use crate::append;
 use crate::attempts::Attempts;
-use crate::auth;
-use crate::body::Body;
 use crate::browser;
 use crate::connections::Peer;
 use crate::context::Context;
@@ -15,9 +14,10 @@ use crate::event::{Consumers, RecordedBody, Recorder, Waiting};
 use crate::format::Format;
 use crate::index::{Index, ServedPipe};
 use crate::metrics::{Metrics, RouteKind};
-use crate::received::Received;
+use crate::request_body::RequestBody;
 use crate::request_id::RequestId;
 use crate::route::{Route, route};
+use crate::token_value;
 use crate::workers::PerWorker;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -45,7 +45,7 @@ impl Service {
     ) -> impl Future<Output = Response<RecordedBody>> {
         let has_chunks = request.version() > Version::HTTP_10;
         let (parts, body) = request.into_parts();
-        let body = Received::new(body);
+        let body = RequestBody::new(body);
         let has_answer_body = parts.method != Method::HEAD;
         let foreign = browser::is_foreign(&parts.headers);
         let consumers = self.consumers.own();
@@ -83,7 +83,7 @@ impl Service {
         &self,
         peer: &Peer,
         parts: Parts,
-        body: Received,
+        body: RequestBody,
         recorder: &mut Recorder,
     ) -> Result<Handler<'_>, ApiError> {
         if let Some(response) = browser::preflight(&parts.method, &parts.headers) {
@@ -138,7 +138,7 @@ impl Service {
         peer: &Peer,
         parts: &Parts,
     ) -> Result<Context<'_>, ApiError> {
-        let token = auth::presented(&parts.headers, parts.uri.query().unwrap_or_default());
+        let token = token_value::presented(&parts.headers, parts.uri.query().unwrap_or_default());
         let token = token.ok_or_else(|| {
             ApiError::new(
                 ErrorCode::TokenMissing,
@@ -182,7 +182,7 @@ struct Form<'a> {
     pipe: Arc<ServedPipe>,
     format: Format,
     parts: Parts,
-    body: Received,
+    body: RequestBody,
 }
 
 /// A request with rows in its body.
@@ -191,7 +191,7 @@ struct Append<'a> {
     /// Or else events.
     is_file: bool,
     parts: Parts,
-    body: Received,
+    body: RequestBody,
 }
 
 impl Handler<'_> {

@@ -6,7 +6,7 @@
 //! more than a little is counted for its workspace until it is sent.
 
 use super::failure;
-use crate::body::{Body, Cut};
+use crate::answer_body::{Body, Cut};
 use crate::budgets::SMALL_ANSWER;
 use crate::context::Context;
 use crate::error::ApiError;

@@ -9,14 +9,14 @@ mod schema;
 
 pub(crate) use openapi::{handle_list, handle_openapi};
 
-use crate::body::Body;
+use crate::answer_body::Body;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::event::{Recorder, Waiting};
 use crate::format::Format;
 use crate::index::{ServedPipe, ServedWorkspace};
-use crate::received::Received;
+use crate::request_body::RequestBody;
 use crate::request_id::RequestId;
 use crate::rights::Access;
 use crate::upstream::{Answer, Repeat, Request};
@@ -70,7 +70,7 @@ impl EndpointQuery {
         pipe: &ServedPipe,
         format: Format,
         parts: &Parts,
-        body: Received,
+        body: RequestBody,
     ) -> Result<Self, ApiError> {
         let share = &context.workspace()?.shares.answers;
         let body = parameters::collect(body, share).await?;

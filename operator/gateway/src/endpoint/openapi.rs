@@ -2,7 +2,7 @@
 //! pipes, and the OpenAPI document.
 
 use super::schema;
-use crate::body::Body;
+use crate::answer_body::Body;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;

@@ -5,7 +5,7 @@ use crate::budgets::SMALL_ANSWER;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::memory::{Reservation, Share};
-use crate::received::Received;
+use crate::request_body::RequestBody;
 use aviary_sql::ParameterValues;
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -45,7 +45,7 @@ pub(super) fn of_body<'p>(
 }
 
 /// The body, which is short. What is more than a little is counted for the workspace.
-pub(super) async fn collect(mut body: Received, share: &Arc<Share>) -> Result<Bytes, ApiError> {
+pub(super) async fn collect(mut body: RequestBody, share: &Arc<Share>) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
     let mut memory: Option<Reservation> = None;
     let collecting = async {

@@ -2,7 +2,7 @@
 
 use super::recorder::{Recorder, Waiting};
 use super::request_event::Ending;
-use crate::body::{Body, Cut};
+use crate::answer_body::{Body, Cut};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use std::pin::Pin;

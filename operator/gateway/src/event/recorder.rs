@@ -7,7 +7,7 @@ use super::row_counter::RowCounter;
 use crate::error_code::ErrorCode;
 use crate::format::Format;
 use crate::metrics::{Resource, RouteKind, RowCounts};
-use crate::received::BodyProgress;
+use crate::request_body::BodyProgress;
 use crate::request_id::RequestId;
 use crate::rights::Principal;
 use std::sync::Arc;

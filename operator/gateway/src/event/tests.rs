@@ -4,7 +4,7 @@ use super::access_log::AccessLog;
 use super::consumers::Consumers;
 use super::recorder::{Recorder, Waiting};
 use super::request_event::Ending;
-use crate::body::{Body, Cut};
+use crate::answer_body::{Body, Cut};
 use crate::error_code::ErrorCode;
 use crate::event::RecordedBody;
 use crate::format::Format;

@@ -13,9 +13,9 @@ mod tokens;
 pub use object::{Kind, Object, ObjectKey, Published};
 pub(crate) use served::{Opened, ServedPipe, ServedWorkspace};
 
-use crate::auth::TokenHash;
 use crate::budgets::Budgets;
 use crate::metrics::Metrics;
+use crate::token_value::TokenHash;
 use crate::upstream::ReplicaSettings;
 use state::State;
 use std::sync::{Arc, Mutex, PoisonError};

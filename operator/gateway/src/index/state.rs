@@ -4,11 +4,11 @@
 use super::object::{Kind, Object, ObjectKey, Published};
 use super::served::{Opened, Parts, ServedPipe, ServedWorkspace};
 use super::tokens::{Claims, OwnClaims, Tokens, claims_of};
-use crate::auth::TokenHash;
 use crate::budgets::Budgets;
 use crate::ingest::{self, Destination, Intake};
 use crate::metrics::{Metrics, Resource, ResourceKind, ResourceName};
 use crate::rights::Principal;
+use crate::token_value::TokenHash;
 use crate::upstream::{Authorization, Registry, Replica, ReplicaSettings, Replicas};
 use crate::workspace_key::WorkspaceKey;
 use aviary_crds::published::{

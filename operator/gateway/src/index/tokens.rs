@@ -3,8 +3,8 @@
 
 use super::object::ObjectKey;
 use super::served::Opened;
-use crate::auth::{HashedAlready, TokenHash};
 use crate::rights::Principal;
+use crate::token_value::{HashedAlready, TokenHash};
 use arc_swap::ArcSwap;
 use aviary_crds::published::{ValueClaim, WorkspaceAccess};
 use std::collections::{BTreeMap, HashMap};

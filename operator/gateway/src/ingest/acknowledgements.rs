@@ -2,9 +2,9 @@
 //! acknowledged is always the start of the body.
 
 use super::block::Block;
+use super::deduplication_token::DeduplicationToken;
 use super::queue::{Queue, Stored};
 use super::store::StoreError;
-use super::token::Token;
 use crate::error::ApiError;
 use crate::memory::Reservation;
 use crate::metrics::RowCounts;
@@ -54,7 +54,7 @@ impl Acknowledgements {
     pub(super) async fn submit(
         &mut self,
         block: Block,
-        token: Option<Token>,
+        token: Option<DeduplicationToken>,
         memory: Reservation,
     ) -> Result<(), ApiError> {
         let rows = block.rows() as u64;

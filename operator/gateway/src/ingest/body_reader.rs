@@ -1,6 +1,6 @@
 //! Reads a body in pieces that are worth splitting, and notices when its client pauses.
 
-use super::body::PlainBody;
+use super::plain_body::PlainBody;
 use super::splitting::LARGE_PIECE;
 use crate::error::ApiError;
 use bytes::{Bytes, BytesMut};

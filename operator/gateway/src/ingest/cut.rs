@@ -5,8 +5,8 @@
 //! wherever it is sent again, for by their numbers and rows ClickHouse knows them again. They depend
 //! on nothing but the rows.
 
+use super::deduplication_token::DeduplicationToken;
 use super::import_id::ImportId;
-use super::token::Token;
 
 /// A first block that holds what one event or a few have, so that little memory is kept for each.
 const FIRST: usize = 64 * 1024;
@@ -55,8 +55,8 @@ impl Cut {
     }
 
     /// Goes on to the next block. The name of the one that ends, if it has one of its own.
-    pub(super) fn next(&mut self) -> Option<Token> {
-        let token = Token::of_import(self.import_id.as_str(), self.block);
+    pub(super) fn next(&mut self) -> Option<DeduplicationToken> {
+        let token = DeduplicationToken::of_import(self.import_id.as_str(), self.block);
         self.block += 1;
         self.is_fixed().then_some(token)
     }

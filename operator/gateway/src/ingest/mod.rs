@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! body -> decompress -> split into records -> block -> queue -> certain rows: INSERT into <ds>
-//!         (body)        (csv, ndjson)         (block)  (queue)  others: INSERT into <ds>__landing
+//!         (plain_body)  (csv, ndjson)         (block)  (queue)  others: INSERT into <ds>__landing
 //!                                                               (typed, store)
 //! ```
 //!
@@ -13,11 +13,11 @@
 
 mod acknowledgements;
 mod block;
-mod body;
 mod body_reader;
 mod buffer;
 mod csv;
 mod cut;
+mod deduplication_token;
 mod import_id;
 mod intake;
 mod json;
@@ -26,17 +26,17 @@ mod lines;
 mod ndjson;
 mod parquet;
 mod pieces;
+mod plain_body;
 mod poison;
 mod queue;
 mod splitting;
 mod store;
-mod token;
 mod typed;
 mod upload;
 mod zstd_frames;
 
-pub(crate) use body::PlainBody;
 pub(crate) use import_id::ImportId;
 pub(crate) use intake::{Intake, Settings};
+pub(crate) use plain_body::PlainBody;
 pub(crate) use store::Destination;
 pub(crate) use upload::{Import, ImportSummary};

@@ -4,8 +4,8 @@
 //! until the guilty ones are alone, and these go to quarantine with what ClickHouse says of them.
 
 use super::block::Block;
+use super::deduplication_token::DeduplicationToken;
 use super::store::{LandingWrite, Store, StoreError};
-use super::token::Token;
 use crate::upstream::{Blame, Exception};
 use aviary_crds::published::judged;
 
@@ -17,7 +17,7 @@ const MOST_INSERTS: usize = 200;
 pub(super) async fn isolate(
     store: &Store,
     block: Block,
-    token: &Token,
+    token: &DeduplicationToken,
     exception: Exception,
 ) -> Result<Vec<LandingWrite>, StoreError> {
     let mut landed = Vec::new();

@@ -6,9 +6,9 @@
 //! wants. Nobody is answered before the INSERT that holds their rows is.
 
 use super::block::Block;
+use super::deduplication_token::DeduplicationToken;
 use super::poison::isolate;
 use super::store::{LandingWrite, Store, StoreError};
-use super::token::Token;
 use crate::memory::Reservation;
 use crate::upstream::{Blame, Replica};
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ struct State {
 struct Waiting {
     block: Block,
     /// The name it is written under, if it may come again; then it goes alone.
-    token: Option<Token>,
+    token: Option<DeduplicationToken>,
     member: Member,
 }
 
@@ -68,7 +68,7 @@ struct Member {
 /// Blocks that go together.
 struct Group {
     block: Block,
-    token: Token,
+    token: DeduplicationToken,
     /// In the order of their rows.
     members: Vec<Member>,
 }
@@ -110,7 +110,7 @@ impl Queue {
     pub(super) fn submit(
         self: &Arc<Self>,
         block: Block,
-        token: Option<Token>,
+        token: Option<DeduplicationToken>,
         memory: Reservation,
     ) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
@@ -208,7 +208,7 @@ impl Queue {
         } = taken.next()?;
         let mut group = Group {
             block,
-            token: token.unwrap_or_else(Token::random),
+            token: token.unwrap_or_else(DeduplicationToken::random),
             members: vec![member],
         };
         let mut size = group.block.size();
@@ -233,7 +233,7 @@ impl Group {
         let (before, after) = self.block.split_at(rows);
         let group = |block, members| Self {
             block,
-            token: Token::random(),
+            token: DeduplicationToken::random(),
             members,
         };
         (group(before, self.members), group(after, second))

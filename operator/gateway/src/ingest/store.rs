@@ -2,7 +2,7 @@
 //! asks the quarantine what became of that.
 
 use super::block::{Block, ERROR_COLUMN, IMPORT_COLUMN, Layout, RAW_COLUMN};
-use super::token::Token;
+use super::deduplication_token::DeduplicationToken;
 use super::typed::{Rest, Sorted, TypedTable};
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
@@ -166,7 +166,7 @@ impl Store {
     pub(super) async fn insert(
         &self,
         block: &mut Block,
-        token: &Token,
+        token: &DeduplicationToken,
     ) -> Result<Option<LandingWrite>, StoreError> {
         if block.rows() == 0 {
             return Ok(None);
@@ -199,7 +199,11 @@ impl Store {
     }
 
     /// Writes a block into the landing. The replica that has it is the one to ask about it.
-    async fn land(&self, block: &mut Block, token: &Token) -> Result<LandingWrite, StoreError> {
+    async fn land(
+        &self,
+        block: &mut Block,
+        token: &DeduplicationToken,
+    ) -> Result<LandingWrite, StoreError> {
         let imports = block.imports().map(str::to_owned).collect();
         let rows = block.rows() as u64;
         let body = block.encode(&self.columns);

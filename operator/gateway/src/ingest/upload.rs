@@ -7,7 +7,6 @@
 
 use super::acknowledgements::Acknowledgements;
 use super::block::Block;
-use super::body::PlainBody;
 use super::body_reader::{BATCH, BodyReader, Read};
 use super::csv::{CsvSplitter, Dialect};
 use super::cut::Cut;
@@ -15,6 +14,7 @@ use super::import_id::ImportId;
 use super::intake::Intake;
 use super::lines::Splitter;
 use super::ndjson::NdJsonSplitter;
+use super::plain_body::PlainBody;
 use super::splitting::Splitting;
 use crate::budgets::Shares;
 use crate::error::{ApiError, Progress};

@@ -13,9 +13,9 @@ mod sink;
 mod text;
 
 use super::block::Block;
-use super::body::PlainBody;
 use super::cut::Cut;
 use super::intake::Intake;
+use super::plain_body::PlainBody;
 use super::typed::Known;
 use super::upload::{Import, ImportSummary, Upload};
 use crate::error::ApiError;

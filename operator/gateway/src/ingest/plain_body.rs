@@ -6,7 +6,7 @@ use super::zstd_frames::Frames;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::memory::{InUse, Reservation, Share};
-use crate::received::Received;
+use crate::request_body::RequestBody;
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl PlainBody {
     /// a way that is not known. Waits for the memory of its decoder.
     pub(crate) async fn open(
         headers: &HeaderMap,
-        body: Received,
+        body: RequestBody,
         limit: u64,
         patience: Duration,
         share: &Arc<Share>,
@@ -168,7 +168,7 @@ fn too_large(limit: u64) -> ApiError {
     )
 }
 
-fn received(body: Received, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+fn received(body: RequestBody, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
     stream::try_unfold(body, move |mut body| async move {
         loop {
             let frame = tokio::time::timeout(patience, body.frame());

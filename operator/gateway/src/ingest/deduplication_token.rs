@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 /// The name of some rows on their way.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
+pub(super) struct DeduplicationToken {
     name: String,
     /// Whether the rows may be sent again by somebody else, who may have changed them. Then they are
     /// known by what they are as well, so that nothing new is taken for what is stored already.
     by_content: bool,
 }
 
-impl Token {
+impl DeduplicationToken {
     /// For rows that nobody sends again but this gateway, which has them.
     pub(super) fn random() -> Self {
         Self {
@@ -63,19 +63,21 @@ mod tests {
     fn a_name_tells_apart_what_may_differ() {
         let body = |text: &'static str| vec![Bytes::from_static(text.as_bytes())];
         let names = [
-            Token::random().of_body(&body("a")),
-            Token::random().of_body(&body("a")),
-            Token::of_import("1", 0).of_body(&body("a")),
-            Token::of_import("1", 0).of_body(&body("b")),
-            Token::of_import("1", 1).of_body(&body("a")),
-            Token::of_import("2", 0).of_body(&body("a")),
-            Token::of_import("1", 0).part("landing").of_body(&body("a")),
+            DeduplicationToken::random().of_body(&body("a")),
+            DeduplicationToken::random().of_body(&body("a")),
+            DeduplicationToken::of_import("1", 0).of_body(&body("a")),
+            DeduplicationToken::of_import("1", 0).of_body(&body("b")),
+            DeduplicationToken::of_import("1", 1).of_body(&body("a")),
+            DeduplicationToken::of_import("2", 0).of_body(&body("a")),
+            DeduplicationToken::of_import("1", 0)
+                .part("landing")
+                .of_body(&body("a")),
         ];
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());
         assert_eq!(
-            Token::of_import("1", 0).of_body(&body("ab")),
-            Token::of_import("1", 0).of_body(&[body("a"), body("b")].concat()),
+            DeduplicationToken::of_import("1", 0).of_body(&body("ab")),
+            DeduplicationToken::of_import("1", 0).of_body(&[body("a"), body("b")].concat()),
         );
         for name in names {
             assert!(

@@ -19,7 +19,7 @@ const AT_MOST: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// A body as it comes in.
-pub(crate) struct Received {
+pub(crate) struct RequestBody {
     body: Option<Incoming>,
     progress: Option<Arc<BodyProgress>>,
 }
@@ -43,7 +43,7 @@ impl BodyProgress {
     }
 }
 
-impl Received {
+impl RequestBody {
     pub(crate) fn new(body: Incoming) -> Self {
         let progress = (!body.is_end_stream()).then(Arc::default);
         Self {
@@ -58,7 +58,7 @@ impl Received {
     }
 }
 
-impl Body for Received {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -93,7 +93,7 @@ impl Body for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let unwanted = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Ok(runtime)) = (unwanted, tokio::runtime::Handle::try_current()) {
