@@ -17,6 +17,7 @@ pub mod access_token;
 pub mod address;
 pub mod clickhouse_cluster;
 pub mod conditions;
+mod csv;
 pub mod data_source;
 pub mod names;
 pub mod pipe;
