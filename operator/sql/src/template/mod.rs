@@ -14,6 +14,7 @@
 mod check;
 mod error;
 mod expression;
+mod expression_text;
 mod parameter;
 mod parse;
 mod program;

@@ -5,8 +5,8 @@
 //! inside strings and quoted names they are refused, because a value is bound as
 //! a parameter of its own and cannot be a part of a literal.
 
-use super::{error::Fault, parameter::ScalarType};
-use crate::lexer::{Lexer, Token, TokenKind, Unterminated};
+use super::{error::ParseError, expression_text::read_text, parameter::ScalarType};
+use crate::scanner::{Scanner, Token, TokenKind, Unterminated};
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +62,16 @@ impl OutlineItem {
 }
 
 /// Takes a template apart.
-pub(super) fn scan(source: &str) -> Result<Scanned<'_>, Fault> {
+pub(super) fn scan(source: &str) -> Result<Scanned<'_>, ParseError> {
     if let Some(at) = source.find('\0') {
-        return Err(Fault::new(at, "SQL must not contain the NUL character"));
+        return Err(ParseError::new(
+            at,
+            "SQL must not contain the NUL character",
+        ));
     }
-    let mut scanner = Scanner {
+    let mut cutter = Cutter {
         source,
-        lexer: Lexer::new(source),
+        tokens: Scanner::new(source),
         position: 0,
         sql: String::new(),
         scanned: Scanned {
@@ -76,23 +79,23 @@ pub(super) fn scan(source: &str) -> Result<Scanned<'_>, Fault> {
             outline: Vec::new(),
         },
     };
-    scanner.skip_template_sign();
-    while scanner.position < source.len() {
-        scanner.step()?;
+    cutter.skip_template_sign();
+    while cutter.position < source.len() {
+        cutter.step()?;
     }
-    scanner.flush();
-    Ok(scanner.scanned)
+    cutter.flush();
+    Ok(cutter.scanned)
 }
 
-struct Scanner<'a> {
+struct Cutter<'a> {
     source: &'a str,
-    lexer: Lexer<'a>,
+    tokens: Scanner<'a>,
     position: usize,
     sql: String,
     scanned: Scanned<'a>,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> Cutter<'a> {
     /// A Tinybird datafile marks a template with a leading `%`; here everything
     /// is a template, and the sign is only passed over.
     fn skip_template_sign(&mut self) {
@@ -106,7 +109,7 @@ impl<'a> Scanner<'a> {
         &self.source[self.position..]
     }
 
-    fn step(&mut self) -> Result<(), Fault> {
+    fn step(&mut self) -> Result<(), ParseError> {
         let rest = self.rest();
         if rest.starts_with("{{!") || rest.starts_with("{%!") || rest.starts_with("{#!") {
             self.sql.push_str(&rest[..2]);
@@ -114,6 +117,7 @@ impl<'a> Scanner<'a> {
                 kind: TokenKind::Symbol('{'),
                 start: self.position,
                 end: self.position + 3,
+                depth: 0,
             }));
             self.position += 3;
         } else if rest.starts_with("{{") {
@@ -147,9 +151,9 @@ impl<'a> Scanner<'a> {
         });
     }
 
-    fn comment(&mut self) -> Result<(), Fault> {
+    fn comment(&mut self) -> Result<(), ParseError> {
         let Some(length) = self.rest().find("#}") else {
-            return Err(Fault::new(self.position, "`{#` without `#}`"));
+            return Err(ParseError::new(self.position, "`{#` without `#}`"));
         };
         self.position += length + 2;
         // What a comment separated stays separated.
@@ -158,17 +162,17 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads from an opening mark past its closing one.
-    fn inner(&mut self, closing: &str) -> Result<Inner<'a>, Fault> {
+    fn inner(&mut self, closing: &str) -> Result<Inner<'a>, ParseError> {
         let opening = &self.rest()[..2];
         let at = self.position + 2;
         let length = match closing_mark(&self.source[at..], closing) {
             Closing::At(length) => length,
             Closing::Missing => {
                 let message = format!("`{opening}` without `{closing}`");
-                return Err(Fault::new(self.position, message));
+                return Err(ParseError::new(self.position, message));
             }
             Closing::OpenText(quote) => {
-                return Err(Fault::new(at + quote, "this text does not end"));
+                return Err(ParseError::new(at + quote, "this text does not end"));
             }
         };
         self.position = at + length + 2;
@@ -178,9 +182,9 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    fn sql_token(&mut self) -> Result<(), Fault> {
-        self.lexer.seek(self.position);
-        let Some(token) = self.lexer.next() else {
+    fn sql_token(&mut self) -> Result<(), ParseError> {
+        self.tokens.seek(self.position);
+        let Some(token) = self.tokens.next() else {
             return Ok(());
         };
         match token.kind {
@@ -203,7 +207,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Copies a string or quoted name, in which only escaped marks may stand.
-    fn literal(&mut self, token: &Token, what: &str) -> Result<(), Fault> {
+    fn literal(&mut self, token: &Token, what: &str) -> Result<(), ParseError> {
         let text = token.text(self.source);
         let mut copied = 0;
         for (at, _) in text.match_indices('{') {
@@ -219,7 +223,7 @@ impl<'a> Scanner<'a> {
                 continue;
             }
             return Err(
-                Fault::new(token.start + at, format!("`{mark}` inside {what}")).hint(format!(
+                ParseError::new(token.start + at, format!("`{mark}` inside {what}")).hint(format!(
                     "a value cannot be a part of a literal: put it together with concat(), \
                      or write `{mark}!` for the characters themselves"
                 )),
@@ -231,8 +235,8 @@ impl<'a> Scanner<'a> {
 
     /// `{name:Type}` is ClickHouse's own mark for a bound value. Nothing would
     /// bind it, so it is refused here rather than by every query later.
-    fn refuse_placeholder(&self, brace: &Token) -> Result<(), Fault> {
-        let mut ahead = self.lexer.clone();
+    fn refuse_placeholder(&self, brace: &Token) -> Result<(), ParseError> {
+        let mut ahead = self.tokens.clone();
         let Some(name) = ahead
             .next_significant()
             .and_then(|token| token.name(self.source))
@@ -251,7 +255,7 @@ impl<'a> Scanner<'a> {
             Some(scalar) if ScalarType::named(scalar).is_some() => format!("{scalar}({name})"),
             _ => format!("String({name})"),
         };
-        Err(Fault::new(
+        Err(ParseError::new(
             brace.start,
             format!("`{{{name}:...}}` would never get a value"),
         )
@@ -261,13 +265,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn unterminated(token: &Token, open: Unterminated) -> Fault {
+fn unterminated(token: &Token, open: Unterminated) -> ParseError {
     let what = match open {
         Unterminated::String => "this string literal does not end",
         Unterminated::QuotedIdentifier => "this quoted name does not end",
         Unterminated::Comment => "this comment does not end",
     };
-    Fault::new(token.start, what)
+    ParseError::new(token.start, what)
 }
 
 /// How a pair of marks ends.
@@ -280,39 +284,29 @@ enum Closing {
     OpenText(usize),
 }
 
-/// Looks for the closing mark outside of the expression's own texts and braces.
+/// Looks for the closing mark outside of the expression's own texts and braces. What
+/// stands between marks is not SQL: its texts end by rules of their own.
 fn closing_mark(text: &str, closing: &str) -> Closing {
-    let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut index = 0;
-    while index < bytes.len() {
-        if depth == 0 && bytes[index..].starts_with(closing.as_bytes()) {
+    while let Some(next) = text[index..].chars().next() {
+        let rest = &text[index..];
+        if depth == 0 && rest.starts_with(closing) {
             return Closing::At(index);
         }
-        match bytes[index] {
-            quote @ (b'\'' | b'"') => match text_end(bytes, index, quote) {
-                Some(end) => index = end,
+        match next {
+            '\'' | '"' => match read_text(rest, next) {
+                Some((_, length)) => {
+                    index += length;
+                    continue;
+                }
                 None => return Closing::OpenText(index),
             },
-            b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        index += 1;
+        index += next.len_utf8();
     }
     Closing::Missing
-}
-
-/// The position of the quote that ends a text of the expression language.
-fn text_end(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
-    let mut index = start + 1;
-    while index < bytes.len() {
-        match bytes[index] {
-            b'\\' => index += 1,
-            byte if byte == quote => return Some(index),
-            _ => {}
-        }
-        index += 1;
-    }
-    None
 }

@@ -3,8 +3,8 @@
 //!
 //! A full parser answers where it can. It is one of several for ClickHouse's
 //! dialect, and nothing of it shows outside of this file, so it can be exchanged.
-//! Where it does not understand a statement, `scan` looks for the words after
-//! FROM and JOIN.
+//! Where it does not understand a statement, `by_keyword` looks for the
+//! words after FROM and JOIN.
 
 use std::collections::BTreeSet;
 
@@ -14,70 +14,14 @@ use polyglot_sql::{
     parse_one_with_options,
 };
 
-mod scan;
+mod by_keyword;
+mod references;
 #[cfg(test)]
 mod tests;
 
-/// A table, view or dictionary that a statement names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableReference {
-    /// The database, if the statement says which.
-    pub database: Option<String>,
-    /// The name in it.
-    pub name: String,
-}
+pub use references::{References, TableReference};
 
-impl TableReference {
-    /// A name without a database.
-    pub fn unqualified(name: impl Into<String>) -> Self {
-        Self {
-            database: None,
-            name: name.into(),
-        }
-    }
-
-    /// A name in a database.
-    pub fn qualified(database: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            database: Some(database.into()),
-            name: name.into(),
-        }
-    }
-}
-
-/// All that a statement refers to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct References {
-    /// Tables that it reads, without the names that its own WITH gives.
-    pub tables: BTreeSet<TableReference>,
-    /// Names after IN, which may be tables or columns: `x IN y`. Without knowing
-    /// the columns nobody can tell, so they are good for ordering but no reason to
-    /// call a table missing.
-    pub possible_tables: BTreeSet<TableReference>,
-    /// Table functions: `numbers` in `FROM numbers(10)`.
-    pub table_functions: BTreeSet<String>,
-    /// The names that its WITH clauses, at any depth, give to subqueries.
-    pub(crate) own_names: BTreeSet<String>,
-}
-
-impl References {
-    /// Adds what another statement refers to.
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.tables.extend(other.tables);
-        self.possible_tables.extend(other.possible_tables);
-        self.table_functions.extend(other.table_functions);
-        self.own_names.extend(other.own_names);
-    }
-
-    /// The names without a database that may mean a table.
-    pub(crate) fn unqualified_names(&self) -> impl Iterator<Item = &str> {
-        self.tables
-            .iter()
-            .chain(&self.possible_tables)
-            .filter(|table| table.database.is_none())
-            .map(|table| table.name.as_str())
-    }
-}
+use references::{named, names_a_table_first};
 
 /// The tables that a SELECT reads.
 pub fn table_references(sql: &str) -> BTreeSet<TableReference> {
@@ -97,7 +41,7 @@ pub fn references(sql: &str) -> References {
             visitor.visit(&statement);
             visitor.found
         }
-        None => scan::references(sql),
+        None => by_keyword::references(sql),
     }
 }
 
@@ -257,23 +201,6 @@ impl Visitor {
             name: name.to_owned(),
         })
     }
-}
-
-/// A table or dictionary that is named in a text: `'name'` or `'database.name'`.
-fn named(text: &str) -> TableReference {
-    match text.split_once('.') {
-        Some((database, name)) => TableReference::qualified(database, name),
-        None => TableReference::unqualified(text),
-    }
-}
-
-/// Whether a function's first argument names a dictionary or a Join table.
-fn names_a_table_first(lower_case_name: &str) -> bool {
-    lower_case_name.starts_with("dictget")
-        || matches!(
-            lower_case_name,
-            "dicthas" | "dictisin" | "dictionary" | "joinget" | "joingetornull"
-        )
 }
 
 /// ARRAY JOIN takes columns, every other join takes something to read from.

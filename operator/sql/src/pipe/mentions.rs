@@ -2,9 +2,9 @@
 //! which are near to one that nobody knows. ClickHouse speaks of the composed statement,
 //! and a person of the nodes that it was composed of.
 
-use super::Node;
+use super::node::Node;
 use crate::Template;
-use crate::lexer::{Token, TokenKind};
+use crate::scanner::{Token, TokenKind};
 use crate::template::{OutlineItem, line_and_column, outline};
 use std::collections::BTreeSet;
 use std::fmt;

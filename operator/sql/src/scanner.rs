@@ -1,10 +1,11 @@
 //! Splits SQL text into tokens by ClickHouse's rules, far enough to know where
-//! strings, quoted names and comments begin and end. The template language must
-//! not look inside them, and statements are taken apart at what stands outside.
+//! strings, quoted names, comments and brackets begin and end. Everything that takes
+//! SQL apart without parsing it does so by these tokens: templates, statements, the
+//! expressions in a spec, types, and definitions as ClickHouse writes them.
 
 /// What a piece of SQL text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenKind {
+pub enum TokenKind {
     /// White space.
     Space,
     /// `-- x`, `# x`, `#! x` up to the end of the line, or `/* x */`.
@@ -23,7 +24,7 @@ pub(crate) enum TokenKind {
 
 /// What was left open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unterminated {
+pub enum Unterminated {
     /// A string literal.
     String,
     /// A quoted name.
@@ -34,51 +35,62 @@ pub(crate) enum Unterminated {
 
 /// A token and where it stands, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) kind: TokenKind,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+pub struct Token {
+    /// What it is.
+    pub kind: TokenKind,
+    /// Its first byte.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+    /// How many brackets, of any kind, are open around it. Both brackets of a pair
+    /// stand where what is outside of them does.
+    pub depth: usize,
 }
 
 impl Token {
     /// The token's text in the SQL it was read from.
-    pub(crate) fn text<'a>(&self, sql: &'a str) -> &'a str {
+    pub fn text<'a>(&self, sql: &'a str) -> &'a str {
         &sql[self.start..self.end]
     }
 
     /// Whether the token is white space or a comment.
-    pub(crate) fn is_trivia(&self) -> bool {
+    pub fn is_trivia(&self) -> bool {
         matches!(self.kind, TokenKind::Space | TokenKind::Comment)
     }
 
     /// Whether the token is this keyword, in any case.
-    pub(crate) fn is_keyword(&self, sql: &str, keyword: &str) -> bool {
+    pub fn is_keyword(&self, sql: &str, keyword: &str) -> bool {
         self.kind == TokenKind::Word && self.text(sql).eq_ignore_ascii_case(keyword)
     }
 
-    /// The name that a bare or quoted identifier stands for.
-    pub(crate) fn name(&self, sql: &str) -> Option<String> {
+    /// The name that a bare or quoted identifier stands for, if it is UTF-8.
+    pub fn name(&self, sql: &str) -> Option<String> {
         let text = self.text(sql);
         match self.kind {
             TokenKind::Word if !text.starts_with(|first: char| first.is_ascii_digit()) => {
                 Some(text.to_owned())
             }
-            TokenKind::QuotedIdentifier => Some(unquote(text)),
+            TokenKind::QuotedIdentifier => unquote(text),
             _ => None,
         }
     }
 
-    /// The text of a string literal.
-    pub(crate) fn string(&self, sql: &str) -> Option<String> {
-        (self.kind == TokenKind::String).then(|| unquote(self.text(sql)))
+    /// The text that a string literal stands for, if it is UTF-8.
+    pub fn string(&self, sql: &str) -> Option<String> {
+        let text = self.text(sql);
+        (self.kind == TokenKind::String)
+            .then(|| unquote(text))
+            .flatten()
     }
 }
 
 /// Reads tokens one after another; together they cover the whole text.
 #[derive(Clone, Debug)]
-pub(crate) struct Lexer<'a> {
+pub struct Scanner<'a> {
     sql: &'a str,
     position: usize,
+    /// How many brackets are open.
+    depth: usize,
     /// How many dollar signs looked like a heredoc and were none. Each costs a
     /// search through the rest of the text, so there is an end to it.
     false_heredocs: u8,
@@ -87,12 +99,13 @@ pub(crate) struct Lexer<'a> {
 /// No honest text has so many dollar signs that only look like a heredoc.
 const MAX_FALSE_HEREDOCS: u8 = 100;
 
-impl<'a> Lexer<'a> {
+impl<'a> Scanner<'a> {
     /// Starts at the beginning of the text.
-    pub(crate) fn new(sql: &'a str) -> Self {
+    pub fn new(sql: &'a str) -> Self {
         Self {
             sql,
             position: 0,
+            depth: 0,
             false_heredocs: 0,
         }
     }
@@ -109,7 +122,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-impl Lexer<'_> {
+impl Scanner<'_> {
     fn heredoc_or_word(&mut self, rest: &str) -> (TokenKind, usize) {
         if self.false_heredocs < MAX_FALSE_HEREDOCS {
             if let Some(token) = heredoc(rest) {
@@ -121,7 +134,7 @@ impl Lexer<'_> {
     }
 }
 
-impl Iterator for Lexer<'_> {
+impl Iterator for Scanner<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
@@ -134,17 +147,89 @@ impl Iterator for Lexer<'_> {
         };
         let start = self.position;
         self.position += length;
+        if let TokenKind::Symbol(')' | ']' | '}') = kind {
+            self.depth = self.depth.saturating_sub(1);
+        }
+        let depth = self.depth;
+        if let TokenKind::Symbol('(' | '[' | '{') = kind {
+            self.depth += 1;
+        }
         Some(Token {
             kind,
             start,
             end: self.position,
+            depth,
         })
     }
 }
 
 /// The tokens that are neither white space nor comments.
-pub(crate) fn significant_tokens(sql: &str) -> Vec<Token> {
-    Lexer::new(sql).filter(|token| !token.is_trivia()).collect()
+pub fn significant_tokens(sql: &str) -> Vec<Token> {
+    Scanner::new(sql)
+        .filter(|token| !token.is_trivia())
+        .collect()
+}
+
+/// Why the brackets of a text do not pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpaired {
+    /// The bracket that begins at this byte closes none of its kind.
+    NotOpened(usize),
+    /// The bracket that begins at this byte is not closed.
+    NotClosed(usize),
+}
+
+/// Checks that every bracket closes the last one that is open, which is of its kind.
+pub fn check_brackets(tokens: &[Token]) -> Result<(), Unpaired> {
+    let mut open: Vec<(char, usize)> = Vec::new();
+    for token in tokens {
+        let closes = match token.kind {
+            TokenKind::Symbol(bracket @ ('(' | '[' | '{')) => {
+                open.push((bracket, token.start));
+                continue;
+            }
+            TokenKind::Symbol(')') => '(',
+            TokenKind::Symbol(']') => '[',
+            TokenKind::Symbol('}') => '{',
+            _ => continue,
+        };
+        if open.pop().is_none_or(|(bracket, _)| bracket != closes) {
+            return Err(Unpaired::NotOpened(token.start));
+        }
+    }
+    match open.last() {
+        Some((_, at)) => Err(Unpaired::NotClosed(*at)),
+        None => Ok(()),
+    }
+}
+
+/// The items of a list such as `a, f(b, c)`, at whose commas no bracket is open,
+/// without the space around them and without empty ones.
+pub fn list_items(text: &str) -> Vec<&str> {
+    let is_comma = |token: &Token| token.kind == TokenKind::Symbol(',') && token.depth == 0;
+    let mut start = 0;
+    let mut items = Vec::new();
+    for comma in Scanner::new(text).filter(is_comma) {
+        items.push(text[start..comma.start].trim());
+        start = comma.end;
+    }
+    items.push(text[start..].trim());
+    items.retain(|item| !item.is_empty());
+    items
+}
+
+/// Where words such as ` ORDER BY ` first stand outside of brackets, strings, quoted
+/// names and comments, written exactly so.
+pub fn find_outside(text: &str, words: &str) -> Option<usize> {
+    let begins = |token: &Token| {
+        let may_begin = matches!(
+            token.kind,
+            TokenKind::Space | TokenKind::Word | TokenKind::Symbol(_)
+        );
+        may_begin && token.depth == 0 && text[token.start..].starts_with(words)
+    };
+    let found = Scanner::new(text).find(begins)?;
+    Some(found.start)
 }
 
 fn token_at(rest: &str, first: char) -> (TokenKind, usize) {
@@ -243,37 +328,51 @@ fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Undoes quotes and escapes of a complete string or quoted name.
-fn unquote(quoted: &str) -> String {
-    let Some(quote @ ('\'' | '`' | '"')) = quoted.chars().next() else {
-        return strip_marks(quoted).to_owned();
+/// Undoes quotes and escapes of a complete string or quoted name. Nothing where
+/// escapes make bytes that are no UTF-8.
+fn unquote(quoted: &str) -> Option<String> {
+    let Some(quote @ (b'\'' | b'`' | b'"')) = quoted.bytes().next() else {
+        return Some(strip_marks(quoted).to_owned());
     };
-    let inner = &quoted[1..quoted.len() - 1];
-    let mut text = String::with_capacity(inner.len());
-    let mut characters = inner.chars();
-    while let Some(character) = characters.next() {
-        if character == quote {
-            characters.next();
-            text.push(quote);
-        } else if character == '\\' {
-            text.extend(characters.next().map(unescape));
-        } else {
-            text.push(character);
+    let mut inner = quoted[1..quoted.len() - 1].bytes();
+    let mut text = Vec::with_capacity(inner.len());
+    while let Some(byte) = inner.next() {
+        match byte {
+            b'\\' => unescape(&mut inner, &mut text),
+            // The other half of a doubled quote.
+            _ if byte == quote => text.extend(inner.next()),
+            _ => text.push(byte),
         }
     }
-    text
+    String::from_utf8(text).ok()
 }
 
-/// Hexadecimal escapes are left alone: no name that is looked for has them.
-fn unescape(character: char) -> char {
-    match character {
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        '0' => '\0',
-        other => other,
+/// What stands after a backslash, as ClickHouse reads it: `\x41` is a byte, `\N` is
+/// nothing, and a backslash before what it does not escape stays.
+fn unescape(rest: &mut std::str::Bytes<'_>, text: &mut Vec<u8>) {
+    let Some(escaped) = rest.next() else {
+        return;
+    };
+    match escaped {
+        b'a' => text.push(0x07),
+        b'b' => text.push(0x08),
+        b'e' => text.push(0x1b),
+        b'f' => text.push(0x0c),
+        b'n' => text.push(b'\n'),
+        b'r' => text.push(b'\r'),
+        b't' => text.push(b'\t'),
+        b'v' => text.push(0x0b),
+        b'0' => text.push(0),
+        b'N' => {}
+        b'x' => {
+            let digits = [rest.next(), rest.next()];
+            let digits = digits.map(|digit| char::from(digit.unwrap_or_default()).to_digit(16));
+            if let [Some(high), Some(low)] = digits {
+                text.push((high * 16 + low) as u8);
+            }
+        }
+        b'\\' | b'\'' | b'`' | b'"' | b'/' | 0..=0x1f => text.push(escaped),
+        other => text.extend([b'\\', other]),
     }
 }
 
@@ -294,7 +393,7 @@ mod tests {
 
     /// Tokens as `kind:text`, without white space.
     fn shape(sql: &str) -> Vec<String> {
-        Lexer::new(sql)
+        Scanner::new(sql)
             .filter(|token| token.kind != TokenKind::Space)
             .map(|token| {
                 let kind = match token.kind {
@@ -349,7 +448,7 @@ mod tests {
 
     #[test]
     fn names_and_strings_lose_their_quotes() {
-        let first = |sql: &str| Lexer::new(sql).next().unwrap();
+        let first = |sql: &str| Scanner::new(sql).next().unwrap();
         let name = |sql: &str| first(sql).name(sql);
         let string = |sql: &str| first(sql).string(sql);
         assert_eq!(name("flights"), Some("flights".to_owned()));
@@ -361,6 +460,52 @@ mod tests {
         assert_eq!(string("a"), None);
     }
 
+    #[test]
+    fn escapes_are_clickhouses() {
+        let string = |sql: &str| Scanner::new(sql).next().unwrap().string(sql);
+        let expected = "A\u{7}\u{8}\u{1b}\u{c}\n\r\t\u{b}\0\\%/`\"'\\";
+        let written = r#"'\x41\a\b\e\f\n\r\t\v\0\N\%\/\`\"\'\\'"#;
+        assert_eq!(string(written).as_deref(), Some(expected));
+        assert_eq!(string(r"'\xC3\xA4'").as_deref(), Some("ä"));
+        assert_eq!(string(r"'\xC3'"), None);
+    }
+
+    #[test]
+    fn depth_counts_brackets_that_are_none_of_texts() {
+        let depths = |sql: &str| {
+            let tokens = significant_tokens(sql);
+            tokens.iter().map(|token| token.depth).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            depths("a(b[c], '(' /* ( */)d"),
+            [0, 0, 1, 1, 2, 1, 1, 1, 0, 0]
+        );
+        assert_eq!(depths(")a(b"), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn brackets_must_pair_by_kind() {
+        let check = |sql: &str| check_brackets(&significant_tokens(sql));
+        assert_eq!(check("f(a[1], {'(': 2})"), Ok(()));
+        assert_eq!(check("(a]"), Err(Unpaired::NotOpened(2)));
+        assert_eq!(check("a)("), Err(Unpaired::NotOpened(1)));
+        assert_eq!(check("([a]"), Err(Unpaired::NotClosed(0)));
+    }
+
+    #[test]
+    fn lists_come_apart_at_their_own_commas() {
+        let text = "a, f(b, 'c, d'), `e, f`, [g, h],";
+        assert_eq!(list_items(text), ["a", "f(b, 'c, d')", "`e, f`", "[g, h]"]);
+        assert!(list_items(" ").is_empty());
+    }
+
+    #[test]
+    fn words_are_found_outside_alone() {
+        let text = "f(x TTL y) '  TTL ' ` TTL ` TTL z TTL";
+        assert_eq!(find_outside(text, " TTL "), Some(27));
+        assert_eq!(find_outside(text, "TL z"), None);
+    }
+
     proptest! {
         #[test]
         fn tokens_cover_any_text(sql in any::<String>()) {
@@ -368,20 +513,36 @@ mod tests {
         }
 
         #[test]
-        fn tokens_cover_text_of_delimiters(sql in r#"['"`\\$#/*\-!a \n‘’“”]{0,40}"#) {
+        fn tokens_cover_text_of_delimiters(sql in r#"['"`\\$#/*\-!a \n‘’“”()\[\]{},x4]{0,40}"#) {
             check_cover(&sql)?;
         }
     }
 
     fn check_cover(sql: &str) -> Result<(), TestCaseError> {
         let mut position = 0;
-        for token in Lexer::new(sql) {
+        let mut depth = 0;
+        for token in Scanner::new(sql) {
             prop_assert_eq!(token.start, position);
             prop_assert!(token.end > token.start);
             let _ = (token.name(sql), token.string(sql));
             position = token.end;
+            let is = |brackets: &str| matches!(token.kind, TokenKind::Symbol(symbol) if brackets.contains(symbol));
+            depth = if is(")]}") { depth.max(1) - 1 } else { depth };
+            prop_assert_eq!(token.depth, depth);
+            depth += usize::from(is("([{"));
         }
         prop_assert_eq!(position, sql.len());
+        let tokens = significant_tokens(sql);
+        if check_brackets(&tokens).is_ok() {
+            prop_assert_eq!(depth, 0);
+        }
+        let items = list_items(sql);
+        prop_assert!(
+            items
+                .iter()
+                .all(|item| sql.contains(item) && !item.is_empty())
+        );
+        prop_assert_eq!(find_outside(sql, "\0"), None);
         Ok(())
     }
 }

@@ -4,32 +4,32 @@
 
 use std::collections::BTreeSet;
 
-use super::{References, TableReference, named, names_a_table_first};
-use crate::lexer::{Token, TokenKind, significant_tokens};
+use super::references::{References, TableReference, named, names_a_table_first};
+use crate::scanner::{Token, TokenKind, significant_tokens};
 
 /// What the statement seems to refer to.
 pub(super) fn references(sql: &str) -> References {
     let tokens = significant_tokens(sql);
-    let scanner = Scanner {
+    let statement = Statement {
         sql,
         tokens: &tokens,
     };
-    let given_names = scanner.given_names();
+    let given_names = statement.given_names();
     let mut found = References::default();
     let mut expects_source = false;
     for (index, token) in tokens.iter().enumerate() {
         if expects_source {
-            scanner.source(index, &mut found);
+            statement.source(index, &mut found);
         }
         expects_source = token.is_keyword(sql, "FROM")
-            || token.is_keyword(sql, "JOIN") && !scanner.is_array_join(index);
-        if token.kind == TokenKind::Word && scanner.is_symbol(index + 1, '(') {
-            scanner.named_argument(index, &mut found);
+            || token.is_keyword(sql, "JOIN") && !statement.is_array_join(index);
+        if token.kind == TokenKind::Word && statement.is_symbol(index + 1, '(') {
+            statement.named_argument(index, &mut found);
         }
         if token.is_keyword(sql, "IN") {
             found
                 .possible_tables
-                .extend(scanner.name_at(index + 1).map(|(name, _)| name));
+                .extend(statement.name_at(index + 1).map(|(name, _)| name));
         }
     }
     let is_free =
@@ -40,12 +40,12 @@ pub(super) fn references(sql: &str) -> References {
     found
 }
 
-struct Scanner<'a> {
+struct Statement<'a> {
     sql: &'a str,
     tokens: &'a [Token],
 }
 
-impl Scanner<'_> {
+impl Statement<'_> {
     fn is_symbol(&self, index: usize, symbol: char) -> bool {
         self.tokens
             .get(index)
