@@ -2,7 +2,7 @@
 //! what it would refuse.
 
 use crate::input::{Manifest, Place};
-use crate::schema::{Fault, Schemas, meant};
+use crate::schema::{Schemas, Violation, meant};
 use aviary_crds::conditions::Reason;
 use aviary_crds::workspace::ClusterRef;
 use aviary_crds::{ClickHouseCluster, GROUP, VERSION, Workspace};
@@ -134,21 +134,21 @@ impl Sorter<'_> {
         }
         let mut object = manifest.node.to_json();
         let name = self.complete(kind, manifest, &mut object);
-        let faults = if version != format!("{GROUP}/{VERSION}") {
-            vec![fault(
+        let violations = if version != format!("{GROUP}/{VERSION}") {
+            vec![violation(
                 "apiVersion",
                 format!("it must be {GROUP}/{VERSION}"),
                 None,
             )]
         } else if !is_known {
             let known: Vec<&str> = self.schemas.kinds().collect();
-            vec![fault(
+            vec![violation(
                 "kind",
                 format!("there is no kind `{kind}`"),
                 Some(meant(kind, &known)),
             )]
         } else if let Some(other) = self.seen.get(&name) {
-            vec![fault(
+            vec![violation(
                 "",
                 format!("it stands in {other}, too: the later would overwrite the earlier"),
                 None,
@@ -159,16 +159,16 @@ impl Sorter<'_> {
         self.seen
             .entry(name.clone())
             .or_insert_with(|| manifest.place(""));
-        let faults = if faults.is_empty() {
+        let violations = if violations.is_empty() {
             self.take(&name, manifest, object)
                 .err()
                 .into_iter()
                 .collect()
         } else {
-            faults
+            violations
         };
-        for fault in faults {
-            self.refuse(manifest, &name, fault);
+        for violation in violations {
+            self.refuse(manifest, &name, violation);
         }
     }
 
@@ -212,7 +212,12 @@ impl Sorter<'_> {
         name
     }
 
-    fn take(&mut self, name: &Reference, manifest: &Manifest, object: Value) -> Result<(), Fault> {
+    fn take(
+        &mut self,
+        name: &Reference,
+        manifest: &Manifest,
+        object: Value,
+    ) -> Result<(), Violation> {
         let place = manifest.place("");
         let own = name.name.clone();
         let group = |workspace: &str| (name.namespace.clone(), workspace.to_owned());
@@ -253,14 +258,14 @@ impl Sorter<'_> {
         Ok(())
     }
 
-    fn refuse(&mut self, manifest: &Manifest, name: &Reference, fault: Fault) {
+    fn refuse(&mut self, manifest: &Manifest, name: &Reference, violation: Violation) {
         self.inventory.refusals.push(Refusal {
-            place: manifest.place(&fault.path),
+            place: manifest.place(&violation.path),
             object: name.clone(),
-            field: fault.path,
+            field: violation.path,
             reason: Reason::Invalid.as_str(),
-            message: fault.message,
-            hint: fault.hint,
+            message: violation.message,
+            hint: violation.hint,
         });
     }
 
@@ -318,14 +323,14 @@ impl Reference {
 }
 
 /// What the schema lets pass and the type does not, such as a duration that overflows.
-fn typed<T: DeserializeOwned>(object: Value) -> Result<Arc<T>, Fault> {
+fn typed<T: DeserializeOwned>(object: Value) -> Result<Arc<T>, Violation> {
     serde_path_to_error::deserialize(object)
         .map(Arc::new)
-        .map_err(|error| fault(&error.path().to_string(), error.inner().to_string(), None))
+        .map_err(|error| violation(&error.path().to_string(), error.inner().to_string(), None))
 }
 
-fn fault(path: &str, message: String, hint: Option<String>) -> Fault {
-    Fault {
+fn violation(path: &str, message: String, hint: Option<String>) -> Violation {
+    Violation {
         path: path.to_owned(),
         message,
         hint,

@@ -2,7 +2,7 @@
 
 use crate::input::InputError;
 use crate::inventory::{Refusal, Skipped};
-use crate::plan::Planned;
+use crate::report::{Planned, Report};
 use aviary_plan::{Statement, Step};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -23,13 +23,6 @@ pub enum Output {
 
 /// ClickHouse reads no longer statement unless it is told to.
 const ORDINARY_QUERY_SIZE: usize = 256 << 10;
-
-/// What there is to print.
-pub(crate) struct Report {
-    pub(crate) workspaces: Vec<Planned>,
-    pub(crate) refusals: Vec<Refusal>,
-    pub(crate) skipped: Vec<Skipped>,
-}
 
 /// Input that could not be read.
 pub(crate) fn input_error(error: &InputError, notes: &mut dyn Write) -> io::Result<()> {

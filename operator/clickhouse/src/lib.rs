@@ -14,6 +14,8 @@ mod http;
 mod observe;
 mod probe;
 mod replica;
+mod server_cache;
+mod spelling_cache;
 
 pub use check::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
 pub use error::ClickHouseError;

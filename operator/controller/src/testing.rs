@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::supervision::Supervisor;
 use crate::workspace::{Checker, Issuer};
 use aviary_clickhouse::{Replica, ReplicaConfig};
-use aviary_plan::{WorkspaceModel, WorkspaceObjects, model as make_model};
+use aviary_plan::{LastPublished, WorkspaceModel, WorkspaceObjects, model as make_model};
 use kube::Client;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
@@ -40,12 +40,13 @@ pub(crate) fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value) -
 /// A workspace without anything in it.
 pub(crate) fn model() -> WorkspaceModel {
     let spec = json!({ "clusterRef": { "name": "shared" } });
-    make_model(&WorkspaceObjects {
+    let objects = WorkspaceObjects {
         workspace: Arc::new(object("Workspace", "orders", spec)),
         data_sources: Vec::new(),
         pipes: Vec::new(),
         access_tokens: Vec::new(),
-    })
+    };
+    make_model(&objects, &LastPublished::default())
 }
 
 /// A request that a [`FakeApi`] got.

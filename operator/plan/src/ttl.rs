@@ -35,7 +35,7 @@ pub(crate) fn guarded(expression: &str, times: &[&str]) -> String {
 }
 
 /// Guards every element of a clause that a person wrote, which was checked by
-/// [`crate::expression::check_ttl`]. Refuses intervals that nothing can guard.
+/// [`crate::expression_guard::check_ttl`]. Refuses intervals that nothing can guard.
 pub(crate) fn guarded_clause(clause: &str, time_columns: &[&str]) -> Result<String, String> {
     let mut text = String::new();
     for element in elements(clause) {

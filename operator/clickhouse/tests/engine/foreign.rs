@@ -3,7 +3,7 @@
 
 use crate::harness::{reader, replica_at, run, url};
 use aviary_clickhouse::{ClickHouseError, PipeCheck, Replica, ReplicaConfig};
-use aviary_plan::{Reason, model, testing};
+use aviary_plan::{LastPublished, Reason, model, testing};
 use aviary_sql::Identifier;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +94,10 @@ metadata: {{name: asked}}
 spec: {{workspace: shop, nodes: [{{name: answer, sql: \"{sql}\"}}], endpoint: {{node: answer}}}}
 "
     );
-    let model = model(&testing::objects("foreign", &manifests));
+    let model = model(
+        &testing::objects("foreign", &manifests),
+        &LastPublished::default(),
+    );
     let check = PipeCheck {
         database: model.database.clone(),
         reader: reader(&model),

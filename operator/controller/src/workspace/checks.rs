@@ -309,14 +309,14 @@ mod tests {
     use super::*;
     use crate::testing::{object, silent_replica};
     use aviary_clickhouse::ReaderCredentials;
-    use aviary_plan::WorkspaceObjects;
+    use aviary_plan::{LastPublished, WorkspaceObjects};
     use serde_json::json;
     use tokio::sync::Semaphore;
 
     fn question(replicas: Vec<Connected>) -> Question {
         let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
         let spec = json!({ "workspace": "orders", "nodes": nodes, "endpoint": { "node": "n" } });
-        let model = aviary_plan::model(&WorkspaceObjects {
+        let objects = WorkspaceObjects {
             workspace: Arc::new(object(
                 "Workspace",
                 "orders",
@@ -325,7 +325,8 @@ mod tests {
             data_sources: Vec::new(),
             pipes: vec![Arc::new(object("Pipe", "p", spec))],
             access_tokens: Vec::new(),
-        });
+        };
+        let model = aviary_plan::model(&objects, &LastPublished::default());
         Question {
             check: PipeCheck {
                 database: model.database.clone(),

@@ -6,7 +6,7 @@ use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
 use aviary_crds::conditions::Reason;
 use aviary_plan::ObjectKey;
-use aviary_plan::plan::{Action, Step};
+use aviary_plan::planner::{Action, Step};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,7 +37,8 @@ use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{Workspace, WorkspaceStatus};
 use aviary_plan::catalog::Sha256;
 use aviary_plan::{
-    Consent, CredentialHashes, ObjectKey, Rejection, Scope, WorkspaceModel, WorkspaceObjects, model,
+    Consent, CredentialHashes, LastPublished, ObjectKey, Rejection, Scope, WorkspaceModel,
+    WorkspaceObjects, model,
 };
 use checks::Desk;
 use endpoints::{Checks, Standing, stand};
@@ -425,12 +426,13 @@ impl Pass {
 }
 
 fn model_of(context: &Context, workspace: &Arc<Workspace>, members: &Members) -> WorkspaceModel {
-    let mut model = model(&WorkspaceObjects {
+    let objects = WorkspaceObjects {
         workspace: workspace.clone(),
         data_sources: members.data_sources.clone(),
         pipes: members.pipes.clone(),
         access_tokens: members.access_tokens.clone(),
-    });
+    };
+    let mut model = model(&objects, &LastPublished::of(&objects));
     model.kubernetes.clone_from(&context.kubernetes_uid);
     model
         .existing_data_sources

@@ -19,7 +19,7 @@ use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::Reason;
 use aviary_crds::names::published_secret;
 use aviary_plan::catalog::identifier;
-use aviary_plan::plan::{Retired, retire};
+use aviary_plan::planner::{Retired, retire};
 use aviary_plan::{Consent, Consents};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};

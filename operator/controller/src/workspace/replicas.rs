@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::workspace::findings::{Fault, InClickHouse};
 use aviary_clickhouse::{Bounds, ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
-use aviary_plan::plan::{Circumstances, Plan, Step};
+use aviary_plan::planner::{Circumstances, Plan, Step};
 use aviary_plan::{
     CredentialHashes, ObjectKey, Rejection, Scope, ServerFeatures, WorkspaceModel, desired, plan,
 };

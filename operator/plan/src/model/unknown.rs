@@ -1,7 +1,8 @@
 //! What to tell of a name in a pipe's SQL that nobody knows: where it stands, and what may have
 //! been meant.
 
-use super::{ValidDataSource, WorkspaceModel, names};
+use super::data_source::ValidDataSource;
+use crate::derived_names;
 use aviary_crds::Pipe;
 use aviary_sql::{Node, Place, given_names, nearest, places, tables_read};
 use std::collections::BTreeSet;
@@ -50,52 +51,49 @@ fn listed(names: &[&str]) -> String {
     quoted.join(", ")
 }
 
-impl WorkspaceModel {
-    /// Says where in the pipe the unknown name stands. Nothing if it does not stand there, as when
-    /// it is in another pipe that this one reads.
-    pub fn explain_unknown(&self, pipe: &Pipe, unknown: &Unknown) -> Option<String> {
-        let nodes = nodes(pipe);
-        let Unknown {
-            kind,
-            name,
-            guesses,
-        } = unknown;
-        let places = places(&nodes, name);
-        let view = |place: &Place| View::of(self, &nodes, &place.node);
-        let place = match kind {
-            // Where the name is known it is not what is complained of.
-            UnknownKind::Column => places
-                .iter()
-                .find(|place| !view(place).columns.contains(name))
-                .or(places.first()),
-            UnknownKind::Table | UnknownKind::Function => places.first(),
-        }?;
-        let view = view(place);
-        let mut meant: Vec<&str> = guesses.iter().map(String::as_str).collect();
-        let found = match kind {
-            UnknownKind::Column => {
-                meant.extend(nearest(name, view.columns.iter().map(String::as_str)));
-                let read: Vec<&str> = view.reads.iter().map(String::as_str).collect();
-                match read.as_slice() {
-                    [] => format!("there is no column `{name}`"),
-                    read => format!("there is no column `{name}` in {}", listed(read)),
-                }
+/// Says where in the pipe the unknown name stands, if it does.
+pub(super) fn explain(
+    data_sources: &[ValidDataSource],
+    pipe: &Pipe,
+    unknown: &Unknown,
+) -> Option<String> {
+    let nodes = nodes(pipe);
+    let Unknown {
+        kind,
+        name,
+        guesses,
+    } = unknown;
+    let places = places(&nodes, name);
+    let view = |place: &Place| View::of(data_sources, &nodes, &place.node);
+    let place = match kind {
+        // Where the name is known it is not what is complained of.
+        UnknownKind::Column => places
+            .iter()
+            .find(|place| !view(place).columns.contains(name))
+            .or(places.first()),
+        UnknownKind::Table | UnknownKind::Function => places.first(),
+    }?;
+    let view = view(place);
+    let mut meant: Vec<&str> = guesses.iter().map(String::as_str).collect();
+    let found = match kind {
+        UnknownKind::Column => {
+            meant.extend(nearest(name, view.columns.iter().map(String::as_str)));
+            let read: Vec<&str> = view.reads.iter().map(String::as_str).collect();
+            match read.as_slice() {
+                [] => format!("there is no column `{name}`"),
+                read => format!("there is no column `{name}` in {}", listed(read)),
             }
-            UnknownKind::Table => {
-                let tables = self.data_sources.iter().map(|source| source.name.as_str());
-                meant.extend(nearest(name, tables));
-                format!("there is no table `{name}`")
-            }
-            UnknownKind::Function => format!("there is no function `{name}`"),
-        };
-        let mut seen = BTreeSet::new();
-        meant.retain(|name| seen.insert(*name));
-        Some(format!("{place}: {found}{}", near(&meant)))
-    }
-
-    fn data_source(&self, name: &str) -> Option<&ValidDataSource> {
-        self.data_sources.iter().find(|source| source.name == name)
-    }
+        }
+        UnknownKind::Table => {
+            let tables = data_sources.iter().map(|source| source.name.as_str());
+            meant.extend(nearest(name, tables));
+            format!("there is no table `{name}`")
+        }
+        UnknownKind::Function => format!("there is no function `{name}`"),
+    };
+    let mut seen = BTreeSet::new();
+    meant.retain(|name| seen.insert(*name));
+    Some(format!("{place}: {found}{}", near(&meant)))
 }
 
 /// What a node can see.
@@ -108,7 +106,7 @@ struct View {
 }
 
 impl View {
-    fn of(model: &WorkspaceModel, nodes: &[Node<'_>], name: &str) -> Self {
+    fn of(data_sources: &[ValidDataSource], nodes: &[Node<'_>], name: &str) -> Self {
         let mut view = Self::default();
         let mut done = BTreeSet::new();
         let mut open = vec![name.to_owned()];
@@ -125,8 +123,8 @@ impl View {
                 }
                 continue;
             }
-            let source = names::source_of_quarantine(&name).unwrap_or(&name);
-            if let Some(source) = model.data_source(source) {
+            let source = derived_names::source_of_quarantine(&name).unwrap_or(&name);
+            if let Some(source) = data_sources.iter().find(|it| it.name == source) {
                 let columns = source.columns.iter().map(|column| column.name.clone());
                 view.columns.extend(columns);
             }
@@ -138,6 +136,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::last_published::LastPublished;
     use crate::model::model;
     use crate::testing::objects;
 
@@ -175,7 +174,7 @@ spec:
             name: name.to_owned(),
             guesses: guesses.iter().map(|&it| it.to_owned()).collect(),
         };
-        model(&objects).explain_unknown(&objects.pipes[0], &unknown)
+        model(&objects, &LastPublished::default()).explain_unknown(&objects.pipes[0], &unknown)
     }
 
     #[test]
@@ -233,7 +232,8 @@ spec:
             name: "name".to_owned(),
             guesses: Vec::new(),
         };
-        let told = model(&objects).explain_unknown(&objects.pipes[0], &unknown);
+        let told =
+            model(&objects, &LastPublished::default()).explain_unknown(&objects.pipes[0], &unknown);
         let place = "node `days`, line 2, column 35: ";
         assert!(
             told.as_ref().is_some_and(|it| it.starts_with(place)),

@@ -5,68 +5,26 @@
 //! refused as a whole, and the data source goes on with its old shape.
 
 mod shape;
+mod steps;
 mod views;
 
-use super::{Circumstances, Plan, Scope, Step, Why};
+use self::steps::SourceSteps;
+use super::circumstances::Circumstances;
+use super::step::{Plan, Why};
 use crate::catalog::{Catalog, Table};
 use crate::comment::{Comment, OwnerKind, Ownership};
-use crate::model::{ObjectKey, Rejection, names};
-use crate::plan::step::Action;
+use crate::derived_names;
+use crate::objects::Rejection;
 use aviary_crds::conditions::Reason;
-use std::collections::BTreeSet;
 
 /// The name in SQL of a data source's table.
 pub(super) fn groups(desired: &Catalog) -> Vec<String> {
     let live = |(name, table): (&String, &Table)| {
         let ownership = table.comment.ownership()?;
-        let has_landing = desired.tables.contains_key(&names::landing(name));
+        let has_landing = desired.tables.contains_key(&derived_names::landing(name));
         (ownership.kind == OwnerKind::DataSource && has_landing).then(|| name.clone())
     };
     desired.tables.iter().filter_map(live).collect()
-}
-
-/// Collects the steps of one data source.
-struct Draft<'a> {
-    desired: &'a Catalog,
-    observed: &'a Catalog,
-    object: ObjectKey,
-    steps: Vec<Step>,
-    /// The columns that the data source was last live with, if that is known.
-    live_columns: Option<&'a BTreeSet<String>>,
-    /// Why something is not there.
-    why_missing: Why,
-    /// Why something is not as it should be.
-    why_different: Why,
-}
-
-impl Draft<'_> {
-    /// Makes what is not there.
-    fn make(&mut self, action: Action) {
-        self.push(action, self.why_missing);
-    }
-
-    /// Changes what is there.
-    fn change(&mut self, action: Action) {
-        self.push(action, self.why_different);
-    }
-
-    fn push(&mut self, action: Action, why: Why) {
-        self.steps.push(Step {
-            database: self.desired.name.clone(),
-            object: self.object.clone(),
-            scope: Scope::Object,
-            action,
-            why,
-        });
-    }
-
-    fn refusal(&self, reason: Reason, message: String) -> Rejection {
-        Rejection {
-            object: self.object.clone(),
-            reason,
-            message,
-        }
-    }
 }
 
 pub(super) fn plan(
@@ -79,7 +37,7 @@ pub(super) fn plan(
     let Some(ownership) = desired.tables[name].comment.ownership() else {
         return;
     };
-    let mut draft = Draft {
+    let mut steps = SourceSteps {
         desired,
         observed,
         object: ownership.object(),
@@ -88,39 +46,47 @@ pub(super) fn plan(
         why_missing: why_missing(desired, observed, name),
         why_different: why_different(desired, observed, name),
     };
-    match plan_all(&mut draft, ownership, name) {
-        Ok(()) => plan.steps.append(&mut draft.steps),
+    match plan_all(&mut steps, ownership, name) {
+        Ok(()) => plan.steps.append(&mut steps.steps),
         Err(refusal) => plan.refusals.push(refusal),
     }
 }
 
-fn plan_all(draft: &mut Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
-    check_ownership(draft, ownership, name)?;
-    let quarantine = names::quarantine(name);
-    let landing = names::landing(name);
-    shape::plan_table(draft, name)?;
-    shape::plan_quarantine(draft, &quarantine)?;
-    shape::plan_landing(draft, &landing)?;
-    views::plan(draft, name);
+fn plan_all(
+    steps: &mut SourceSteps<'_>,
+    ownership: &Ownership,
+    name: &str,
+) -> Result<(), Rejection> {
+    check_ownership(steps, ownership, name)?;
+    let quarantine = derived_names::quarantine(name);
+    let landing = derived_names::landing(name);
+    shape::plan_table(steps, name)?;
+    shape::plan_quarantine(steps, &quarantine)?;
+    shape::plan_landing(steps, &landing)?;
+    views::plan(steps, name);
     // The live table's comment says that all of this is done, so it comes last.
-    shape::plan_comments(draft, &[&quarantine, &landing, name]);
+    shape::plan_comments(steps, &[&quarantine, &landing, name]);
     Ok(())
 }
 
 fn all_names(name: &str) -> [String; 5] {
     [
         name.to_owned(),
-        names::quarantine(name),
-        names::landing(name),
-        names::ingest(name),
-        names::reject(name),
+        derived_names::quarantine(name),
+        derived_names::landing(name),
+        derived_names::ingest(name),
+        derived_names::reject(name),
     ]
 }
 
 /// Everything that has a name of ours must be ours, or released by a namesake.
-fn check_ownership(draft: &Draft<'_>, ownership: &Ownership, name: &str) -> Result<(), Rejection> {
+fn check_ownership(
+    steps: &SourceSteps<'_>,
+    ownership: &Ownership,
+    name: &str,
+) -> Result<(), Rejection> {
     for name in &all_names(name) {
-        let Some(comment) = comment_of(draft.observed, name) else {
+        let Some(comment) = comment_of(steps.observed, name) else {
             continue;
         };
         match &comment {
@@ -131,10 +97,10 @@ fn check_ownership(draft: &Draft<'_>, ownership: &Ownership, name: &str) -> Resu
                 ownership: found, ..
             } => {
                 let whose = format!("belongs to {:?} {}", found.kind, found.name);
-                return Err(owned_by_another(draft, name, &whose));
+                return Err(owned_by_another(steps, name, &whose));
             }
             Comment::Foreign(_) => {
-                return Err(owned_by_another(draft, name, "was not made by Aviary"));
+                return Err(owned_by_another(steps, name, "was not made by Aviary"));
             }
         }
     }
@@ -147,8 +113,8 @@ fn comment_of(catalog: &Catalog, name: &str) -> Option<Comment> {
     table.or(view).cloned()
 }
 
-fn owned_by_another(draft: &Draft<'_>, name: &str, whose: &str) -> Rejection {
-    draft.refusal(
+fn owned_by_another(steps: &SourceSteps<'_>, name: &str, whose: &str) -> Rejection {
+    steps.refusal(
         Reason::OwnedByAnother,
         format!(
             "`{name}` exists in the database and {whose}: make the data source anew with another spec.name, or rename what is there"

@@ -1,20 +1,24 @@
 //! The SQL of each step. Names and texts go through quoting types; expressions
-//! that people wrote were checked by [`crate::expression`] and stand in
+//! that people wrote were checked by [`crate::expression_guard`] and stand in
 //! parentheses wherever the grammar lets them.
 
-use super::{Action, ColumnPart, Step};
-use crate::catalog::{Column, Grant, Setting, Table, TableEngine, User, View};
+use super::step::{Action, ColumnPart, Step};
+use crate::catalog::{Column, Grant, Setting, Table, TableEngine, User, View, identifier, quoted};
 use crate::comment::Comment;
-use crate::desired::quoted;
 use crate::statement::Statement;
 use aviary_sql::{QualifiedName, StringLiteral};
 use std::collections::BTreeMap;
 
-pub(super) fn of(step: &Step) -> Vec<Statement> {
+impl Step {
+    /// The statements, in order.
+    pub fn statements(&self) -> Vec<Statement> {
+        of(self)
+    }
+}
+
+fn of(step: &Step) -> Vec<Statement> {
     let database = &step.database;
-    let full = |name: &str| {
-        QualifiedName::new(database.clone(), crate::catalog::identifier(name)).to_string()
-    };
+    let full = |name: &str| QualifiedName::new(database.clone(), identifier(name)).to_string();
     let statement = match &step.action {
         // Not IF NOT EXISTS: of two that want the name, one must learn that it came too late.
         Action::CreateDatabase { database: made } => format!(

@@ -1,8 +1,4 @@
-//! The ClickHouse types a column of a data source can have: parsed from a
-//! manifest, written as ClickHouse itself writes them, so that a type in a spec
-//! compares with a type in `system.columns`.
-
-mod parse;
+//! What types there are, and how ClickHouse writes them.
 
 use aviary_sql::StringLiteral;
 use std::fmt;
@@ -115,11 +111,6 @@ pub enum TypeError {
 }
 
 impl ColumnType {
-    /// Reads a type as people write it, `Decimal32(2)` and `Enum('a', 'b')` included.
-    pub fn parse(text: &str) -> Result<Self, TypeError> {
-        parse::parse(text)
-    }
-
     /// Whether a column of this type can hold NULL.
     pub fn is_nullable(&self) -> bool {
         match self {

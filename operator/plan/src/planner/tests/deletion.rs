@@ -4,7 +4,7 @@ use super::{FLIGHTS, applied, repairs_to, told};
 use crate::catalog::Catalog;
 use crate::consent::{Consent, Consents};
 use crate::model::WorkspaceModel;
-use crate::plan::{Circumstances, Plan, Retired, Scope, Step, plan, retire};
+use crate::planner::{Circumstances, Plan, Retired, Scope, Step, plan, retire};
 use crate::testing::simulate::apply;
 use crate::testing::wished;
 
@@ -180,7 +180,7 @@ fn a_workspace_made_anew_has_the_database_its_namesake_left() {
 fn retired(observed: &Catalog, manifests: &str) -> Plan {
     let objects = crate::testing::objects("acme", manifests);
     let workspace = objects.workspace.clone();
-    let mut consents = crate::model(&objects).consents;
+    let mut consents = crate::model(&objects, &crate::LastPublished::of(&objects)).consents;
     consents.extend(Consent::of_workspace(&workspace));
     let uid = workspace.metadata.uid.as_deref().unwrap();
     let workspace = Retired {

@@ -3,12 +3,13 @@
 //! it over. Otherwise an object that is deleted and made anew would be refused what
 //! was its own.
 
-use super::orphans::{holds_data, is_orphan};
-use super::{Circumstances, Plan, Scope, Step, Why, database, orphans};
+use super::circumstances::Circumstances;
+use super::database;
+use super::orphans::{holds_data, is_orphan, released_database};
+use super::step::{Action, Plan, Scope, Step, Why};
 use crate::catalog::{Catalog, View};
 use crate::comment::{Comment, Ownership};
-use crate::model::ObjectKey;
-use crate::plan::step::Action;
+use crate::objects::ObjectKey;
 
 /// Settles a database whose workspace was replaced by a namesake.
 pub(super) fn settle_database(
@@ -41,7 +42,7 @@ pub(super) fn settle_database(
             why: Why::Orphaned,
         });
     } else if let Some(database) = &mut observed.database {
-        database.comment = orphans::released_database(&database.comment);
+        database.comment = released_database(&database.comment);
     }
 }
 

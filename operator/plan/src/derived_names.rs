@@ -38,14 +38,14 @@ pub fn writer(database: &str) -> String {
 }
 
 /// The name of a data source or pipe in SQL.
-pub(super) fn sql_name(spec_name: Option<&str>, metadata: &ObjectMeta) -> String {
+pub(crate) fn sql_name(spec_name: Option<&str>, metadata: &ObjectMeta) -> String {
     aviary_crds::names::sql_name(spec_name, metadata.name.as_deref().unwrap_or_default())
 }
 
 /// Whether Aviary keeps the name for tables of its own, and why a data source or
 /// pipe cannot have it. The schema says so for `spec.name`; a name that comes from
 /// `metadata.name` is checked only here.
-pub(super) fn refusal(name: &str) -> Option<String> {
+pub(crate) fn refusal(name: &str) -> Option<String> {
     if name.contains("__") {
         return Some(format!(
             "the name `{name}` holds `__`, which Aviary uses for tables of its own: make it anew with a spec.name"

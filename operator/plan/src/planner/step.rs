@@ -1,17 +1,31 @@
-//! One step of a plan: what is done, to what, and why. Its `Display` is for
-//! events and says nothing that a tenant wrote; its statements are for ClickHouse.
-
-mod statements;
+//! A plan and its steps: what is done, to what, and why. A step's `Display` is for
+//! events and says nothing that a tenant wrote.
 
 use crate::catalog::{Column, Database, Grant, Table, User, View};
 use crate::comment::Comment;
 use crate::consent::Consent;
-use crate::model::ObjectKey;
-use crate::statement::Statement;
+use crate::objects::{ObjectKey, Rejection};
 use aviary_crds::conditions::Reason;
 use aviary_sql::Identifier;
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// What to do, and what will not be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they must run. A step that fails stops what its
+    /// [`Scope`] says.
+    pub steps: Vec<Step>,
+    /// What Aviary refuses to do.
+    pub refusals: Vec<Rejection>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
 
 /// What is done, for which object, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,11 +180,6 @@ pub enum ColumnPart {
 }
 
 impl Step {
-    /// The statements, in order.
-    pub fn statements(&self) -> Vec<Statement> {
-        statements::of(self)
-    }
-
     /// Whose word allows it, if data is lost by it.
     pub fn consent(&self) -> Option<&Consent> {
         match &self.action {

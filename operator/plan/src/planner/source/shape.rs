@@ -1,39 +1,39 @@
 //! Tables: made, extended, altered in place, or refused.
 
-use super::Draft;
+use super::steps::SourceSteps;
 use crate::catalog::{Column, Table};
-use crate::model::Rejection;
-use crate::plan::Why;
-use crate::plan::orphans::holds_data;
-use crate::plan::step::{Action, ColumnPart};
+use crate::objects::Rejection;
+use crate::planner::orphans::holds_data;
+use crate::planner::step::{Action, ColumnPart, Why};
 use aviary_crds::conditions::Reason;
+use aviary_sql::scanner::list_items;
 
 /// A table with data: everything but an extension is refused.
-pub(super) fn plan_table(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
-    let wanted = &draft.desired.tables[name];
-    plan_table_as(draft, name, wanted)
+pub(super) fn plan_table(steps: &mut SourceSteps<'_>, name: &str) -> Result<(), Rejection> {
+    let wanted = &steps.desired.tables[name];
+    plan_table_as(steps, name, wanted)
 }
 
 /// A quarantine keeps the partitions it was made with, since those cannot be altered: its rows
 /// expire either way.
-pub(super) fn plan_quarantine(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
-    let mut wanted = draft.desired.tables[name].clone();
-    if let Some(found) = draft.observed.tables.get(name) {
+pub(super) fn plan_quarantine(steps: &mut SourceSteps<'_>, name: &str) -> Result<(), Rejection> {
+    let mut wanted = steps.desired.tables[name].clone();
+    if let Some(found) = steps.observed.tables.get(name) {
         wanted.partition_key.clone_from(&found.partition_key);
     }
-    plan_table_as(draft, name, &wanted)
+    plan_table_as(steps, name, &wanted)
 }
 
-fn plan_table_as(draft: &mut Draft<'_>, name: &str, wanted: &Table) -> Result<(), Rejection> {
-    let Some(found) = draft.observed.tables.get(name) else {
+fn plan_table_as(steps: &mut SourceSteps<'_>, name: &str, wanted: &Table) -> Result<(), Rejection> {
+    let Some(found) = steps.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
-        draft.make(Action::CreateTable { name, table });
+        steps.make(Action::CreateTable { name, table });
         return Ok(());
     };
-    let differences = shape_differences(draft, wanted, found);
+    let differences = shape_differences(steps, wanted, found);
     if !differences.is_empty() {
-        return Err(draft.refusal(
+        return Err(steps.refusal(
             Reason::ShapeChangeRefused,
             format!(
                 "`{name}` is live and keeps its shape, which cannot be changed yet: {}; it goes on as it was: undo the change, or make another data source",
@@ -41,22 +41,22 @@ fn plan_table_as(draft: &mut Draft<'_>, name: &str, wanted: &Table) -> Result<()
             ),
         ));
     }
-    plan_new_columns(draft, name, wanted, found);
-    plan_alterations(draft, name, wanted, found);
+    plan_new_columns(steps, name, wanted, found);
+    plan_alterations(steps, name, wanted, found);
     Ok(())
 }
 
 /// The landing holds nothing, so whatever is wrong with it, it can be made anew.
-pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) -> Result<(), Rejection> {
-    let wanted = &draft.desired.tables[name];
-    let Some(found) = draft.observed.tables.get(name) else {
+pub(super) fn plan_landing(steps: &mut SourceSteps<'_>, name: &str) -> Result<(), Rejection> {
+    let wanted = &steps.desired.tables[name];
+    let Some(found) = steps.observed.tables.get(name) else {
         let table = wanted.clone();
         let name = name.to_owned();
-        draft.make(Action::CreateTable { name, table });
+        steps.make(Action::CreateTable { name, table });
         return Ok(());
     };
     if holds_data(&found.engine.family) {
-        return Err(draft.refusal(
+        return Err(steps.refusal(
             Reason::OwnedByAnother,
             format!(
                 "`{name}` passes rows on and holds none, but somebody made it a {} that can hold them: rename or drop it",
@@ -64,40 +64,40 @@ pub(super) fn plan_landing(draft: &mut Draft<'_>, name: &str) -> Result<(), Reje
             ),
         ));
     }
-    let only_adds = shape_differences(draft, wanted, found).is_empty()
+    let only_adds = shape_differences(steps, wanted, found).is_empty()
         && found
             .columns
             .iter()
             .all(|column| column.default.is_empty() && column.codec.is_empty());
     if only_adds {
-        plan_new_columns(draft, name, wanted, found);
+        plan_new_columns(steps, name, wanted, found);
         return Ok(());
     }
     let table = wanted.clone();
     let name = name.to_owned();
-    draft.change(Action::ReplaceLanding { name, table });
+    steps.change(Action::ReplaceLanding { name, table });
     Ok(())
 }
 
 /// Comments last: they vouch for what came before.
-pub(super) fn plan_comments(draft: &mut Draft<'_>, names: &[&str]) {
+pub(super) fn plan_comments(steps: &mut SourceSteps<'_>, names: &[&str]) {
     for name in names {
-        let wanted = &draft.desired.tables[*name];
-        let replaced = draft.steps.iter().any(|step| {
+        let wanted = &steps.desired.tables[*name];
+        let replaced = steps.steps.iter().any(|step| {
             matches!(&step.action, Action::ReplaceLanding { name: replaced, .. } if replaced == name)
         });
-        let Some(found) = draft.observed.tables.get(*name).filter(|_| !replaced) else {
+        let Some(found) = steps.observed.tables.get(*name).filter(|_| !replaced) else {
             continue;
         };
         if found.comment != wanted.comment {
             let comment = wanted.comment.clone();
             let name = (*name).to_owned();
-            draft.change(Action::CommentTable { name, comment });
+            steps.change(Action::CommentTable { name, comment });
         }
     }
 }
 
-fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table) {
+fn plan_new_columns(steps: &mut SourceSteps<'_>, name: &str, wanted: &Table, found: &Table) {
     let mut columns: Vec<(Column, Option<String>)> = Vec::new();
     let mut previous: Option<&str> = None;
     for column in &wanted.columns {
@@ -108,11 +108,11 @@ fn plan_new_columns(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
     }
     if !columns.is_empty() {
         let table = name.to_owned();
-        draft.change(Action::AddColumns { table, columns });
+        steps.change(Action::AddColumns { table, columns });
     }
 }
 
-fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &Table) {
+fn plan_alterations(steps: &mut SourceSteps<'_>, name: &str, wanted: &Table, found: &Table) {
     for column in &wanted.columns {
         let Some(there) = find(found, &column.name) else {
             continue;
@@ -128,25 +128,25 @@ fn plan_alterations(draft: &mut Draft<'_>, name: &str, wanted: &Table, found: &T
                 column: column.clone(),
                 part,
             };
-            draft.change(action);
+            steps.change(action);
         }
     }
     if wanted.ttl != found.ttl {
         let table = name.to_owned();
         let ttl = wanted.ttl.clone();
-        draft.change(Action::ModifyTtl { table, ttl });
+        steps.change(Action::ModifyTtl { table, ttl });
     }
     let mut settings = wanted.settings.clone();
     settings.retain(|name, value| found.settings.get(name) != Some(value));
     if !settings.is_empty() {
         let table = name.to_owned();
-        draft.change(Action::ModifySettings { table, settings });
+        steps.change(Action::ModifySettings { table, settings });
     }
 }
 
 /// What would need a rewrite of the table. A column that somebody added by hand
 /// is nobody's business: a spec can only drop what it had.
-fn shape_differences(draft: &Draft<'_>, wanted: &Table, found: &Table) -> Vec<String> {
+fn shape_differences(steps: &SourceSteps<'_>, wanted: &Table, found: &Table) -> Vec<String> {
     let mut differences = Vec::new();
     for column in &wanted.columns {
         let Some(there) = find(found, &column.name) else {
@@ -159,9 +159,9 @@ fn shape_differences(draft: &Draft<'_>, wanted: &Table, found: &Table) -> Vec<St
             ));
         }
     }
-    if draft.why_different == Why::SpecChanged {
+    if steps.why_different == Why::SpecChanged {
         for there in &found.columns {
-            let was_ours = draft
+            let was_ours = steps
                 .live_columns
                 .is_none_or(|live| live.contains(&there.name));
             if was_ours && find(wanted, &there.name).is_none() {
@@ -219,33 +219,9 @@ fn find<'a>(table: &'a Table, name: &str) -> Option<&'a Column> {
 /// ClickHouse writes out the arguments that were left to it: `Delta` becomes
 /// `Delta(4)`. What the spec leaves open, any value agrees with.
 fn same_codec(wanted: &str, found: &str) -> bool {
-    let (wanted, found) = (codec_parts(wanted), codec_parts(found));
+    let (wanted, found) = (list_items(wanted), list_items(found));
     wanted.len() == found.len()
         && wanted.iter().zip(&found).all(|(wanted, found)| {
-            wanted == found
-                || (!wanted.contains('(') && found.split('(').next() == Some(wanted.as_str()))
+            wanted == found || (!wanted.contains('(') && found.split('(').next() == Some(*wanted))
         })
-}
-
-/// `LZ4, Delta(4)` into its parts; commas inside parentheses do not count.
-fn codec_parts(codecs: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    let mut depth = 0;
-    let mut part = String::new();
-    for character in codecs.chars() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(std::mem::take(&mut part).trim().to_owned());
-                continue;
-            }
-            _ => {}
-        }
-        part.push(character);
-    }
-    if !part.trim().is_empty() {
-        parts.push(part.trim().to_owned());
-    }
-    parts
 }

@@ -11,50 +11,50 @@
 //! former: a row that lacks exactly the latter's value can slip between the two
 //! statements. Such changes are rare, and the gap is theirs alone.)
 
-use super::Draft;
+use super::steps::SourceSteps;
 use crate::catalog::{Table, View};
-use crate::model::names;
-use crate::plan::step::Action;
+use crate::derived_names;
+use crate::planner::step::Action;
 
-pub(super) fn plan(draft: &mut Draft<'_>, name: &str) {
-    let (ingest, reject) = (names::ingest(name), names::reject(name));
-    let stricter = draft
+pub(super) fn plan(steps: &mut SourceSteps<'_>, name: &str) {
+    let (ingest, reject) = (derived_names::ingest(name), derived_names::reject(name));
+    let stricter = steps
         .observed
         .tables
         .get(name)
-        .is_some_and(|found| is_stricter(&draft.desired.tables[name], found));
+        .is_some_and(|found| is_stricter(&steps.desired.tables[name], found));
     let order = if stricter {
         [reject, ingest]
     } else {
         [ingest, reject]
     };
     for view in order {
-        plan_view(draft, &view);
+        plan_view(steps, &view);
     }
 }
 
-fn plan_view(draft: &mut Draft<'_>, name: &str) {
-    let wanted = &draft.desired.views[name];
+fn plan_view(steps: &mut SourceSteps<'_>, name: &str) {
+    let wanted = &steps.desired.views[name];
     let view = wanted.clone();
     let name = name.to_owned();
-    let Some(found) = draft.observed.views.get(&name) else {
-        draft.make(Action::CreateView { name, view });
+    let Some(found) = steps.observed.views.get(&name) else {
+        steps.make(Action::CreateView { name, view });
         return;
     };
     if found.target != wanted.target || found.definer != wanted.definer {
-        draft.change(Action::ReplaceView { name, view });
+        steps.change(Action::ReplaceView { name, view });
         return;
     }
     if found.query != wanted.query {
         let name = name.clone();
-        draft.change(Action::ModifyView {
+        steps.change(Action::ModifyView {
             name,
             view: view.clone(),
         });
     }
     if found.comment != wanted.comment {
         let View { comment, .. } = view;
-        draft.change(Action::CommentTable { name, comment });
+        steps.change(Action::CommentTable { name, comment });
     }
 }
 

@@ -1,10 +1,11 @@
 //! Users, their settings and their rights: nothing less than wished for, and
 //! nothing more, since a right too many is another tenant's data.
 
-use super::{Circumstances, Plan, Scope, Step, Why, database};
+use super::circumstances::Circumstances;
+use super::database;
+use super::step::{Action, Plan, Scope, Step, Why};
 use crate::catalog::{Catalog, Grant};
-use crate::model::ObjectKey;
-use crate::plan::step::Action;
+use crate::objects::ObjectKey;
 
 pub(super) fn plan(
     plan: &mut Plan,

@@ -1,10 +1,26 @@
 //! The two users of a workspace. Isolation between tenants rests on their rights
 //! and settings, which ClickHouse enforces, and on nothing that reads SQL.
 
-use super::CredentialHashes;
 use crate::catalog::{Grant, Setting, Sha256, User};
 use crate::model::WorkspaceModel;
+use crate::short_hash::short_hash;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The hashes of the passwords that the workspace's users log in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialHashes {
+    /// Of the user that runs endpoint queries.
+    pub reader_sha256: Sha256,
+    /// Of the user that writes rows.
+    pub writer_sha256: Sha256,
+}
+
+impl CredentialHashes {
+    /// Tells whether a database's users have these passwords, and nothing about them.
+    pub(super) fn fingerprint(&self) -> String {
+        short_hash([self.reader_sha256.expose(), self.writer_sha256.expose()])
+    }
+}
 
 pub(super) fn users(
     model: &WorkspaceModel,

@@ -1,10 +1,10 @@
 //! The database itself: made, adopted when it was released, or refused.
 
-use super::{Circumstances, Plan, Scope, Step, Why};
+use super::circumstances::Circumstances;
+use super::step::{Action, Plan, Scope, Step, Why};
 use crate::catalog::{Catalog, Database};
 use crate::comment::{Comment, Ownership};
-use crate::model::{ObjectKey, Rejection};
-use crate::plan::step::Action;
+use crate::objects::{ObjectKey, Rejection};
 use aviary_crds::conditions::Reason;
 
 /// A database that is there and not this workspace's is never touched.

@@ -6,6 +6,8 @@
 //! reach what the tenant has no rights to. Whether it is right otherwise,
 //! ClickHouse says.
 
+use aviary_sql::scanner::{Scanner, Token, TokenKind, Unpaired, Unterminated, check_brackets};
+
 /// Why an expression is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
@@ -114,18 +116,19 @@ fn is_in_function(function: &str) -> bool {
     )
 }
 
-/// What a scan of an expression finds without parsing it.
+/// What a look at the tokens of an expression finds without parsing it.
 #[derive(Default)]
 struct Outline {
     /// Bare words and quoted names.
     words: Vec<String>,
-    /// Those outside of any parentheses.
+    /// Bare words outside of any brackets.
     top_level_words: Vec<String>,
     /// Those with a parenthesis after them.
     calls: Vec<String>,
-    /// Those that follow IN, with or without parentheses between.
+    /// Those that follow IN, with or without parentheses between, and all of what they
+    /// name: `a.b` for a table of another database, `f()` for a function.
     after_in: Vec<String>,
-    /// Commas outside of any parentheses.
+    /// Commas outside of any brackets.
     top_level_commas: usize,
 }
 
@@ -133,113 +136,96 @@ impl Outline {
     /// Refuses what it does not understand: an expression has no need of
     /// comments, heredocs or typographic quotes.
     fn of(text: &str) -> Result<Self, ExpressionError> {
-        let mut outline = Self::default();
-        let mut open: Vec<char> = Vec::new();
-        let mut rest = text.chars().peekable();
-        let mut previous = ' ';
-        // The word before, as long as nothing but space and, after IN, parentheses follow.
-        let mut word_before: Option<String> = None;
-        while let Some(next) = rest.next() {
-            match next {
-                '(' => {
-                    open.push(')');
-                    match &word_before {
-                        Some(word) if word.eq_ignore_ascii_case("in") && previous == ' ' => {}
-                        Some(word) => {
-                            outline.calls.push(word.clone());
-                            word_before = None;
-                        }
-                        None => {}
-                    }
-                }
-                '[' => open.push(']'),
-                '{' => open.push('}'),
-                ')' | ']' | '}' if open.pop() != Some(next) => {
-                    return Err(ExpressionError::Unbalanced(
-                        "a bracket is closed that is not open",
-                    ));
-                }
-                '\'' => {
-                    quoted(next, &mut rest)?;
-                }
-                '"' | '`' => {
-                    let name = quoted(next, &mut rest)?;
-                    outline.word(&mut word_before, name);
-                }
-                ',' if open.is_empty() => outline.top_level_commas += 1,
-                ';' => return Err(ExpressionError::Unbalanced("`;` has no place here")),
-                '-' if previous == '-' => return Err(COMMENT),
-                '*' if previous == '/' => return Err(COMMENT),
-                '#' => return Err(COMMENT),
-                '\0' | '\\' | '$' | '\u{2018}'..='\u{201f}' => {
-                    return Err(ExpressionError::Unbalanced(
-                        "quotes are ', \" and `; backslashes and `$` stand inside of them only",
-                    ));
-                }
-                first if first.is_alphanumeric() || first == '_' => {
-                    let mut word = String::from(first);
-                    while let Some(letter) = rest.next_if(|c| c.is_alphanumeric() || *c == '_') {
-                        word.push(letter);
-                    }
-                    if open.is_empty() {
-                        outline.top_level_words.push(word.clone());
-                    }
-                    outline.word(&mut word_before, word);
-                }
-                _ => {}
-            }
-            let keeps_word = next.is_whitespace()
-                || next == '('
-                || next == '_'
-                || next == '"'
-                || next == '`'
-                || next.is_alphanumeric();
-            if !keeps_word {
-                word_before = None;
-            }
-            previous = if next.is_whitespace() { ' ' } else { next };
+        if text.contains('\0') {
+            return Err(QUOTES);
         }
-        if !open.is_empty() {
-            return Err(ExpressionError::Unbalanced("a bracket is not closed"));
+        let is_space = |token: &Token| token.kind == TokenKind::Space;
+        let tokens: Vec<Token> = Scanner::new(text).filter(|it| !is_space(it)).collect();
+        for token in &tokens {
+            check_token(text, token)?;
         }
-        if text.trim().is_empty() {
+        check_brackets(&tokens).map_err(|unpaired| {
+            ExpressionError::Unbalanced(match unpaired {
+                Unpaired::NotOpened(_) => "a bracket is closed that is not open",
+                Unpaired::NotClosed(_) => "a bracket is not closed",
+            })
+        })?;
+        if tokens.is_empty() {
             return Err(ExpressionError::Unbalanced("the expression is empty"));
+        }
+        let mut outline = Self::default();
+        for at in 0..tokens.len() {
+            outline.note(text, &tokens, at);
         }
         Ok(outline)
     }
 
-    fn word(&mut self, word_before: &mut Option<String>, word: String) {
-        let after_in = word_before
-            .as_ref()
-            .is_some_and(|before| before.eq_ignore_ascii_case("in"));
-        let is_number = word.starts_with(|first: char| first.is_ascii_digit());
-        if after_in && !is_number {
-            self.after_in.push(word.clone());
+    fn note(&mut self, text: &str, tokens: &[Token], at: usize) {
+        let token = &tokens[at];
+        let is_outside = token.depth == 0;
+        if token.kind == TokenKind::Symbol(',') && is_outside {
+            self.top_level_commas += 1;
         }
-        self.words.push(word.clone());
-        *word_before = Some(word);
+        let Some(name) = token.name(text) else {
+            return;
+        };
+        let next = tokens.get(at + 1);
+        if let Some(parenthesis) = next.filter(|next| next.kind == TokenKind::Symbol('(')) {
+            // The operator IN has a space there, and the function of that name none.
+            let is_operator = name.eq_ignore_ascii_case("in") && parenthesis.start > token.end;
+            if !is_operator {
+                self.calls.push(name.clone());
+            }
+        }
+        if follows_in(text, &tokens[..at]) {
+            self.after_in.push(match next.map(|next| next.kind) {
+                Some(TokenKind::Symbol('.')) => {
+                    let end = tokens.get(at + 2).unwrap_or(token).end;
+                    text[token.start..end].to_owned()
+                }
+                Some(TokenKind::Symbol('(')) => format!("{name}()"),
+                _ => name.clone(),
+            });
+        }
+        if token.kind == TokenKind::Word && is_outside {
+            self.top_level_words.push(name.clone());
+        }
+        self.words.push(name);
     }
 }
 
-const COMMENT: ExpressionError = ExpressionError::Unbalanced("comments have no place here");
+/// Whether IN stands before a place, with or without parentheses between.
+fn follows_in(text: &str, before: &[Token]) -> bool {
+    let mut before = before.iter().rev();
+    let last = before.find(|token| token.kind != TokenKind::Symbol('('));
+    let name = last.and_then(|token| token.name(text));
+    name.is_some_and(|name| name.eq_ignore_ascii_case("in"))
+}
 
-fn quoted(
-    quote: char,
-    rest: &mut std::iter::Peekable<impl Iterator<Item = char>>,
-) -> Result<String, ExpressionError> {
-    let mut value = String::new();
-    while let Some(next) = rest.next() {
-        match next {
-            '\\' => value.extend(rest.next()),
-            '\0' => break,
-            end if end == quote => match rest.next_if_eq(&quote) {
-                Some(doubled) => value.push(doubled),
-                None => return Ok(value),
-            },
-            other => value.push(other),
-        }
+const COMMENT: ExpressionError = ExpressionError::Unbalanced("comments have no place here");
+const QUOTES: ExpressionError = ExpressionError::Unbalanced(
+    "quotes are ', \" and `; backslashes and `$` stand inside of them only",
+);
+
+/// Whether an expression may have such a token.
+fn check_token(text: &str, token: &Token) -> Result<(), ExpressionError> {
+    let written = token.text(text);
+    match token.kind {
+        TokenKind::Comment
+        | TokenKind::Symbol('#')
+        | TokenKind::Unterminated(Unterminated::Comment) => Err(COMMENT),
+        TokenKind::Unterminated(_) => Err(ExpressionError::Unbalanced("a quote is not closed")),
+        TokenKind::String if !written.starts_with('\'') => Err(QUOTES),
+        TokenKind::QuotedIdentifier if !written.starts_with(['"', '`']) => Err(QUOTES),
+        TokenKind::Word if written.contains('$') => Err(QUOTES),
+        TokenKind::Symbol('\\' | '$' | '\u{2018}'..='\u{201f}') => Err(QUOTES),
+        TokenKind::Symbol(';') => Err(ExpressionError::Unbalanced("`;` has no place here")),
+        TokenKind::Space
+        | TokenKind::String
+        | TokenKind::QuotedIdentifier
+        | TokenKind::Word
+        | TokenKind::Symbol(_) => Ok(()),
     }
-    Err(ExpressionError::Unbalanced("a quote is not closed"))
 }
 
 #[cfg(test)]
@@ -261,6 +247,7 @@ mod tests {
             "a IN ('x')",
             "a NOT IN (b)",
             "a IN [1]",
+            "a IN ((1), (2))",
         ] {
             assert_eq!(check_scalar(text, &["a", "b", "file"]), Ok(()), "{text}");
         }
@@ -295,6 +282,11 @@ mod tests {
             "a IN other.t",
             "a IN (other.t)",
             "a IN ( ( other ) )",
+            "a IN b.t",
+            "a IN b(1)",
+            "a IN `b`.`t`",
+            "a `\\x69n` other",
+            "`joinG\\x65t`('other.j', 'a', 1)",
             "a GLOBAL NOT IN `other`",
             "in(a, other.t)",
             "globalNotNullIn(a, other.t)",

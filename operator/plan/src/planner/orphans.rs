@@ -2,12 +2,12 @@
 //! is dropped on its owner's consent, and otherwise released: it stays, and a data
 //! source of the same name may take it over.
 
-use super::{Circumstances, Plan, Scope, Step, Why};
+use super::circumstances::Circumstances;
+use super::step::{Action, Plan, Scope, Step, Why};
 use crate::catalog::Catalog;
 use crate::comment::{Comment, OwnerKind, Ownership};
 use crate::consent::Consents;
-use crate::model::ObjectKey;
-use crate::plan::step::Action;
+use crate::objects::ObjectKey;
 
 /// What is wanted by name has been settled by now.
 pub(super) fn plan(plan: &mut Plan, observed: &Catalog, circumstances: &Circumstances) {

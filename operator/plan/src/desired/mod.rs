@@ -1,55 +1,19 @@
 //! The catalog that a workspace should have: its database and users, and for each
 //! data source a table, its quarantine, its landing and the two views between them.
 
-mod access;
 mod ingestion;
+mod replication;
+mod server;
+mod users;
 
-use crate::catalog::{Catalog, Column, Database, Sha256, Table, TableEngine, identifier};
+use self::replication::{deduplication, replication_path};
+use crate::catalog::{Catalog, Column, Database, Table, TableEngine};
 use crate::comment::{Comment, OwnerKind, Ownership};
 use crate::model::{ValidDataSource, WorkspaceModel};
-use sha2::{Digest, Sha256 as Sha256Digest};
-use std::collections::BTreeMap;
+use crate::short_hash::short_hash;
 
-/// The hashes of the passwords that the workspace's users log in with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialHashes {
-    /// Of the user that runs endpoint queries.
-    pub reader_sha256: Sha256,
-    /// Of the user that writes rows.
-    pub writer_sha256: Sha256,
-}
-
-impl CredentialHashes {
-    /// Tells whether a database's users have these passwords, and nothing about them.
-    fn fingerprint(&self) -> String {
-        short_hash([self.reader_sha256.expose(), self.writer_sha256.expose()])
-    }
-}
-
-/// What a server can do, as far as the desired catalog and the way there depend on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerFeatures {
-    /// Its version.
-    pub version: String,
-    /// Whether views can say as whom they run.
-    pub sql_security: bool,
-    /// Whether it has Keeper and the macros `shard` and `replica`: then tables are replicated.
-    pub replication: bool,
-    /// Whether a statement can lift the limits on what is dropped.
-    pub drop_limits: bool,
-}
-
-impl ServerFeatures {
-    /// What a server of the current stable version can do that replicates nothing.
-    pub fn current() -> Self {
-        Self {
-            version: "26.7.2.1".to_owned(),
-            sql_security: true,
-            replication: false,
-            drop_limits: true,
-        }
-    }
-}
+pub use server::ServerFeatures;
+pub use users::CredentialHashes;
 
 /// The catalog that the model asks for, with expressions as people wrote them.
 pub fn desired(
@@ -72,7 +36,7 @@ pub fn desired(
             description: None,
         },
     });
-    catalog.users = access::users(model, credentials);
+    catalog.users = users::users(model, credentials);
     for source in &model.data_sources {
         let owner = source_ownership(model, source);
         let table = Comment::Owned {
@@ -141,49 +105,4 @@ fn live_table(
         ttl: source.ttl.clone(),
         comment,
     }
-}
-
-/// How many of its last blocks a table knows again, so that an INSERT whose outcome nobody learned
-/// can be repeated: as many as a replicated table does, which has its own way to know them.
-const KNOWN_BLOCKS: &str = "10000";
-
-/// What lets a table store a repeated INSERT once.
-fn deduplication(replication_path: Option<&str>) -> BTreeMap<String, String> {
-    let window = ("non_replicated_deduplication_window", KNOWN_BLOCKS);
-    let needed = replication_path.is_none().then_some(window);
-    needed
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}
-
-/// The uid in the path keeps a table that is made anew apart from one of the same
-/// name whose state Keeper still has.
-fn replication_path(
-    model: &WorkspaceModel,
-    source: &ValidDataSource,
-    server: &ServerFeatures,
-    suffix: &str,
-) -> Option<String> {
-    server.replication.then(|| {
-        format!(
-            "/clickhouse/aviary/{}/{}{suffix}/{{shard}}",
-            model.uid, source.uid
-        )
-    })
-}
-
-/// Sixteen hexadecimal digits of the SHA-256 of the parts.
-pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut digest = Sha256Digest::new();
-    for part in parts {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part.as_bytes());
-    }
-    hex::encode(&digest.finalize()[..8])
-}
-
-/// A name in backticks where the text needs one.
-pub(crate) fn quoted(name: &str) -> String {
-    identifier(name).to_string()
 }

@@ -1,11 +1,5 @@
-//! How the text of a field becomes a typed value: an SQL expression per type.
-//!
-//! Strict: a value that would be wrapped, clamped, rounded off or guessed is no
-//! value. ClickHouse's own conversions are almost that; where they are not, the
-//! comment at the type says what they let through. No expression throws, whatever
-//! the bytes: a dirty field must not fail the rows beside it.
-
-mod composite;
+//! Single values: numbers, times, texts of a kind. ClickHouse's own conversions are
+//! almost strict; where they are not, the comment says what they let through.
 
 use crate::column_type::{ColumnType, FloatWidth};
 use aviary_sql::StringLiteral;
@@ -28,67 +22,9 @@ const WHOLE_NUMBER: &str = "^([+-]?[0-9]+)[.]0+$";
 /// A day that a program wrote which knows only points in time.
 const MIDNIGHT: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00:00(?:[.]0{1,9})?(?:Z|[+-]00:?00)?$";
 
-/// How values of a column are made from the field's text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conversion {
-    /// The text is the value.
-    Text,
-    /// One expression, NULL where the text is not of the type.
-    Nullable(String),
-    /// Arrays, maps and tuples cannot be NULL: whether the text is of the type is
-    /// an expression of its own. It is 0 for NULL.
-    Checked {
-        /// The text as JSON, whose name is the one that was asked for.
-        json: String,
-        /// Whether the text is of the type.
-        valid: String,
-        /// The value; anything where the text is not of the type.
-        value: String,
-    },
-}
-
-/// A complaint that says more than that a value is not of its type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// Whether it is the one to make of a text that does not convert.
-    pub applies: String,
-    /// What the value has or does, to stand after the column's name.
-    pub words: String,
-}
-
-/// The conversion of `text`, an expression of type `Nullable(String)`, into the
-/// values of a column. What else it needs of the text stands under the name `json`.
-pub fn conversion(column_type: &ColumnType, text: &str, json: &str) -> Conversion {
-    let value_type = column_type.value_type();
-    match value_type {
-        ColumnType::String => Conversion::Text,
-        ColumnType::Array(_) | ColumnType::Map(..) | ColumnType::Tuple(_) => Conversion::Checked {
-            json: composite::exact_json(&format!("ifNull({text}, '')")),
-            valid: composite::valid(value_type, json, 0),
-            value: composite::value(value_type, json, 0),
-        },
-        scalar => Conversion::Nullable(nullable(scalar, text)),
-    }
-}
-
-/// What there is to say of texts that do not convert, beside that they do not.
-pub fn complaint(column_type: &ColumnType, text: &str) -> Option<Complaint> {
-    let value_type = column_type.value_type();
-    let ColumnType::Decimal { scale, .. } = value_type else {
-        return None;
-    };
-    // The cast itself cuts digits off, so it tells a number that fits otherwise.
-    let type_name = value_type.to_string();
-    let cast = format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
-    Some(Complaint {
-        applies: format!("match({text}, '[0-9]') AND isNotNull({cast})"),
-        words: format!("has too many digits after the point: {type_name} takes {scale}"),
-    })
-}
-
 /// An expression of the type `Nullable(value_type)` that is NULL where `text` is
 /// NULL or not of the type.
-fn nullable(value_type: &ColumnType, text: &str) -> String {
+pub(super) fn nullable(value_type: &ColumnType, text: &str) -> String {
     let type_name = value_type.to_string();
     let cast_of = |text: &str| format!("accurateCastOrNull({text}, {})", StringLiteral(&type_name));
     let cast = cast_of(text);

@@ -12,51 +12,51 @@ const FEATURES_STAY: Duration = Duration::from_mins(5);
 
 /// Shared by the clones of a replica.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<Remembered>>);
+pub(crate) struct ServerCache(Arc<Mutex<Cached>>);
 
 #[derive(Default)]
-struct Remembered {
+struct Cached {
     server: Option<(Instant, ServerFeatures)>,
     /// Databases that were there.
     databases: BTreeSet<String>,
 }
 
 /// What is known before looking.
-pub(super) struct Known {
-    pub(super) server: Option<ServerFeatures>,
-    pub(super) has_database: bool,
+pub(crate) struct Known {
+    pub(crate) server: Option<ServerFeatures>,
+    pub(crate) has_database: bool,
 }
 
-impl Memory {
-    pub(super) fn recall(&self, database: &Identifier) -> Known {
-        let remembered = self.lock();
+impl ServerCache {
+    pub(crate) fn known(&self, database: &Identifier) -> Known {
+        let cached = self.lock();
         let is_fresh = |(since, _): &&(Instant, _)| since.elapsed() < FEATURES_STAY;
-        let server = remembered.server.as_ref().filter(is_fresh);
+        let server = cached.server.as_ref().filter(is_fresh);
         Known {
             server: server.map(|(_, features)| features.clone()),
-            has_database: remembered.databases.contains(database.as_str()),
+            has_database: cached.databases.contains(database.as_str()),
         }
     }
 
-    pub(super) fn keep(&self, database: &Identifier, is_there: bool, server: &ServerFeatures) {
-        let remembered = &mut *self.lock();
+    pub(crate) fn keep(&self, database: &Identifier, is_there: bool, server: &ServerFeatures) {
+        let cached = &mut *self.lock();
         let is_news = |(since, known): &(Instant, ServerFeatures)| {
             since.elapsed() >= FEATURES_STAY || known != server
         };
-        if remembered.server.as_ref().is_none_or(is_news) {
-            remembered.server = Some((Instant::now(), server.clone()));
+        if cached.server.as_ref().is_none_or(is_news) {
+            cached.server = Some((Instant::now(), server.clone()));
         }
         if !is_there {
-            remembered.databases.remove(database.as_str());
-        } else if !remembered.databases.contains(database.as_str()) {
-            remembered.databases.insert(database.as_str().to_owned());
+            cached.databases.remove(database.as_str());
+        } else if !cached.databases.contains(database.as_str()) {
+            cached.databases.insert(database.as_str().to_owned());
         }
     }
 
     /// Whether a statement can say by itself how much it may drop.
     pub(crate) fn lifts_drop_limits(&self) -> bool {
-        let remembered = self.lock();
-        let server = remembered.server.as_ref();
+        let cached = self.lock();
+        let server = cached.server.as_ref();
         server.is_some_and(|(_, features)| features.drop_limits)
     }
 
@@ -65,7 +65,7 @@ impl Memory {
         self.lock().databases.insert(database.as_str().to_owned());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Remembered> {
+    fn lock(&self) -> MutexGuard<'_, Cached> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
