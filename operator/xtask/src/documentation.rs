@@ -1,7 +1,7 @@
 //! What pages and alerts name exists: paths of the repository in Markdown, and
 //! metrics in the alerting rules. Decisions can be cited by their number.
 
-use crate::tidy::tracked;
+use crate::tracked::tracked;
 use anyhow::Context as _;
 use std::collections::BTreeSet;
 use std::path::Path;
