@@ -1,4 +1,4 @@
-//! The ClickHouse objects of one workspace, wished for or found: the same type
+//! The ClickHouse objects of one workspace, desired or observed: the same type
 //! for both, so that the planner compares like with like.
 //!
 //! Expressions stand as ClickHouse writes them. Those of a desired catalog are
@@ -93,7 +93,7 @@ pub struct View {
 /// A user with what it may do and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// SHA-256 of its password in hex. Known only where it is wished for.
+    /// SHA-256 of its password in hex. Known only where it is desired.
     pub password_sha256: Option<Sha256>,
     /// Whether it logs in with a password of this kind and in no other way.
     pub by_password_hash: bool,

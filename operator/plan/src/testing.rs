@@ -105,7 +105,7 @@ pub fn credentials() -> CredentialHashes {
 }
 
 /// The model of manifests and the catalog that it asks of a server of today.
-pub fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
+pub fn desired_by(manifests: &str) -> (WorkspaceModel, Catalog) {
     let objects = objects("acme", manifests);
     let model = model(&objects, &LastPublished::of(&objects));
     let catalog = desired(&model, &credentials(), &ServerFeatures::current());

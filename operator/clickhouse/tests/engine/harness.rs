@@ -186,12 +186,12 @@ pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str)
     let objects = testing::objects(namespace, manifests);
     let model = model(&objects, &LastPublished::of(&objects));
     let observed = replica.observe(&model.database).await.unwrap();
-    let wished = desired(&model, &credentials(), &observed.server);
-    let wished = replica
-        .canonicalise(wished, &observed.catalog)
+    let desired = desired(&model, &credentials(), &observed.server);
+    let desired = replica
+        .canonicalise(desired, &observed.catalog)
         .await
         .unwrap();
-    let plan = plan(&wished, &observed.catalog, &model.circumstances());
+    let plan = plan(&desired, &observed.catalog, &model.circumstances());
     let outcomes = replica.execute(&plan, &unhurried()).await;
     Pass {
         model,

@@ -7,7 +7,7 @@ mod claims;
 mod data_source;
 mod metadata;
 mod pipe;
-mod unknown;
+mod unknown_names;
 
 use self::claims::Claims;
 use self::metadata::{object_name, uid};
@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use access_token::ValidAccessToken;
 pub use data_source::{ValidColumn, ValidDataSource};
 pub use pipe::{ValidPipe, stays_in_reach};
-pub use unknown::{Unknown, UnknownKind};
+pub use unknown_names::{Unknown, UnknownKind};
 
 use self::pipe::Tables;
 
@@ -140,7 +140,7 @@ impl WorkspaceModel {
     /// Says where in the pipe the unknown name stands. Nothing if it does not stand there, as when
     /// it is in another pipe that this one reads.
     pub fn explain_unknown(&self, pipe: &Pipe, unknown: &Unknown) -> Option<String> {
-        unknown::explain(&self.data_sources, pipe, unknown)
+        unknown_names::explain(&self.data_sources, pipe, unknown)
     }
 }
 

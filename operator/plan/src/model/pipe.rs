@@ -4,7 +4,7 @@
 use super::claims::Claims;
 use super::data_source::ValidDataSource;
 use super::metadata::{object_name, uid};
-use super::unknown::{near, nodes};
+use super::unknown_names::{near, nodes};
 use crate::derived_names;
 use crate::objects::{ObjectKey, Rejection};
 use crate::short_hash::short_hash;

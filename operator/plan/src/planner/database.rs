@@ -84,7 +84,7 @@ pub(super) fn is_redefined(desired: &Catalog, observed: &Catalog) -> bool {
     definition(desired.database.as_ref()) != definition(observed.database.as_ref())
 }
 
-/// Whether the users' passwords are other than wished for, as far as one can tell.
+/// Whether the users' passwords are other than desired, as far as one can tell.
 pub(super) fn needs_passwords(
     desired: &Catalog,
     observed: &Catalog,

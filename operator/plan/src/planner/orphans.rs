@@ -37,7 +37,7 @@ pub(super) fn plan(plan: &mut Plan, observed: &Catalog, circumstances: &Circumst
             Some(_) => comment.ownership().map(Ownership::object),
             None => None,
         };
-        let action = farewell(name, &table.engine.family, comment, &circumstances.consents);
+        let action = drop_or_release(name, &table.engine.family, comment, &circumstances.consents);
         push(object.unwrap_or(ObjectKey::Workspace), action);
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn is_orphan(comment: &Comment, circumstances: &Circumstances) -> boo
 }
 
 /// What becomes of a table whose owner is gone.
-fn farewell(name: &str, engine: &str, comment: &Comment, consents: &Consents) -> Action {
+fn drop_or_release(name: &str, engine: &str, comment: &Comment, consents: &Consents) -> Action {
     let name = name.to_owned();
     if !holds_data(engine) {
         return Action::DropLanding { name };
@@ -122,7 +122,7 @@ pub fn retire(observed: &Catalog, workspace: Retired<'_>) -> Plan {
         };
         let engine = &table.engine.family;
         if !ownership.owner.is_empty() || !holds_data(engine) {
-            push(farewell(name, engine, comment, consents));
+            push(drop_or_release(name, engine, comment, consents));
         }
     }
     let comment = released_database(&database.comment);

@@ -30,7 +30,7 @@ fn of(step: &Step) -> Vec<Statement> {
             comment_literal(comment)
         ),
         // What a user of this name had is not known where there was no database, and must
-        // not be known: it goes, so that there is no right that nobody wished for.
+        // not be known: it goes, so that there is no right that nobody asked for.
         Action::CreateUser { name, user } => {
             return vec![user_statement("CREATE USER OR REPLACE", name, user)];
         }

@@ -6,14 +6,14 @@ mod quarantine;
 use super::{Action, Circumstances, Plan, Scope, Why, plan};
 use crate::catalog::Catalog;
 use crate::model::WorkspaceModel;
+use crate::testing::desired_by;
 use crate::testing::simulate::apply;
-use crate::testing::wished;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 /// A case is a file of manifests. A line `# then` separates what is there from
-/// what is wished for; without it, nothing is there.
+/// what is desired; without it, nothing is there.
 #[test]
 fn golden() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
@@ -40,10 +40,10 @@ fn render(case: &str) -> String {
         Some((before, after)) => (Some(before), after),
         None => (None, case),
     };
-    let (model, desired) = wished(after);
+    let (model, desired) = desired_by(after);
     let mut observed = Catalog::empty(desired.name.clone());
     if let Some(before) = before {
-        let (model, desired) = wished(before);
+        let (model, desired) = desired_by(before);
         observed = apply(
             &observed,
             &plan(&desired, &observed, &model.circumstances()),
@@ -94,7 +94,7 @@ spec:
 
 /// The catalog after a plan for the manifests was run on an empty server.
 fn applied(manifests: &str) -> Catalog {
-    let (model, desired) = wished(manifests);
+    let (model, desired) = desired_by(manifests);
     let empty = Catalog::empty(desired.name.clone());
     apply(&empty, &plan(&desired, &empty, &model.circumstances()))
 }
@@ -103,7 +103,7 @@ fn applied(manifests: &str) -> Catalog {
 fn repairs(manifests: &str, tamper: impl FnOnce(&mut Catalog)) -> Plan {
     let mut observed = applied(manifests);
     tamper(&mut observed);
-    let (model, desired) = wished(manifests);
+    let (model, desired) = desired_by(manifests);
     let repairs = plan(&desired, &observed, &model.circumstances());
     let repaired = apply(&observed, &repairs);
     let again = plan(&desired, &repaired, &model.circumstances());
@@ -175,7 +175,7 @@ fn changed_limits_are_no_drift() {
 
 #[test]
 fn a_database_that_was_taken_away_is_drift() {
-    let (model, desired) = wished(FLIGHTS);
+    let (model, desired) = desired_by(FLIGHTS);
     let observed = Catalog::empty(desired.name.clone());
     for (had_database, why) in [(false, Why::Missing), (true, Why::Drifted)] {
         let circumstances = Circumstances {
@@ -264,7 +264,7 @@ fn a_column_added_by_hand_keeps_no_change_from_coming() {
 #[test]
 fn a_refused_password_is_set_again() {
     let observed = applied(FLIGHTS);
-    let (model, desired) = wished(FLIGHTS);
+    let (model, desired) = desired_by(FLIGHTS);
     let circumstances = Circumstances {
         credentials_refused: true,
         ..model.circumstances()
@@ -284,7 +284,7 @@ fn a_refused_password_is_set_again() {
 
 #[test]
 fn what_lost_its_owner_is_dropped_or_released_and_can_be_taken_over() {
-    let (_, nothing) = wished("");
+    let (_, nothing) = desired_by("");
     let released = repairs_to("", &applied(FLIGHTS));
     assert_eq!(
         told(&released),
@@ -317,7 +317,7 @@ fn what_lost_its_owner_is_dropped_or_released_and_can_be_taken_over() {
 }
 
 fn repairs_to(manifests: &str, observed: &Catalog) -> Plan {
-    let (model, desired) = wished(manifests);
+    let (model, desired) = desired_by(manifests);
     plan(&desired, observed, &model.circumstances())
 }
 
@@ -431,12 +431,12 @@ mod properties {
         fn every_plan_is_final(
             history in prop::collection::vec((workspace(), prop::option::of(any::<usize>())), 1..5),
         ) {
-            let mut found = Catalog::empty(wished("").1.name);
+            let mut found = Catalog::empty(desired_by("").1.name);
             for (manifests, spoiled) in history {
                 if let Some(choice) = spoiled {
                     spoil(&mut found, choice);
                 }
-                let (model, desired) = wished(&manifests);
+                let (model, desired) = desired_by(&manifests);
                 let first = plan(&desired, &found, &model.circumstances());
                 for step in &first.steps {
                     let drops = matches!(

@@ -1,4 +1,4 @@
-//! Users, their settings and their rights: nothing less than wished for, and
+//! Users, their settings and their rights: nothing less than desired, and
 //! nothing more, since a right too many is another tenant's data.
 
 use super::circumstances::Circumstances;

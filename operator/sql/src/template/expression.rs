@@ -2,7 +2,7 @@
 //! in Tinybird's templates. This file knows its grammar only; what the names in
 //! it mean is settled by `lower`.
 
-use super::{Value, error::ParseError, expression_text::read_text, scan::Inner};
+use super::{Value, error::ParseError, expression_text::read_text, segments::Inner};
 
 /// Deepest nesting of brackets and `not` in one expression.
 const MAX_DEPTH: usize = 32;

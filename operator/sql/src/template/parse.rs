@@ -6,7 +6,7 @@ use super::{
     expression::{self, Call, Comparison, Expression, ExpressionKind},
     parameter::{ParameterType, SUPPORTED_TYPES, ScalarType},
     program::{Arm, Choice, Condition, Operand, Part, Slot, Test},
-    scan::{Inner, Segment, scan},
+    segments::{Inner, Segment, cut},
     slots::{Reach, Slots, canonical_literal},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn parse(source: &str) -> Result<Program, ParseError> {
         parts: Vec::new(),
         arm_count: 0,
     };
-    for segment in scan(source)?.segments {
+    for segment in cut(source)?.segments {
         match segment {
             Segment::Sql(sql) => parser.parts.push(Part::Sql(sql)),
             Segment::Expression(inner) => parser.placeholder(inner)?,

@@ -29,7 +29,7 @@ pub(super) struct Inner<'a> {
 
 /// A template taken apart.
 #[derive(Debug)]
-pub(super) struct Scanned<'a> {
+pub(super) struct Segments<'a> {
     /// Its pieces in order; neighbouring SQL is one piece.
     pub(super) segments: Vec<Segment<'a>>,
     /// What stands in it besides white space and comments.
@@ -62,7 +62,7 @@ impl OutlineItem {
 }
 
 /// Takes a template apart.
-pub(super) fn scan(source: &str) -> Result<Scanned<'_>, ParseError> {
+pub(super) fn cut(source: &str) -> Result<Segments<'_>, ParseError> {
     if let Some(at) = source.find('\0') {
         return Err(ParseError::new(
             at,
@@ -74,7 +74,7 @@ pub(super) fn scan(source: &str) -> Result<Scanned<'_>, ParseError> {
         tokens: Scanner::new(source),
         position: 0,
         sql: String::new(),
-        scanned: Scanned {
+        done: Segments {
             segments: Vec::new(),
             outline: Vec::new(),
         },
@@ -84,7 +84,7 @@ pub(super) fn scan(source: &str) -> Result<Scanned<'_>, ParseError> {
         cutter.step()?;
     }
     cutter.flush();
-    Ok(cutter.scanned)
+    Ok(cutter.done)
 }
 
 struct Cutter<'a> {
@@ -92,7 +92,7 @@ struct Cutter<'a> {
     tokens: Scanner<'a>,
     position: usize,
     sql: String,
-    scanned: Scanned<'a>,
+    done: Segments<'a>,
 }
 
 impl<'a> Cutter<'a> {
@@ -113,7 +113,7 @@ impl<'a> Cutter<'a> {
         let rest = self.rest();
         if rest.starts_with("{{!") || rest.starts_with("{%!") || rest.starts_with("{#!") {
             self.sql.push_str(&rest[..2]);
-            self.scanned.outline.push(OutlineItem::Sql(Token {
+            self.done.outline.push(OutlineItem::Sql(Token {
                 kind: TokenKind::Symbol('{'),
                 start: self.position,
                 end: self.position + 3,
@@ -136,7 +136,7 @@ impl<'a> Cutter<'a> {
 
     fn flush(&mut self) {
         if !self.sql.is_empty() {
-            self.scanned
+            self.done
                 .segments
                 .push(Segment::Sql(std::mem::take(&mut self.sql)));
         }
@@ -144,8 +144,8 @@ impl<'a> Cutter<'a> {
 
     fn marks(&mut self, segment: Segment<'a>, inner: Inner<'a>) {
         self.flush();
-        self.scanned.segments.push(segment);
-        self.scanned.outline.push(OutlineItem::Marks {
+        self.done.segments.push(segment);
+        self.done.outline.push(OutlineItem::Marks {
             start: inner.at - 2,
             end: self.position,
         });
@@ -200,7 +200,7 @@ impl<'a> Cutter<'a> {
             }
         }
         if !token.is_trivia() {
-            self.scanned.outline.push(OutlineItem::Sql(token));
+            self.done.outline.push(OutlineItem::Sql(token));
         }
         self.position = token.end;
         Ok(())

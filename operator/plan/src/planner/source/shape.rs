@@ -193,8 +193,8 @@ fn shape_differences(steps: &SourceSteps<'_>, wanted: &Table, found: &Table) -> 
             wanted.partition_key.clone(),
         ),
     ];
-    for (what, there, wished) in facets {
-        if there != wished {
+    for (what, there, wanted) in facets {
+        if there != wanted {
             let shown = |text: String| {
                 if text.is_empty() {
                     "none".to_owned()
@@ -205,7 +205,7 @@ fn shape_differences(steps: &SourceSteps<'_>, wanted: &Table, found: &Table) -> 
             differences.push(format!(
                 "{what} is {} and would become {}",
                 shown(there),
-                shown(wished)
+                shown(wanted)
             ));
         }
     }

@@ -5,8 +5,8 @@ use crate::catalog::Catalog;
 use crate::consent::{Consent, Consents};
 use crate::model::WorkspaceModel;
 use crate::planner::{Circumstances, Plan, Retired, Scope, Step, plan, retire};
+use crate::testing::desired_by;
 use crate::testing::simulate::apply;
-use crate::testing::wished;
 
 /// FLIGHTS as they are while they are being deleted.
 fn deleted(policy: &str) -> String {
@@ -96,7 +96,7 @@ fn a_data_source_made_anew_has_what_its_namesake_left() {
     // The policy that it had consents to nothing once it is gone, and its last word does.
     let before = applied(&FLIGHTS.replace("spec:", "spec:\n  deletionPolicy: Delete"));
     assert_eq!(consenting(&repairs_to(&anew, &before)), Vec::<&str>::new());
-    let (model, desired) = wished(&anew);
+    let (model, desired) = desired_by(&anew);
     let circumstances = Circumstances {
         consents: recorded("datasource-acme-flights", Some("flights")),
         ..model.circumstances()
@@ -131,7 +131,7 @@ fn a_workspace_made_anew_has_the_database_its_namesake_left() {
         let manifests = format!(
             "kind: Workspace\nmetadata: {{name: shop, uid: {uid}}}\nspec: {{clusterRef: {{name: shared}}, deletionPolicy: {policy}}}\n---{FLIGHTS}"
         );
-        let mut model = wished(&manifests).0;
+        let mut model = desired_by(&manifests).0;
         model.kubernetes = kubernetes.to_owned();
         let desired = crate::desired(
             &model,
