@@ -2,12 +2,12 @@
 //! what it would refuse.
 
 use crate::input::{Manifest, Place};
+use crate::report::{Reference, Refusal, Skipped};
 use crate::schema::{Schemas, Violation, meant};
 use aviary_crds::conditions::Reason;
 use aviary_crds::workspace::ClusterRef;
-use aviary_crds::{ClickHouseCluster, GROUP, VERSION, Workspace};
+use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, GROUP, Pipe, VERSION, Workspace};
 use aviary_plan::{ObjectKey, Rejection, WorkspaceObjects};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,43 +33,13 @@ pub struct Tenant {
     places: BTreeMap<ObjectKey, Place>,
 }
 
-/// An object, or a field of it, that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Refusal {
-    #[serde(flatten)]
-    pub(crate) place: Place,
-    #[serde(flatten)]
-    pub(crate) object: Reference,
-    /// Such as `spec.columns[2].type`; empty where the message tells.
-    pub(crate) field: String,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-/// Something that is none of Aviary's objects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Skipped {
-    #[serde(flatten)]
-    pub(crate) place: Place,
-    pub(crate) message: String,
-}
-
-/// Which object it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Reference {
-    pub(crate) kind: String,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
 /// What names one workspace, which may not be there.
 #[derive(Default)]
 struct Group {
     workspace: Option<Arc<Workspace>>,
-    data_sources: Vec<Arc<aviary_crds::DataSource>>,
-    pipes: Vec<Arc<aviary_crds::Pipe>>,
-    access_tokens: Vec<Arc<aviary_crds::AccessToken>>,
+    data_sources: Vec<Arc<DataSource>>,
+    pipes: Vec<Arc<Pipe>>,
+    access_tokens: Vec<Arc<AccessToken>>,
     places: BTreeMap<ObjectKey, Place>,
 }
 
@@ -218,44 +188,49 @@ impl Sorter<'_> {
         manifest: &Manifest,
         object: Value,
     ) -> Result<(), Violation> {
-        let place = manifest.place("");
         let own = name.name.clone();
-        let group = |workspace: &str| (name.namespace.clone(), workspace.to_owned());
+        let at = (name.namespace.as_str(), manifest.place(""));
         match name.kind.as_str() {
             "Workspace" => {
-                let group = self.groups.entry(group(&own)).or_default();
-                group.workspace = Some(typed(object)?);
-                group.places.insert(ObjectKey::Workspace, place);
+                let workspace = typed(object)?;
+                self.group(at, &own, ObjectKey::Workspace).workspace = Some(workspace);
             }
             "DataSource" => {
-                let source: Arc<aviary_crds::DataSource> = typed(object)?;
-                let group = self
-                    .groups
-                    .entry(group(&source.spec.workspace))
-                    .or_default();
+                let source: Arc<DataSource> = typed(object)?;
+                let group = self.group(at, &source.spec.workspace, ObjectKey::DataSource(own));
                 group.data_sources.push(source);
-                group.places.insert(ObjectKey::DataSource(own), place);
             }
             "Pipe" => {
-                let pipe: Arc<aviary_crds::Pipe> = typed(object)?;
-                let group = self.groups.entry(group(&pipe.spec.workspace)).or_default();
+                let pipe: Arc<Pipe> = typed(object)?;
+                let group = self.group(at, &pipe.spec.workspace, ObjectKey::Pipe(own));
                 group.pipes.push(pipe);
-                group.places.insert(ObjectKey::Pipe(own), place);
             }
             "AccessToken" => {
-                let token: Arc<aviary_crds::AccessToken> = typed(object)?;
-                let group = self.groups.entry(group(&token.spec.workspace)).or_default();
+                let token: Arc<AccessToken> = typed(object)?;
+                let group = self.group(at, &token.spec.workspace, ObjectKey::AccessToken(own));
                 group.access_tokens.push(token);
-                group.places.insert(ObjectKey::AccessToken(own), place);
             }
             _ => {
                 let cluster: Arc<ClickHouseCluster> = typed(object)?;
                 if cluster.spec.external.replicas.len() > 1 {
-                    self.replicated.insert(group(&own));
+                    self.replicated.insert((name.namespace.clone(), own));
                 }
             }
         }
         Ok(())
+    }
+
+    /// What names a workspace of a namespace, with where another object of it stands.
+    fn group(
+        &mut self,
+        (namespace, place): (&str, Place),
+        workspace: &str,
+        object: ObjectKey,
+    ) -> &mut Group {
+        let of = (namespace.to_owned(), workspace.to_owned());
+        let group = self.groups.entry(of).or_default();
+        group.places.insert(object, place);
+        group
     }
 
     fn refuse(&mut self, manifest: &Manifest, name: &Reference, violation: Violation) {
@@ -303,22 +278,6 @@ impl Sorter<'_> {
             });
         }
         self.inventory
-    }
-}
-
-impl Reference {
-    fn of(object: &ObjectKey, namespace: &str, workspace: &str) -> Self {
-        let (kind, name) = match object {
-            ObjectKey::Workspace => ("Workspace", workspace),
-            ObjectKey::DataSource(name) => ("DataSource", name.as_str()),
-            ObjectKey::Pipe(name) => ("Pipe", name.as_str()),
-            ObjectKey::AccessToken(name) => ("AccessToken", name.as_str()),
-        };
-        Self {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
     }
 }
 

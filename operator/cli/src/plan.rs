@@ -1,9 +1,9 @@
 //! `aviary plan`: what a ClickHouse that has nothing yet would be told.
 
 use crate::input::{self, InputError};
-use crate::inventory::{Inventory, Refusal, Tenant};
+use crate::inventory::{Inventory, Tenant};
 use crate::print::{self, Output};
-use crate::report::{Planned, Report};
+use crate::report::{Planned, Refusal, Report};
 use aviary_crds::conditions::Reason;
 use aviary_plan::catalog::Sha256;
 use aviary_plan::{

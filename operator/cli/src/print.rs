@@ -1,8 +1,7 @@
 //! A plan for people, for `clickhouse-client` and for machines.
 
 use crate::input::InputError;
-use crate::inventory::{Refusal, Skipped};
-use crate::report::{Planned, Report};
+use crate::report::{Planned, Refusal, Report, Skipped};
 use aviary_plan::{Statement, Step};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -103,14 +102,14 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn told(step: &Step) -> String {
+fn summary(step: &Step) -> String {
     format!("{step} ({:?}, {})", step.why, step.object)
 }
 
 fn text(planned: &Planned) -> String {
     let mut text = format!("{}\n\n", title(planned));
     for (number, step) in planned.plan.steps.iter().enumerate() {
-        let _ = writeln!(text, "{}. {}", number + 1, told(step));
+        let _ = writeln!(text, "{}. {}", number + 1, summary(step));
         for statement in step.statements() {
             let _ = writeln!(text, "    {}", statement.text().replace('\n', "\n    "));
         }
@@ -130,7 +129,7 @@ fn sql(workspaces: &[Planned]) -> String {
     for planned in workspaces {
         let _ = writeln!(text, "-- {}\n", title(planned));
         for step in &planned.plan.steps {
-            let _ = writeln!(text, "-- {}", told(step));
+            let _ = writeln!(text, "-- {}", summary(step));
             for statement in step.statements() {
                 let _ = writeln!(text, "{};\n", statement.text());
             }
