@@ -205,4 +205,41 @@ spec: {workspace: shop, secretName: shared, scopes: []}
 ";
         assert_eq!(refused(tokens), ["AccessToken second"]);
     }
+
+    /// Not what a status says: who plans without a Kubernetes has none.
+    #[test]
+    fn the_past_is_what_is_given() {
+        let manifests = "
+kind: DataSource
+metadata: {name: sales, uid: z, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, columns: [{name: id, type: Int32}]}
+---
+kind: Pipe
+metadata: {name: sales, uid: a, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, nodes: [{name: one, sql: SELECT 1}], endpoint: {node: one}}
+status: {published: {name: sales, revision: r, generation: 1, template: SELECT 1, columns: []}}
+";
+        let objects = objects("acme", manifests);
+        let names = BTreeMap::from([("z".to_owned(), "sales".to_owned())]);
+        let columns = BTreeMap::from([
+            ("z".to_owned(), BTreeSet::from(["old".to_owned()])),
+            ("gone".to_owned(), BTreeSet::new()),
+        ]);
+        let last = LastPublished {
+            names,
+            columns,
+            ..LastPublished::default()
+        };
+        let planned = model(&objects, &last);
+        let refused = planned.rejections.iter().map(|it| it.object.to_string());
+        assert_eq!(refused.collect::<Vec<_>>(), ["Pipe sales"]);
+        let live: Vec<_> = planned.live_columns.into_iter().collect();
+        assert_eq!(
+            live,
+            [("z".to_owned(), BTreeSet::from(["old".to_owned()]))],
+            "of what exists"
+        );
+        let of_status = LastPublished::of(&objects);
+        assert!(of_status.names.contains_key("a"), "the status is read");
+    }
 }
