@@ -1,12 +1,13 @@
 //! What every reconcile works with.
 
 use crate::cluster::Fleet;
-use crate::happenings::Telemetry;
 use crate::index::Index;
 use crate::kubernetes::Kubernetes;
-use crate::leadership::Mandate;
-use crate::metrics::Metrics;
 use crate::workspace::{Checker, Issuer};
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::lease::Mandate;
+use aviary_runtime::metrics::Metrics;
+use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ pub(crate) struct Context {
     pub(crate) mandate: Mandate,
     pub(crate) checker: Checker,
     pub(crate) issuer: Issuer,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) events: EventRecorder,
     pub(crate) metrics: Arc<Metrics>,
+    /// Steps that changed something in ClickHouse.
+    pub(crate) clickhouse_changes: Counter,
     /// Uid of the Kubernetes this is.
     pub(crate) kubernetes_uid: String,
     /// Namespace of the operator.

@@ -7,19 +7,19 @@ mod lookups;
 #[cfg(test)]
 mod tests;
 
-use crate::names::ObjectName;
 use crate::secrets::{PublishedSecret, TokenSecret};
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::published::ValueClaim;
 use aviary_crds::{
     AccessToken, ClickHouseCluster, ClickHouseClusterStatus, DataSource, Pipe, Workspace,
 };
+use aviary_runtime::ObjectName;
+use aviary_runtime::store::{Replaced, Store, Stored};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 use lookups::Lookups;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What must be looked at again after a change.
@@ -57,165 +57,91 @@ pub(crate) struct Members {
 
 /// What is known of the Kubernetes API.
 #[derive(Default)]
-pub(crate) struct Index(RwLock<Shelves>);
+pub(crate) struct Index(RwLock<Stores>);
 
-/// One shelf a kind.
+/// One store a kind.
 #[derive(Default)]
-pub(crate) struct Shelves {
-    clusters: Shelf<ClickHouseCluster>,
-    workspaces: Shelf<Workspace>,
-    data_sources: Shelf<DataSource>,
-    pipes: Shelf<Pipe>,
-    access_tokens: Shelf<AccessToken>,
-    token_secrets: Shelf<TokenSecret>,
-    published_secrets: Shelf<PublishedSecret>,
-    namespaces: Shelf<NamespaceMeta>,
+pub(crate) struct Stores {
+    clusters: Store<ClickHouseCluster>,
+    workspaces: Store<Workspace>,
+    data_sources: Store<DataSource>,
+    pipes: Store<Pipe>,
+    access_tokens: Store<AccessToken>,
+    token_secrets: Store<TokenSecret>,
+    published_secrets: Store<PublishedSecret>,
+    namespaces: Store<NamespaceMeta>,
     lookups: Lookups,
 }
 
 /// What there is to know of a namespace: its labels, by which clusters admit it.
 pub(crate) type NamespaceMeta = PartialObjectMeta<Namespace>;
 
-/// The objects of a kind.
-pub(crate) struct Shelf<K> {
-    objects: BTreeMap<ObjectName, Arc<K>>,
-    /// The newest version that a watch has shown, of any object that came or went.
-    seen: u128,
-    /// Objects that do not fit the kind's type, with their uids. The last readable one, if any,
-    /// stays in `objects`.
-    unreadable: BTreeMap<ObjectName, String>,
-}
-
-impl<K> Default for Shelf<K> {
-    fn default() -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            seen: 0,
-            unreadable: BTreeMap::new(),
-        }
-    }
-}
-
-impl<K> Shelf<K> {
-    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ObjectName, &Arc<K>)> {
-        self.objects
-            .range(ObjectName::new(namespace, "")..)
-            .take_while(move |(name, _)| name.namespace == namespace)
-    }
-
-    fn unreadable_in(&self, namespace: &str) -> Vec<(String, String)> {
-        let unreadable = self.unreadable.iter();
-        unreadable
-            .filter(|(name, _)| name.namespace == namespace)
-            .map(|(name, uid)| (uid.clone(), name.name.clone()))
-            .collect()
-    }
-}
-
 /// A kind the index holds.
-pub(crate) trait Indexed: Send + Sync + Sized + 'static {
-    /// Its shelf.
-    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self>;
-    /// The object's version in the API.
-    fn resource_version(&self) -> Option<&str>;
-    /// Whether the difference can change what ought to be done; our own status writes do not.
-    fn differs(&self, other: &Self) -> bool;
+pub(crate) trait Indexed: Stored + Send + Sync + Sized + 'static {
+    /// Its store.
+    fn store(stores: &mut Stores) -> &mut Store<Self>;
     /// What must be looked at when this object comes, changes or goes.
-    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected;
+    fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected;
     /// Notes what the object is found by besides its name.
     fn note(&self, _name: &ObjectName, _lookups: &mut Lookups) {}
     /// Takes back what was noted of it.
     fn forget(&self, _name: &ObjectName, _lookups: &mut Lookups) {}
 }
 
-/// Puts an object on its shelf, in the place of the one of its name.
-fn put<K: Indexed>(shelves: &mut Shelves, name: &ObjectName, object: Arc<K>) -> Option<Arc<K>> {
-    let previous = take::<K>(shelves, name);
-    object.note(name, &mut shelves.lookups);
-    K::shelf(shelves).objects.insert(name.clone(), object);
-    previous
-}
-
-fn take<K: Indexed>(shelves: &mut Shelves, name: &ObjectName) -> Option<Arc<K>> {
-    let object = K::shelf(shelves).objects.remove(name)?;
-    object.forget(name, &mut shelves.lookups);
-    Some(object)
-}
-
 impl Index {
     /// Takes in an object as a watch shows it.
     pub(crate) fn apply<K: Indexed>(&self, name: &ObjectName, object: K) -> Affected {
-        let shelves = &mut *self.write();
-        let shelf = K::shelf(shelves);
-        shelf.seen = shelf.seen.max(number(object.resource_version()));
-        let was_unreadable = shelf.unreadable.remove(name).is_some();
-        let known = shelf.objects.get(name);
-        if known.is_some_and(|known| newer(&**known, &object)) {
+        let stores = &mut *self.write();
+        let Some(replaced) = K::store(stores).apply(name, object) else {
+            return Affected::default();
+        };
+        look_up(stores, name, &replaced);
+        if !replaced.matters {
             return Affected::default();
         }
-        let object = Arc::new(object);
-        match put(shelves, name, object.clone()) {
-            Some(previous) if !was_unreadable && !previous.differs(&object) => Affected::default(),
-            Some(previous) => join(
-                previous.concerns(name, shelves),
-                object.concerns(name, shelves),
-            ),
-            None => object.concerns(name, shelves),
+        let now = replaced.current.concerns(name, stores);
+        match replaced.previous {
+            Some(previous) => join(previous.concerns(name, stores), now),
+            None => now,
         }
     }
 
     /// Takes in the answer to a change of ours, unless the object went or was made anew meanwhile.
     pub(crate) fn refresh<K: Indexed + Resource>(&self, name: &ObjectName, object: K) {
-        let shelves = &mut *self.write();
-        let Some(known) = K::shelf(shelves).objects.get(name) else {
-            return;
-        };
-        if known.meta().uid == object.meta().uid && !newer(&**known, &object) {
-            put(shelves, name, Arc::new(object));
+        let stores = &mut *self.write();
+        let is_same = |known: &K, coming: &K| known.meta().uid == coming.meta().uid;
+        if let Some(replaced) = K::store(stores).refresh(name, object, is_same) {
+            look_up(stores, name, &replaced);
         }
     }
 
     /// Takes in what we have made, unless the watch is past that already and knows better.
     pub(crate) fn created<K: Indexed>(&self, name: &ObjectName, object: K) {
-        let shelves = &mut *self.write();
-        let shelf = K::shelf(shelves);
-        let is_news = number(object.resource_version()) > shelf.seen;
-        if is_news && !shelf.objects.contains_key(name) {
-            put(shelves, name, Arc::new(object));
+        let stores = &mut *self.write();
+        if let Some(replaced) = K::store(stores).created(name, object) {
+            look_up(stores, name, &replaced);
         }
     }
 
     /// Takes in that an object is gone, as its last version shows.
     pub(crate) fn remove<K: Indexed>(&self, name: &ObjectName, version: Option<&str>) -> Affected {
-        let shelves = &mut *self.write();
-        let shelf = K::shelf(shelves);
-        shelf.seen = shelf.seen.max(number(version));
-        shelf.unreadable.remove(name);
-        let Some(previous) = take::<K>(shelves, name) else {
+        let stores = &mut *self.write();
+        let Some(previous) = K::store(stores).remove(name, version) else {
             return Affected::default();
         };
-        previous.concerns(name, shelves)
+        previous.forget(name, &mut stores.lookups);
+        previous.concerns(name, stores)
     }
 
     /// Takes in that an object is there but does not fit its type: what was known of it stays.
     /// Tells whether that is new.
     pub(crate) fn mark_unreadable<K: Indexed>(&self, name: &ObjectName, uid: String) -> bool {
-        let shelves = &mut *self.write();
-        let unreadable = &mut K::shelf(shelves).unreadable;
-        unreadable.insert(name.clone(), uid).is_none()
+        K::store(&mut self.write()).mark_unreadable(name, uid)
     }
 
     /// Takes in a complete list: whatever is not in it is gone.
     pub(crate) fn retain<K: Indexed>(&self, listed: &BTreeSet<ObjectName>) -> Affected {
-        let gone: Vec<ObjectName> = {
-            let shelves = &mut *self.write();
-            let shelf = K::shelf(shelves);
-            let known = shelf.objects.keys().chain(shelf.unreadable.keys());
-            known
-                .filter(|name| !listed.contains(*name))
-                .cloned()
-                .collect()
-        };
+        let gone = K::store(&mut self.write()).missing_in(listed);
         gone.iter()
             .map(|name| self.remove::<K>(name, None))
             .fold(Affected::default(), join)
@@ -223,36 +149,36 @@ impl Index {
 
     /// The workspace of this name and all that names it, each kind in the order of its names.
     pub(crate) fn members(&self, workspace: &ObjectName) -> Members {
-        let shelves = self.read();
+        let stores = self.read();
         Members {
-            workspace: shelves.workspaces.objects.get(workspace).cloned(),
-            workspace_is_unreadable: shelves.workspaces.unreadable.contains_key(workspace),
-            data_sources: members(&shelves.data_sources, workspace, |object| {
+            workspace: stores.workspaces.get(workspace).cloned(),
+            workspace_is_unreadable: stores.workspaces.is_unreadable(workspace),
+            data_sources: members(&stores.data_sources, workspace, |object| {
                 &object.spec.workspace
             }),
-            pipes: members(&shelves.pipes, workspace, |object| &object.spec.workspace),
-            access_tokens: members(&shelves.access_tokens, workspace, |object| {
+            pipes: members(&stores.pipes, workspace, |object| &object.spec.workspace),
+            access_tokens: members(&stores.access_tokens, workspace, |object| {
                 &object.spec.workspace
             }),
-            unreadable_data_sources: shelves.data_sources.unreadable_in(&workspace.namespace),
+            unreadable_data_sources: stores.data_sources.unreadable_in(&workspace.namespace),
         }
     }
 
     pub(crate) fn cluster(&self, name: &ObjectName) -> Option<Arc<ClickHouseCluster>> {
-        self.read().clusters.objects.get(name).cloned()
+        self.read().clusters.get(name).cloned()
     }
 
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<NamespaceMeta>> {
         let name = ObjectName::new("", name);
-        self.read().namespaces.objects.get(&name).cloned()
+        self.read().namespaces.get(&name).cloned()
     }
 
     pub(crate) fn token_secret(&self, name: &ObjectName) -> Option<Arc<TokenSecret>> {
-        self.read().token_secrets.objects.get(name).cloned()
+        self.read().token_secrets.get(name).cloned()
     }
 
     pub(crate) fn published_secret(&self, name: &ObjectName) -> Option<Arc<PublishedSecret>> {
-        self.read().published_secrets.objects.get(name).cloned()
+        self.read().published_secrets.get(name).cloned()
     }
 
     /// Who had this value first, of the workspaces that other published Secrets are for.
@@ -269,8 +195,8 @@ impl Index {
         &self,
         workspace: &ObjectName,
     ) -> Vec<(ObjectName, Arc<PublishedSecret>)> {
-        let shelves = self.read();
-        let secrets = shelves.published_secrets.objects.iter();
+        let stores = self.read();
+        let secrets = stores.published_secrets.iter();
         secrets
             .filter(|(_, secret)| workspace_of(secret).as_ref() == Some(workspace))
             .map(|(name, secret)| (name.clone(), secret.clone()))
@@ -279,9 +205,9 @@ impl Index {
 
     /// The drops that are still to be done for a workspace of this name, with their clusters.
     pub(crate) fn pending_drops(&self, workspace: &ObjectName) -> Vec<(ObjectName, PendingDrop)> {
-        let shelves = self.read();
+        let stores = self.read();
         let workspace = workspace.to_string();
-        let clusters = shelves.clusters.objects.iter();
+        let clusters = stores.clusters.iter();
         let all = clusters.flat_map(|(name, cluster)| {
             let status = cluster.status.iter();
             let pending = status.flat_map(|status| &status.pending_drops);
@@ -299,10 +225,10 @@ impl Index {
 
     /// Reads the conditions of every object: for the metric that counts objects by condition.
     pub(crate) fn visit_conditions(&self, mut visit: impl FnMut(&'static str, Conditions<'_>)) {
-        let shelves = self.read();
+        let stores = self.read();
         macro_rules! visit_all {
-            ($($shelf:ident: $kind:literal),+) => {$(
-                for object in shelves.$shelf.objects.values() {
+            ($($store:ident: $kind:literal),+) => {$(
+                for (_, object) in stores.$store.iter() {
                     visit($kind, object.status.as_ref().map_or(&[], |status| &status.conditions));
                 }
             )+};
@@ -321,7 +247,7 @@ impl Index {
         &self,
         mut visit: impl FnMut(&ObjectName, &ClickHouseClusterStatus),
     ) {
-        for (name, cluster) in &self.read().clusters.objects {
+        for (name, cluster) in self.read().clusters.iter() {
             if let Some(status) = &cluster.status {
                 visit(name, status);
             }
@@ -329,11 +255,11 @@ impl Index {
     }
 
     // A panic while the lock is held cannot leave half a change: nothing that is called can panic.
-    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
+    fn read(&self) -> RwLockReadGuard<'_, Stores> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
+    fn write(&self) -> RwLockWriteGuard<'_, Stores> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -342,31 +268,30 @@ impl Index {
 pub(crate) type Conditions<'a> = &'a [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
 
 fn members<K>(
-    shelf: &Shelf<K>,
+    store: &Store<K>,
     workspace: &ObjectName,
     workspace_of: impl Fn(&K) -> &String,
 ) -> Vec<Arc<K>> {
-    shelf
+    store
         .in_namespace(&workspace.namespace)
         .filter(|(_, object)| *workspace_of(object) == workspace.name)
         .map(|(_, object)| object.clone())
         .collect()
 }
 
-fn workspaces_on(shelves: &Shelves, cluster: &ObjectName) -> BTreeSet<ObjectName> {
-    shelves
+fn workspaces_on(stores: &Stores, cluster: &ObjectName) -> BTreeSet<ObjectName> {
+    stores
         .workspaces
-        .objects
         .iter()
         .filter(|(_, workspace)| cluster_of(workspace) == *cluster)
         .map(|(name, _)| name.clone())
-        .chain(pending_on(shelves, cluster))
+        .chain(pending_on(stores, cluster))
         .collect()
 }
 
 /// The workspaces of drops that are still to be done on a cluster.
-fn pending_on(shelves: &Shelves, cluster: &ObjectName) -> Vec<ObjectName> {
-    let cluster = shelves.clusters.objects.get(cluster);
+fn pending_on(stores: &Stores, cluster: &ObjectName) -> Vec<ObjectName> {
+    let cluster = stores.clusters.get(cluster);
     let status = cluster.and_then(|cluster| cluster.status.as_ref());
     let pending = status.into_iter().flat_map(|status| &status.pending_drops);
     pending
@@ -405,50 +330,30 @@ fn join(mut left: Affected, right: Affected) -> Affected {
     left
 }
 
-/// Whether what is known is newer than what comes. What cannot be compared is taken as it comes.
-fn newer<K: Indexed>(known: &K, coming: &K) -> bool {
-    let coming = number(coming.resource_version());
-    coming > 0 && number(known.resource_version()) > coming
-}
-
-/// A resource version as a number: versions of a kind only ever grow. Zero if it is none.
-fn number(version: Option<&str>) -> u128 {
-    version
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
-}
-
-/// Whether metadata or spec differ in what matters; every change of a spec moves the generation.
-fn metadata_differs(left: &ObjectMeta, right: &ObjectMeta) -> bool {
-    left.uid != right.uid
-        || left.generation != right.generation
-        || left.deletion_timestamp != right.deletion_timestamp
-        || left.annotations != right.annotations
-        || left.labels != right.labels
+/// Tells the lookups of an object that took another's place.
+fn look_up<K: Indexed>(stores: &mut Stores, name: &ObjectName, replaced: &Replaced<K>) {
+    if let Some(previous) = &replaced.previous {
+        previous.forget(name, &mut stores.lookups);
+    }
+    replaced.current.note(name, &mut stores.lookups);
 }
 
 macro_rules! indexed {
-    ($kind:ty, $shelf:ident, $concerns:expr) => {
+    ($kind:ty, $store:ident, $concerns:expr) => {
         impl Indexed for $kind {
-            fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
-                &mut shelves.$shelf
+            fn store(stores: &mut Stores) -> &mut Store<Self> {
+                &mut stores.$store
             }
-            fn resource_version(&self) -> Option<&str> {
-                self.metadata.resource_version.as_deref()
-            }
-            fn differs(&self, other: &Self) -> bool {
-                metadata_differs(self.meta(), other.meta())
-            }
-            fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
-                let concerns: fn(&Self, &ObjectName, &Shelves) -> Affected = $concerns;
-                concerns(self, name, shelves)
+            fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
+                let concerns: fn(&Self, &ObjectName, &Stores) -> Affected = $concerns;
+                concerns(self, name, stores)
             }
         }
     };
 }
 
-indexed!(ClickHouseCluster, clusters, |_, name, shelves| Affected {
-    workspaces: workspaces_on(shelves, name),
+indexed!(ClickHouseCluster, clusters, |_, name, stores| Affected {
+    workspaces: workspaces_on(stores, name),
     clusters: BTreeSet::from([name.clone()]),
 });
 indexed!(DataSource, data_sources, |object, name, _| {
@@ -462,19 +367,11 @@ indexed!(AccessToken, access_tokens, |object, name, _| {
 });
 
 impl Indexed for Workspace {
-    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
-        &mut shelves.workspaces
+    fn store(stores: &mut Stores) -> &mut Store<Self> {
+        &mut stores.workspaces
     }
 
-    fn resource_version(&self) -> Option<&str> {
-        self.metadata.resource_version.as_deref()
-    }
-
-    fn differs(&self, other: &Self) -> bool {
-        metadata_differs(&self.metadata, &other.metadata)
-    }
-
-    fn concerns(&self, name: &ObjectName, _: &Shelves) -> Affected {
+    fn concerns(&self, name: &ObjectName, _: &Stores) -> Affected {
         Affected::workspace(name.clone())
     }
 
@@ -488,29 +385,17 @@ impl Indexed for Workspace {
 }
 
 impl Indexed for NamespaceMeta {
-    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
-        &mut shelves.namespaces
+    fn store(stores: &mut Stores) -> &mut Store<Self> {
+        &mut stores.namespaces
     }
 
-    fn resource_version(&self) -> Option<&str> {
-        self.metadata.resource_version.as_deref()
-    }
-
-    fn differs(&self, other: &Self) -> bool {
-        self.metadata.labels != other.metadata.labels
-    }
-
-    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
-        let workspaces = shelves.workspaces.in_namespace(&name.name);
+    fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
+        let workspaces = stores.workspaces.in_namespace(&name.name);
         Affected::workspaces(workspaces.map(|(workspace, _)| workspace.clone()))
     }
 }
 
-impl Indexed for TokenSecret {
-    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
-        &mut shelves.token_secrets
-    }
-
+impl Stored for TokenSecret {
     fn resource_version(&self) -> Option<&str> {
         self.resource_version.as_deref()
     }
@@ -518,9 +403,15 @@ impl Indexed for TokenSecret {
     fn differs(&self, other: &Self) -> bool {
         (&self.sha256, &self.owners) != (&other.sha256, &other.owners)
     }
+}
 
-    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
-        let tokens = shelves.access_tokens.in_namespace(&name.namespace);
+impl Indexed for TokenSecret {
+    fn store(stores: &mut Stores) -> &mut Store<Self> {
+        &mut stores.token_secrets
+    }
+
+    fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
+        let tokens = stores.access_tokens.in_namespace(&name.namespace);
         Affected::workspaces(
             tokens
                 .filter(|(_, token)| secret_of(token) == *name)
@@ -529,11 +420,7 @@ impl Indexed for TokenSecret {
     }
 }
 
-impl Indexed for PublishedSecret {
-    fn shelf(shelves: &mut Shelves) -> &mut Shelf<Self> {
-        &mut shelves.published_secrets
-    }
-
+impl Stored for PublishedSecret {
     fn resource_version(&self) -> Option<&str> {
         self.resource_version.as_deref()
     }
@@ -541,10 +428,16 @@ impl Indexed for PublishedSecret {
     fn differs(&self, other: &Self) -> bool {
         self.document != other.document
     }
+}
+
+impl Indexed for PublishedSecret {
+    fn store(stores: &mut Stores) -> &mut Store<Self> {
+        &mut stores.published_secrets
+    }
 
     /// The workspace it is for, and those that have one of its values, too.
-    fn concerns(&self, name: &ObjectName, shelves: &Shelves) -> Affected {
-        let lookups = &shelves.lookups;
+    fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
+        let lookups = &stores.lookups;
         let rivals = self.access.iter().flat_map(|access| {
             let values = access.claimed_values();
             values.flat_map(|(sha256, _)| lookups.claimants(sha256))

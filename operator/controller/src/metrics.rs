@@ -1,48 +1,31 @@
-//! Every metric of the operator. Counters live here; what clusters and objects are like is read
-//! from where it is known when Prometheus asks, so that nothing stays behind when one goes.
+//! What clusters and objects are like, read from where it is known when Prometheus asks, so that
+//! nothing stays behind when one goes; and how often ClickHouse was changed.
 
 use crate::cluster::Fleet;
 use crate::index::Index;
+use aviary_runtime::metrics::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-/// Upper bounds of the buckets for the duration of a reconcile, in seconds.
-const SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct KindLabel {
-    pub(crate) kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct ReasonLabel {
-    pub(crate) reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct ErrorLabels {
-    pub(crate) kind: &'static str,
-    pub(crate) reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct TaskLabel {
-    pub(crate) task: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct RequestLabel {
-    pub(crate) verb: String,
+/// Adds what is known of objects and clusters, and the build. Gives the counter of changes.
+pub(crate) fn register(metrics: &Metrics, index: Arc<Index>, fleet: Arc<Fleet>) -> Counter {
+    let changes = Counter::default();
+    metrics.register(
+        "clickhouse_changes",
+        "Steps that changed something in ClickHouse",
+        changes.clone(),
+    );
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    metrics.register("build", "The running build", Info::new(version));
+    metrics.register_collector(Observed { index, fleet });
+    changes
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -76,126 +59,6 @@ struct DiskLabels {
     cluster: String,
     replica: String,
     disk: String,
-}
-
-/// The counters, and the registry they are in.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    registry: RwLock<Registry>,
-    pub(crate) reconcile_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
-    pub(crate) reconcile_errors: Family<ErrorLabels, Counter>,
-    pub(crate) happenings: Family<ReasonLabel, Counter>,
-    pub(crate) events_dropped: Counter,
-    pub(crate) kubernetes_requests: Family<RequestLabel, Counter>,
-    pub(crate) clickhouse_changes: Counter,
-    pub(crate) leads: Gauge,
-    pub(crate) task_panics: Family<TaskLabel, Counter>,
-}
-
-impl Metrics {
-    pub(crate) fn new() -> Self {
-        let metrics = Self {
-            registry: RwLock::new(Registry::with_prefix("aviary")),
-            reconcile_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            reconcile_errors: Family::default(),
-            happenings: Family::default(),
-            events_dropped: Counter::default(),
-            kubernetes_requests: Family::default(),
-            clickhouse_changes: Counter::default(),
-            leads: Gauge::default(),
-            task_panics: Family::default(),
-        };
-        metrics.register();
-        metrics
-    }
-
-    fn register(&self) {
-        let registry = &mut *self
-            .registry
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        registry.register(
-            "reconcile_seconds",
-            "Duration of reconciles; their count is the number of reconciles",
-            self.reconcile_seconds.clone(),
-        );
-        registry.register(
-            "reconcile_errors",
-            "Reconciles that did not reach their end, by the first reason",
-            self.reconcile_errors.clone(),
-        );
-        registry.register(
-            "happenings",
-            "Changes that were told as Kubernetes events",
-            self.happenings.clone(),
-        );
-        registry.register(
-            "events_dropped",
-            "Kubernetes events that were not sent because too many waited",
-            self.events_dropped.clone(),
-        );
-        registry.register(
-            "kubernetes_requests",
-            "Requests to the Kubernetes API, each watch being one",
-            self.kubernetes_requests.clone(),
-        );
-        registry.register(
-            "clickhouse_changes",
-            "Steps that changed something in ClickHouse",
-            self.clickhouse_changes.clone(),
-        );
-        registry.register(
-            "leader",
-            "Whether this replica of the operator leads",
-            self.leads.clone(),
-        );
-        registry.register(
-            "task_panics",
-            "Tasks that panicked, which is a fault of the operator; each was started again",
-            self.task_panics.clone(),
-        );
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        registry.register("build", "The running build", Info::new(version));
-    }
-
-    /// Adds what clusters and objects are like.
-    pub(crate) fn observe(&self, index: Arc<Index>, fleet: Arc<Fleet>) {
-        let registry = &mut *self
-            .registry
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        registry.register_collector(Box::new(Observed { index, fleet }));
-    }
-
-    /// Records that a reconcile took this long, and why it failed if it did.
-    pub(crate) fn reconciled(
-        &self,
-        kind: &'static str,
-        took: Duration,
-        failure: Option<&'static str>,
-    ) {
-        let kind_label = KindLabel { kind };
-        self.reconcile_seconds
-            .get_or_create(&kind_label)
-            .observe(took.as_secs_f64());
-        if let Some(reason) = failure {
-            self.failed(kind, reason);
-        }
-    }
-
-    /// Counts a reconcile that did not reach its end.
-    pub(crate) fn failed(&self, kind: &'static str, reason: &'static str) {
-        let labels = ErrorLabels { kind, reason };
-        self.reconcile_errors.get_or_create(&labels).inc();
-    }
-
-    /// The text that Prometheus reads.
-    pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-        prometheus_client::encoding::text::encode(&mut text, &registry)?;
-        Ok(text)
-    }
 }
 
 /// Reads gauges from where the facts are.
@@ -353,10 +216,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use crate::names::ObjectName;
-    use crate::testing::{FakeApi, context, object};
+    use crate::testing::{context, object};
     use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
     use aviary_crds::{ClickHouseCluster, ClickHouseClusterStatus};
+    use aviary_runtime::ObjectName;
+    use aviary_runtime::testing::FakeApi;
     use serde_json::json;
 
     #[tokio::test]
@@ -378,9 +242,11 @@ mod tests {
         });
         let name = ObjectName::new("shop", "shared");
         context.index.apply(&name, cluster);
-        context
-            .metrics
-            .observe(context.index.clone(), context.fleet.clone());
+        super::register(
+            &context.metrics,
+            context.index.clone(),
+            context.fleet.clone(),
+        );
         let text = context.metrics.encode().unwrap();
         let lines = text
             .lines()

@@ -3,18 +3,21 @@
 use crate::args::OperatorArgs;
 use crate::cluster::{self, Audience, Fleet, FleetOptions};
 use crate::context::Context;
-use crate::dispatch::{Requests, dispatch};
-use crate::happenings::Telemetry;
 use crate::index::Index;
-use crate::kubernetes::{Kubernetes, KubernetesError, counting_client};
-use crate::leadership::{CampaignEnded, Candidate, Leadership, Mandate, Terms, stand};
-use crate::metrics::Metrics;
-use crate::names::ObjectName;
-use crate::queue::{Next, Timing};
-use crate::server::{Answers, serve};
-use crate::supervision::Supervisor;
-use crate::watches::{Progress, Watches};
+use crate::kubernetes::{FIELD_MANAGER, Kubernetes};
+use crate::metrics;
+use crate::watches::{self, Feed};
 use crate::workspace::{self, Checker, Issuer};
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::{Requests, dispatch};
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::kubernetes::{Kubernetes as KubernetesApi, KubernetesError, counting_client};
+use aviary_runtime::lease::{CampaignEnded, Candidate, Leadership, Mandate, Terms, campaign};
+use aviary_runtime::metrics::Metrics;
+use aviary_runtime::queue::{Next, Timing};
+use aviary_runtime::server::{Answers, serve};
+use aviary_runtime::supervision::Supervisor;
+use aviary_runtime::watch::{Progress, Watches};
 use kube::{Client, Config};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,11 +65,11 @@ pub enum OperatorError {
 /// Runs the operator until SIGTERM or SIGINT, or until it must not go on.
 pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let stop = stop_on_signal()?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new("aviary"));
     let config = Config::infer().await?;
     let client = counting_client(config, metrics.clone())
         .map_err(|error| OperatorError::Client(Box::new(error)))?;
-    let progress = Progress::new();
+    let progress = Progress::default();
     let supervisor = Supervisor::new(metrics.clone());
     let server = start_server(&args, &metrics, &progress, &supervisor, &stop).await?;
 
@@ -76,7 +79,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = stop.cancelled() => Ok(()),
         acquired = leadership.acquired() => match acquired {
             Ok(()) => {
-                metrics.leads.set(1);
+                metrics.leads();
                 lead(&args, client, &metrics, progress, supervisor, &mut leadership, &stop).await
             }
             Err(CampaignEnded) => Err(OperatorError::CampaignEnded),
@@ -124,7 +127,8 @@ async fn work(
     stop: &CancellationToken,
 ) {
     let index = Arc::new(Index::default());
-    let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate.clone());
+    let api = KubernetesApi::new(client.clone(), FIELD_MANAGER, mandate.clone());
+    let kubernetes = Kubernetes::new(api, index.clone());
     let (workspaces, workspace_requests) = Requests::channel();
     let (revocations, revocation_requests) = Requests::channel();
     let (clusters, cluster_requests) = Requests::channel();
@@ -138,20 +142,32 @@ async fn work(
         },
         fleet_options(args),
     ));
-    metrics.observe(index.clone(), fleet.clone());
-    let telemetry = Telemetry::new(client.clone(), identity(args), metrics.clone());
-    Watches {
-        client,
-        index: index.clone(),
-        telemetry: telemetry.clone(),
-        workspaces: workspaces.clone(),
-        revocations,
-        clusters,
+    let clickhouse_changes = metrics::register(metrics, index.clone(), fleet.clone());
+    let events = EventRecorder::new(
+        client.clone(),
+        FIELD_MANAGER,
+        identity(args),
+        metrics.clone(),
+    );
+    let watches = Watches {
         progress: progress.clone(),
         supervisor,
         stop: stop.clone(),
-    }
-    .start(&args.namespace, args.watch_namespace.as_deref());
+    };
+    let feed = Feed {
+        index: index.clone(),
+        events: events.clone(),
+        workspaces: workspaces.clone(),
+        revocations,
+        clusters,
+    };
+    watches::start(
+        &watches,
+        &client,
+        &feed,
+        &args.namespace,
+        args.watch_namespace.as_deref(),
+    );
 
     tokio::select! {
         () = stop.cancelled() => return,
@@ -168,8 +184,9 @@ async fn work(
         mandate,
         checker: Checker::new(workspaces.clone(), args.resync_interval.get()),
         issuer: Issuer::new(workspaces, args.resync_interval.get()),
-        telemetry,
+        events,
         metrics: metrics.clone(),
+        clickhouse_changes,
         kubernetes_uid,
         namespace: args.namespace.clone(),
         resync_interval: args.resync_interval.get(),
@@ -297,8 +314,8 @@ fn elect(
         identity: identity(args),
         terms: Terms::new(args.lease_duration.get()),
     };
-    let (leadership, campaign) = stand(client.clone(), candidate, give_back.clone());
-    (leadership, Some(campaign))
+    let (leadership, running) = campaign(client.clone(), candidate, give_back.clone());
+    (leadership, Some(running))
 }
 
 /// The Pod's name, which no other container has at the same time; elsewhere the host's name and

@@ -1,22 +1,23 @@
-//! For tests: objects, and an API server that answers as told.
+//! For tests: objects, and what reconciles work with.
 
 use crate::cluster::{Audience, Connected, Fleet, FleetOptions};
 use crate::context::Context;
-use crate::dispatch::Requests;
-use crate::happenings::Telemetry;
 use crate::index::Index;
-use crate::kubernetes::Kubernetes;
-use crate::leadership::{Leadership, Mandate};
-use crate::metrics::Metrics;
-use crate::supervision::Supervisor;
+use crate::kubernetes::{FIELD_MANAGER, Kubernetes};
 use crate::workspace::{Checker, Issuer};
 use aviary_clickhouse::{Replica, ReplicaConfig};
 use aviary_plan::{LastPublished, WorkspaceModel, WorkspaceObjects, model as make_model};
+use aviary_runtime::dispatch::Requests;
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::kubernetes::Kubernetes as KubernetesApi;
+use aviary_runtime::metrics::Metrics;
+use aviary_runtime::supervision::Supervisor;
+use aviary_runtime::testing::mandate;
 use kube::Client;
-use kube::client::Body;
+use prometheus_client::metrics::counter::Counter;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -49,84 +50,6 @@ pub(crate) fn model() -> WorkspaceModel {
     make_model(&objects, &LastPublished::default())
 }
 
-/// A request that a [`FakeApi`] got.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) body: Value,
-}
-
-/// The code of an answer that never comes.
-pub(crate) const NO_ANSWER: u16 = 0;
-
-/// An API server that answers as a test says and keeps what it was asked. Watches stay open and
-/// silent.
-#[derive(Clone, Default)]
-pub(crate) struct FakeApi(Arc<Mutex<Vec<Request>>>);
-
-impl FakeApi {
-    /// A client of an API server that answers each request with a code and an object.
-    pub(crate) fn client(
-        &self,
-        answer: impl Fn(&Request) -> (u16, Value) + Send + Sync + 'static,
-    ) -> Client {
-        let (asked, answer) = (self.0.clone(), Arc::new(answer));
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let (asked, answer) = (asked.clone(), answer.clone());
-            async move {
-                let (head, body) = request.into_parts();
-                if head
-                    .uri
-                    .query()
-                    .is_some_and(|query| query.contains("watch=true"))
-                {
-                    std::future::pending::<()>().await;
-                }
-                let body = body.collect_bytes().await?;
-                let request = Request {
-                    method: head.method.to_string(),
-                    path: head.uri.path().to_owned(),
-                    body: serde_json::from_slice(&body).unwrap_or_default(),
-                };
-                let (code, object) = answer(&request);
-                asked.lock().unwrap().push(request);
-                if code == NO_ANSWER {
-                    std::future::pending::<()>().await;
-                }
-                let body = Body::from(object.to_string().into_bytes());
-                Ok::<_, kube::Error>(http::Response::builder().status(code).body(body).unwrap())
-            }
-        });
-        Client::new(service, "default")
-    }
-
-    /// What was asked so far, without events, which are sent in their own time.
-    pub(crate) fn asked(&self) -> Vec<Request> {
-        let asked = self.0.lock().unwrap();
-        asked.iter().filter(|one| !is_event(one)).cloned().collect()
-    }
-
-    /// The events that were sent so far.
-    pub(crate) fn events(&self) -> Vec<Request> {
-        let asked = self.0.lock().unwrap();
-        asked.iter().filter(|one| is_event(one)).cloned().collect()
-    }
-}
-
-fn is_event(request: &Request) -> bool {
-    request.path.ends_with("/events")
-}
-
-/// The API server's answer to a request that failed.
-pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code,
-    });
-    (code, status)
-}
-
 /// A replica that takes connections for as long as the listener is kept, and says nothing.
 pub(crate) async fn silent_replica() -> (TcpListener, Connected) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -147,16 +70,16 @@ pub(crate) async fn silent_replica() -> (TcpListener, Connected) {
     (listener, connected)
 }
 
-/// The mandate of a lone replica.
-pub(crate) fn mandate() -> Mandate {
-    Leadership::unchallenged().mandate()
+/// Writes to this API server.
+pub(crate) fn kubernetes(client: Client, index: Arc<Index>) -> Kubernetes {
+    Kubernetes::new(KubernetesApi::new(client, FIELD_MANAGER, mandate()), index)
 }
 
 /// What reconciles work with, in front of this API server.
 pub(crate) fn context(client: Client) -> Context {
     let index = Arc::new(Index::default());
-    let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate());
-    let metrics = Arc::new(Metrics::new());
+    let kubernetes = kubernetes(client.clone(), index.clone());
+    let metrics = Arc::new(Metrics::new("aviary"));
     let options = FleetOptions {
         connect_deadline: Duration::from_secs(1),
         statement_deadline: Duration::from_secs(1),
@@ -177,11 +100,12 @@ pub(crate) fn context(client: Client) -> Context {
     );
     Context {
         fleet: Arc::new(fleet),
-        telemetry: Telemetry::new(client, "test".to_owned(), metrics.clone()),
+        events: EventRecorder::new(client, FIELD_MANAGER, "test".to_owned(), metrics.clone()),
         index,
         kubernetes,
         mandate: mandate(),
         metrics,
+        clickhouse_changes: Counter::default(),
         checker: Checker::new(workspaces.clone(), Duration::from_mins(5)),
         issuer: Issuer::new(workspaces, Duration::from_mins(5)),
         kubernetes_uid: "uid-of-kubernetes".to_owned(),

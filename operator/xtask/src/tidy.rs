@@ -13,6 +13,7 @@ use std::process::Command;
 const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-crds", &[]),
     ("aviary-sql", &[]),
+    ("aviary-runtime", &[]),
     ("aviary-plan", &["aviary-crds", "aviary-sql"]),
     (
         "aviary-clickhouse",
@@ -20,7 +21,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "aviary-controller",
-        &["aviary-crds", "aviary-plan", "aviary-clickhouse"],
+        &[
+            "aviary-crds",
+            "aviary-runtime",
+            "aviary-plan",
+            "aviary-clickhouse",
+        ],
     ),
     ("aviary-gateway", &["aviary-crds", "aviary-sql"]),
     ("aviary-engine", &[]),

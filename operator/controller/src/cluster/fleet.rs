@@ -2,14 +2,15 @@
 //! asked of a cluster at once, so that a slow one uses up its own share and nobody else's.
 
 use crate::cluster::probe::{Pulse, keep_probing, until_silent};
-use crate::dispatch::Requests;
 use crate::index::Index;
-use crate::kubernetes::{Kubernetes, KubernetesError};
-use crate::names::ObjectName;
-use crate::supervision::Supervisor;
+use crate::kubernetes::Kubernetes;
 use aviary_clickhouse::{ClickHouseError, Health, Replica, ReplicaConfig};
 use aviary_crds::ClickHouseCluster;
 use aviary_crds::conditions::Reason;
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::Requests;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::supervision::Supervisor;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use std::collections::HashMap;
@@ -376,7 +377,8 @@ fn text_of(secret: &Secret, name: &ObjectName, key: &str) -> Result<String, Conn
 mod tests {
     use super::*;
     use crate::context::Context;
-    use crate::testing::{FakeApi, context, object};
+    use crate::testing::{context, object};
+    use aviary_runtime::testing::FakeApi;
     use serde_json::json;
     use tokio::net::TcpListener;
 

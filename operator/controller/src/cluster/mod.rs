@@ -9,13 +9,13 @@ mod status;
 pub(crate) use fleet::{Audience, ConnectError, Connected, Fleet, FleetOptions, Lanes};
 
 use crate::context::Context;
-use crate::happenings::Happening;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
+use crate::events::Event;
 use aviary_clickhouse::ClickHouseError;
 use aviary_crds::conditions::{ConditionType, Reason, find};
 use aviary_crds::{ClickHouseCluster, ClickHouseClusterStatus};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
@@ -102,12 +102,12 @@ fn tell(
 ) {
     let reference = cluster.object_ref(&());
     for happening in changes(&previous.conditions, &status.conditions) {
-        context.telemetry.emit(&reference, &happening);
+        context.events.publish(&reference, (&happening).into());
     }
 }
 
 /// What changed for better or worse. A first look tells of what is bad only.
-fn changes(previous: &[Condition], current: &[Condition]) -> Vec<Happening> {
+fn changes(previous: &[Condition], current: &[Condition]) -> Vec<Event> {
     let watched = [
         ConditionType::Ready,
         ConditionType::ReplicasHealthy,
@@ -128,8 +128,8 @@ fn changes(previous: &[Condition], current: &[Condition]) -> Vec<Happening> {
             now.status.as_str(),
             before.map(|before| before.status.as_str()),
         ) {
-            ("False", _) => Some(Happening::Worsened { reason, message }),
-            ("True", Some("False")) => Some(Happening::Recovered { reason, message }),
+            ("False", _) => Some(Event::Worsened { reason, message }),
+            ("True", Some("False")) => Some(Event::Recovered { reason, message }),
             _ => None,
         }
     };
@@ -162,7 +162,7 @@ mod tests {
         let critical = headroom(Some(false), Reason::DiskCritical);
         let unknown = headroom(None, Reason::Unknown);
         let worsened = |reason| {
-            vec![Happening::Worsened {
+            vec![Event::Worsened {
                 reason,
                 message: "m".to_owned(),
             }]
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(changes(&low, &unknown), vec![]);
         assert_eq!(
             changes(&critical, &enough),
-            vec![Happening::Recovered {
+            vec![Event::Recovered {
                 reason: Reason::EnoughSpace,
                 message: "m".to_owned()
             }]

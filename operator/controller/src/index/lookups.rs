@@ -1,10 +1,10 @@
 //! What objects are found by besides their names, so that no question goes through all of them:
 //! workspaces by the Secret that publishes them, and those Secrets by the token values in them.
 
-use crate::names::ObjectName;
 use aviary_crds::Workspace;
 use aviary_crds::names::published_secret;
 use aviary_crds::published::{ValueClaim, WorkspaceAccess};
+use aviary_runtime::ObjectName;
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Default)]

@@ -6,9 +6,6 @@
 
 use crate::context::Context;
 use crate::index::cluster_of;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
 use crate::secrets::{
     PublishedSecret, TokenDecision, decide_token, published_secret_name, published_secret_of,
     random_password, sha256,
@@ -21,6 +18,9 @@ use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess, Wo
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{Rejection, WorkspaceModel};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
@@ -334,10 +334,11 @@ pub(crate) fn password_sha256(user: &ClickHouseUser) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi, Request, failure, object};
+    use crate::testing::{self, object};
     use aviary_crds::conditions::Reason;
     use aviary_crds::names::{ANNOTATION_PAUSED, PUBLISHED_SECRET_KEY};
     use aviary_plan::ObjectKey;
+    use aviary_runtime::testing::{FakeApi, Request, failure};
     use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -380,7 +381,11 @@ mod tests {
     #[case::refused(422, "metadata.name: too long", Reason::Invalid)]
     #[case::by_a_webhook(500, "failed calling webhook", Reason::DependencyNotReady)]
     #[case::too_many_requests(429, "slow down", Reason::DependencyNotReady)]
-    #[case::without_answer(testing::NO_ANSWER, "is being made", Reason::InProgress)]
+    #[case::without_answer(
+        aviary_runtime::testing::NO_ANSWER,
+        "is being made",
+        Reason::InProgress
+    )]
     #[tokio::test]
     async fn a_secret_that_cannot_be_made_is_its_own_tokens_trouble(
         #[case] code: u16,

@@ -2,13 +2,13 @@
 //! is asked for again when the rest is known. Nobody's change waits for a check of another.
 
 use crate::cluster::{Connected, Lanes};
-use crate::dispatch::Requests;
-use crate::names::ObjectName;
 use crate::workspace::agenda::{Agenda, Lane, Ticket, Verdict};
 use crate::workspace::findings::Fault;
 use aviary_clickhouse::{PipeCheck, PipeError};
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::ResultColumn;
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::Requests;
 use futures::FutureExt;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;

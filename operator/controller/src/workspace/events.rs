@@ -1,7 +1,7 @@
 //! What a pass did, told as one event an object and kind of change.
 
 use crate::context::Context;
-use crate::happenings::Happening;
+use crate::events::Event;
 use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
 use aviary_crds::conditions::Reason;
@@ -26,7 +26,7 @@ pub(crate) fn tell(
     let describe = |step: &Step| describe(step, members);
     for (object, happening) in happenings(works, outcomes.len(), describe) {
         let reference = reference(&object, members).unwrap_or_else(|| workspace.clone());
-        context.telemetry.emit(&reference, &happening);
+        context.events.publish(&reference, (&happening).into());
     }
 }
 
@@ -36,7 +36,7 @@ fn happenings<'a>(
     done: impl Iterator<Item = (&'a str, &'a [Step])>,
     replicas: usize,
     describe: impl Fn(&Step) -> String,
-) -> Vec<(ObjectKey, Happening)> {
+) -> Vec<(ObjectKey, Event)> {
     let mut told: BTreeMap<(ObjectKey, Reason), BTreeMap<String, BTreeSet<&str>>> = BTreeMap::new();
     for (replica, steps) in done {
         for step in steps.iter().filter(|step| is_worth_telling(step)) {
@@ -86,13 +86,13 @@ fn is_worth_telling(step: &Step) -> bool {
     }
 }
 
-fn happening(reason: Reason, what: String) -> Happening {
+fn happening(reason: Reason, what: String) -> Event {
     match reason {
-        Reason::DriftRepaired => Happening::DriftRepaired { what },
-        Reason::Dropped => Happening::Dropped { what },
-        Reason::Released => Happening::Released { what },
-        Reason::Created => Happening::Created { what },
-        _ => Happening::Updated { what },
+        Reason::DriftRepaired => Event::DriftRepaired { what },
+        Reason::Dropped => Event::Dropped { what },
+        Reason::Released => Event::Released { what },
+        Reason::Created => Event::Created { what },
+        _ => Event::Updated { what },
     }
 }
 
@@ -143,6 +143,6 @@ mod tests {
         let done = [("a", &a[..]), ("b", &b[..])].into_iter();
         let told = happenings(done, 2, Step::to_string);
         let what = "drop the view v1; drop the view v2 on a".to_owned();
-        assert_eq!(told, vec![(source, Happening::DriftRepaired { what })]);
+        assert_eq!(told, vec![(source, Event::DriftRepaired { what })]);
     }
 }

@@ -3,10 +3,8 @@
 //! in the status of the cluster, and carried out when that is possible.
 
 use crate::context::Context;
-use crate::happenings::Happening;
+use crate::events::Event;
 use crate::index::cluster_of;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
 use crate::workspace::findings::Fault;
 use crate::workspace::holding::{is_held, let_go};
 use crate::workspace::pending::{self, Changes};
@@ -15,6 +13,8 @@ use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::Reason;
 use aviary_crds::names::{DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER, default_database};
 use aviary_crds::{DataSource, Workspace};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -186,8 +186,8 @@ fn tell_of_left(
     let tell = |reference, uid: Option<String>, what: &str| {
         if let Some(why) = why_left(&uid.unwrap_or_default()) {
             let what = format!("{what} left as it is, although it was to be dropped: {why}");
-            let happening = Happening::Released { what };
-            context.telemetry.emit(&reference, &happening);
+            let happening = Event::Released { what };
+            context.events.publish(&reference, (&happening).into());
         }
     };
     if let Some(workspace) = workspace {

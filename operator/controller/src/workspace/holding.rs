@@ -3,9 +3,10 @@
 
 use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::{KubernetesError, Reported};
+use crate::kubernetes::Reported;
 use aviary_crds::DeletionPolicy;
 use aviary_crds::names::{DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER};
+use aviary_runtime::kubernetes::KubernetesError;
 use futures::future::join_all;
 use kube::ResourceExt;
 

@@ -26,9 +26,6 @@ pub(crate) use issuing::Issuer;
 use crate::cluster::{ConnectError, Connected};
 use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
 use access::{admit, password_sha256};
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
@@ -40,6 +37,9 @@ use aviary_plan::{
     Consent, CredentialHashes, LastPublished, ObjectKey, Rejection, Scope, WorkspaceModel,
     WorkspaceObjects, model,
 };
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use checks::Desk;
 use endpoints::{Checks, Standing, stand};
 use farewell::{Fate, Leaving, Place};

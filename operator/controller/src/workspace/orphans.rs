@@ -2,11 +2,11 @@
 
 use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
 use crate::workspace::findings::{Fault, accepted, sum_up, unmet};
 use aviary_crds::conditions::{ConditionType, Reason, merge};
 use aviary_crds::{AccessTokenStatus, DataSourceStatus, PipeStatus};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 

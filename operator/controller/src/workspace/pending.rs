@@ -3,12 +3,12 @@
 
 use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::names::sql_name;
 use aviary_crds::{ClickHouseCluster, DataSource, Workspace};
 use aviary_plan::{Consent, Consents};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use std::collections::BTreeSet;

@@ -2,10 +2,10 @@
 
 use crate::context::Context;
 use crate::index::cluster_of;
-use crate::names::ObjectName;
 use aviary_crds::clickhouse_cluster::{AllowedNamespaces, NamespacesFrom};
 use aviary_crds::conditions::Reason;
 use aviary_crds::{ClickHouseCluster, Workspace};
+use aviary_runtime::ObjectName;
 use kube::core::{ParseExpressionError, Selector, SelectorExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,11 +4,8 @@
 
 use crate::cluster::{ConnectError, Connected};
 use crate::context::Context;
-use crate::happenings::Happening;
+use crate::events::Event;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
 use crate::secrets::published_secret_name;
 use crate::workspace::farewell::{Fate, Leaving, Place, conclude};
 use crate::workspace::findings::Fault;
@@ -21,6 +18,9 @@ use aviary_crds::names::published_secret;
 use aviary_plan::catalog::identifier;
 use aviary_plan::planner::{Retired, retire};
 use aviary_plan::{Consent, Consents};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
@@ -165,8 +165,10 @@ async fn settle(context: &Context, estate: &Estate) -> Result<Fate, KubernetesEr
         Fate::Left(why) => {
             let database = &estate.place.database;
             let what = format!("database `{database}` and its users were left as they are: {why}");
-            let happening = Happening::Released { what };
-            context.telemetry.emit(&estate.reference(), &happening);
+            let happening = Event::Released { what };
+            context
+                .events
+                .publish(&estate.reference(), (&happening).into());
         }
         Fate::Gone => {}
     }
@@ -258,14 +260,15 @@ impl Estate {
 
 #[cfg(test)]
 mod tests {
-    use crate::names::ObjectName;
-    use crate::queue::Next;
     use crate::secrets::PublishedSecret;
-    use crate::testing::{FakeApi, Request, context, failure, object};
+    use crate::testing::{context, object};
     use crate::workspace::reconcile;
     use aviary_crds::names::{ANNOTATION_PAUSED, DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER};
     use aviary_crds::published::{ClickHouseUser, WorkspaceAccess, WorkspaceEstate};
     use aviary_crds::{ClickHouseCluster, DataSource, Workspace};
+    use aviary_runtime::ObjectName;
+    use aviary_runtime::queue::Next;
+    use aviary_runtime::testing::{FakeApi, Request, failure};
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
     use rstest::rstest;

@@ -148,7 +148,7 @@ where
         if let Ok(work) = &work {
             one_is_through.cancel();
             let changes = work.done.len() as u64;
-            context.metrics.clickhouse_changes.inc_by(changes);
+            context.clickhouse_changes.inc_by(changes);
         }
         OnReplica {
             name: connected.replica.name().to_owned(),
@@ -315,8 +315,9 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi, silent_replica};
+    use crate::testing::{self, silent_replica};
     use aviary_plan::catalog::identifier;
+    use aviary_runtime::testing::FakeApi;
     use futures::FutureExt;
     use serde_json::json;
     use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a pass found out becomes statuses: one patch for each that changed, none for the others.
 
 use crate::context::Context;
-use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::kubernetes::Kubernetes;
 use crate::workspace::endpoints::Standing;
 use crate::workspace::findings::{
     Before, Fault, InClickHouse, accepted, applied, cleaned_up, sum_up, unmet, workspace_applied,
@@ -16,6 +16,7 @@ use aviary_crds::{
 };
 use aviary_plan::model::{ValidDataSource, ValidPipe, stays_in_reach};
 use aviary_plan::{ObjectKey, WorkspaceModel};
+use aviary_runtime::kubernetes::KubernetesError;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};

@@ -1,8 +1,9 @@
 //! Passes over a workspace in front of an API server that answers as told.
 
 use super::*;
-use crate::testing::{self, FakeApi, Request, failure, object};
+use crate::testing::{self, object};
 use aviary_crds::{ClickHouseCluster, Pipe};
+use aviary_runtime::testing::{FakeApi, Request, failure};
 use serde_json::{Value, json};
 
 const SECRETS: &str = "/api/v1/namespaces/aviary-system/secrets";

@@ -141,7 +141,7 @@ async fn a_free_lease_is_taken_and_given_back() {
         (200, request.body.clone())
     });
     let give_back = CancellationToken::new();
-    let (mut leadership, campaign) = stand(client, candidate(), give_back.clone());
+    let (mut leadership, campaign) = super::campaign(client, candidate(), give_back.clone());
     let in_time = Duration::from_secs(30);
     tokio::time::timeout(in_time, leadership.acquired())
         .await
@@ -200,7 +200,7 @@ async fn leading(
         }
         (200, request.body.clone())
     });
-    let (mut leadership, campaign) = stand(client, short(), CancellationToken::new());
+    let (mut leadership, campaign) = super::campaign(client, short(), CancellationToken::new());
     leadership.acquired().await.unwrap();
     (leadership, campaign)
 }
@@ -266,6 +266,6 @@ async fn a_campaign_that_panics_is_a_lost_lease() {
 #[tokio::test]
 async fn a_campaign_that_panics_before_it_wins_is_told() {
     let client = FakeApi::default().client(|_| panic!("as a test wants it"));
-    let (mut leadership, _campaign) = stand(client, short(), CancellationToken::new());
+    let (mut leadership, _campaign) = super::campaign(client, short(), CancellationToken::new());
     assert!(leadership.acquired().await.is_err());
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Made when it is asked for first, and gone with the last who has it.
-pub(crate) struct Keyed<K, V>(Mutex<HashMap<K, Weak<V>>>);
+pub struct Keyed<K, V>(Mutex<HashMap<K, Weak<V>>>);
 
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {
@@ -15,7 +15,7 @@ impl<K, V> Default for Keyed<K, V> {
 
 impl<K: Eq + Hash, V> Keyed<K, V> {
     /// The one that others of this key have now, or a new one.
-    pub(crate) fn get(&self, key: K, new: impl FnOnce() -> V) -> Arc<V> {
+    pub fn get(&self, key: K, new: impl FnOnce() -> V) -> Arc<V> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(&key).and_then(Weak::upgrade) {
             return known;

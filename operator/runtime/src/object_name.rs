@@ -5,13 +5,16 @@ use std::fmt;
 
 /// Namespace and name of an object; the kind follows from where it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ObjectName {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
+pub struct ObjectName {
+    /// The namespace; empty for what has none.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
 }
 
 impl ObjectName {
-    pub(crate) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    /// A name in a namespace.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),
@@ -19,13 +22,13 @@ impl ObjectName {
     }
 
     /// Reads what [`fmt::Display`] writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (namespace, name) = text.split_once('/')?;
         Some(Self::new(namespace, name))
     }
 
     /// The name of an object that came from the API, where both parts are always set.
-    pub(crate) fn of(object: &impl Resource) -> Self {
+    pub fn of(object: &impl Resource) -> Self {
         let meta = object.meta();
         Self::new(
             meta.namespace.clone().unwrap_or_default(),

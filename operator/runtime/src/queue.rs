@@ -1,7 +1,7 @@
 //! When each key is worked on: changes are gathered for a moment, a key runs
 //! once at a time, failures wait longer and longer, and everything comes back.
 //!
-//! The queue is a plain struct that is told the time; [`crate::dispatch`] drives it.
+//! The queue is a plain struct that is told the time; [`crate::dispatch::dispatch`] drives it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What becomes of a key after its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// All is well: look again after this time.
     After(Duration),
     /// It failed: try again, each time later.
@@ -20,20 +20,20 @@ pub(crate) enum Next {
 
 /// Timing of a queue.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
+pub struct Timing {
     /// How long changes are gathered after the last of them.
-    pub(crate) debounce: Duration,
+    pub debounce: Duration,
     /// The pause after the first failure; it doubles with each further one.
-    pub(crate) first_retry: Duration,
+    pub first_retry: Duration,
     /// The longest pause after failures.
-    pub(crate) longest_retry: Duration,
+    pub longest_retry: Duration,
 }
 
 /// A stream of changes that never pauses may put work off this many times the debounce.
 const LONGEST_GATHERING: u32 = 5;
 
 /// Keys and when they are due.
-pub(crate) struct Queue<K> {
+pub struct Queue<K> {
     timing: Timing,
     entries: HashMap<K, Entry>,
     waiting: BTreeSet<(Instant, K)>,
@@ -57,7 +57,8 @@ enum State {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
-    pub(crate) fn new(timing: Timing) -> Self {
+    /// An empty queue.
+    pub fn new(timing: Timing) -> Self {
         Self {
             timing,
             entries: HashMap::new(),
@@ -66,7 +67,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// Something changed for this key.
-    pub(crate) fn request(&mut self, key: K, now: Instant) {
+    pub fn request(&mut self, key: K, now: Instant) {
         let gathered = now + self.timing.debounce;
         let Some(entry) = self.entries.get_mut(&key) else {
             self.wait(key, gathered, Some(now), 0);
@@ -92,12 +93,12 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// When [`Self::start`] has something next.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
+    pub fn next_due(&self) -> Option<Instant> {
         self.waiting.first().map(|(due, _)| *due)
     }
 
     /// Takes the key that has been due longest; it runs until [`Self::finish`].
-    pub(crate) fn start(&mut self, now: Instant) -> Option<K> {
+    pub fn start(&mut self, now: Instant) -> Option<K> {
         if self.next_due()? > now {
             return None;
         }
@@ -109,7 +110,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// The work on this key is over. `jitter` is from 0 to 1 and spreads what would come at once.
-    pub(crate) fn finish(&mut self, key: K, next: Next, now: Instant, jitter: f64) {
+    pub fn finish(&mut self, key: K, next: Next, now: Instant, jitter: f64) {
         let Some(entry) = self.entries.remove(&key) else {
             return;
         };

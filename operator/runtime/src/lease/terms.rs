@@ -8,7 +8,7 @@ const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
 /// When a lease is renewed, how long that may take, and when its holder stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub struct Terms {
     /// Others take the lease when they have seen no renewal for this long.
     pub(super) duration: Duration,
     /// How long after its last renewal its holder stops. That is less than its duration, for what
@@ -24,10 +24,10 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// The shortest lease: shorter ones would be lost to one slow request.
-    pub(crate) const SHORTEST: Duration = Duration::from_secs(6);
+    pub const SHORTEST: Duration = Duration::from_secs(6);
 
     /// The terms of a lease that lasts so long. The API keeps whole seconds, so all count by them.
-    pub(crate) fn new(duration: Duration) -> Self {
+    pub fn new(duration: Duration) -> Self {
         let duration = Duration::from_secs(duration.max(Self::SHORTEST).as_secs());
         Self {
             duration,

@@ -1,7 +1,7 @@
 //! Keeps tasks running that nobody waits for. One that panics is started again, shows in
 //! `/healthz` until it has run well for a while, and is counted.
 
-use crate::metrics::{Metrics, TaskLabel};
+use crate::metrics::Metrics;
 use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -18,29 +18,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Which tasks are not well.
 #[derive(Clone)]
-pub(crate) struct Supervisor {
+pub struct Supervisor {
     metrics: Arc<Metrics>,
     /// How many tasks of a name have panicked and not run well since.
     ill: Arc<Mutex<BTreeMap<&'static str, usize>>>,
 }
 
 impl Supervisor {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    /// Counts panics in these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         let ill = Arc::default();
         Self { metrics, ill }
     }
 
     /// The names of tasks that are not well.
-    pub(crate) fn ill(&self) -> Vec<&'static str> {
+    pub fn ill(&self) -> Vec<&'static str> {
         self.lock().keys().copied().collect()
     }
 
     /// Runs the task to its end, and anew each time that it panics.
-    pub(crate) async fn keep_running<Running>(
-        &self,
-        task: &'static str,
-        start: impl Fn() -> Running,
-    ) where
+    pub async fn keep_running<Running>(&self, task: &'static str, start: impl Fn() -> Running)
+    where
         Running: Future<Output = ()>,
     {
         let mut illness = None;
@@ -57,10 +55,7 @@ impl Supervisor {
             }
             // What it says stands on standard error, where the panic put it.
             tracing::error!(task, "a task panicked, starting it again");
-            self.metrics
-                .task_panics
-                .get_or_create(&TaskLabel { task })
-                .inc();
+            self.metrics.task_panicked(task);
             illness.get_or_insert_with(|| self.falls_ill(task));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -105,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_is_started_again_and_told_of() {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new("test"));
         let supervisor = Supervisor::new(metrics.clone());
         let starts = AtomicUsize::new(0);
         let seen = Mutex::new(Vec::new());
@@ -118,7 +113,7 @@ mod tests {
         assert_eq!(*seen.lock().unwrap(), [vec![], vec!["watch"]]);
         assert!(supervisor.ill().is_empty());
         let text = metrics.encode().unwrap();
-        let line = r#"aviary_task_panics_total{task="watch"} 1"#;
+        let line = r#"test_task_panics_total{task="watch"} 1"#;
         assert!(text.contains(line), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::supervision::Supervisor;
-use crate::watches::Progress;
+use crate::watch::Progress;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -14,14 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 /// What the server answers from.
 #[derive(Clone)]
-pub(crate) struct Answers {
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) progress: Progress,
-    pub(crate) supervisor: Supervisor,
+pub struct Answers {
+    /// What there is to measure.
+    pub metrics: Arc<Metrics>,
+    /// Whether everything was listed.
+    pub progress: Progress,
+    /// Whether tasks are well.
+    pub supervisor: Supervisor,
 }
 
 /// Serves until `stop`.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
     answers: Answers,
     stop: CancellationToken,

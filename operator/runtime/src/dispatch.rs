@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Asks for a key to be worked on, from anywhere.
-pub(crate) struct Requests<K>(mpsc::UnboundedSender<K>);
+pub struct Requests<K>(mpsc::UnboundedSender<K>);
 
 impl<K> Clone for Requests<K> {
     fn clone(&self) -> Self {
@@ -22,13 +22,13 @@ impl<K> Clone for Requests<K> {
 
 impl<K> Requests<K> {
     /// A way to ask, and what [`dispatch`] needs to hear it.
-    pub(crate) fn channel() -> (Self, mpsc::UnboundedReceiver<K>) {
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<K>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
     /// Asks for this key. Once the operator stops nobody listens, which is fine.
-    pub(crate) fn request(&self, key: K) {
+    pub fn request(&self, key: K) {
         let _ = self.0.send(key);
     }
 }
@@ -37,7 +37,7 @@ impl<K> Requests<K> {
 ///
 /// Each key is a task of its own, so that keys which wait (for the permit of a slow cluster,
 /// say) cost memory rather than somebody else's turn; the work itself bounds what it uses.
-pub(crate) async fn dispatch<K, Work, Running>(
+pub async fn dispatch<K, Work, Running>(
     mut requests: mpsc::UnboundedReceiver<K>,
     timing: Timing,
     stop: CancellationToken,

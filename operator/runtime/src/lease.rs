@@ -12,7 +12,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use terms::Terms;
+pub use terms::Terms;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -29,11 +29,15 @@ use tokio_util::sync::CancellationToken;
 
 /// What identifies a candidate and its lease.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    pub(crate) namespace: String,
-    pub(crate) lease: String,
-    pub(crate) identity: String,
-    pub(crate) terms: Terms,
+pub struct Candidate {
+    /// The lease's namespace.
+    pub namespace: String,
+    /// The lease's name.
+    pub lease: String,
+    /// Who it is, unlike anybody else.
+    pub identity: String,
+    /// The lease's times.
+    pub terms: Terms,
 }
 
 /// Whether this replica may act.
@@ -59,21 +63,22 @@ impl Term {
 
 /// The right to change anything, asked for right before each change.
 #[derive(Clone)]
-pub(crate) struct Mandate(watch::Receiver<Term>);
+pub struct Mandate(watch::Receiver<Term>);
 
 impl Mandate {
     /// Whether this replica leads at this moment.
-    pub(crate) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.0.borrow().holds(Instant::now())
     }
 }
 
 /// The campaign ended though nobody asked it to.
-#[derive(Debug)]
-pub(crate) struct CampaignEnded;
+#[derive(Debug, thiserror::Error)]
+#[error("the task that stands for election ended by itself")]
+pub struct CampaignEnded;
 
 /// Whether this replica leads, to wait for.
-pub(crate) struct Leadership {
+pub struct Leadership {
     term: watch::Receiver<Term>,
     /// Of a lone replica, which has no campaign.
     _unlimited: Option<watch::Sender<Term>>,
@@ -81,7 +86,7 @@ pub(crate) struct Leadership {
 
 impl Leadership {
     /// For a lone replica: it leads from the start.
-    pub(crate) fn unchallenged() -> Self {
+    pub fn unchallenged() -> Self {
         let (sender, term) = watch::channel(Term::Unlimited);
         Self {
             term,
@@ -90,12 +95,12 @@ impl Leadership {
     }
 
     /// What is asked before each change.
-    pub(crate) fn mandate(&self) -> Mandate {
+    pub fn mandate(&self) -> Mandate {
         Mandate(self.term.clone())
     }
 
     /// Waits until this replica leads.
-    pub(crate) async fn acquired(&mut self) -> Result<(), CampaignEnded> {
+    pub async fn acquired(&mut self) -> Result<(), CampaignEnded> {
         let leads = |term: &Term| term.holds(Instant::now());
         match self.term.wait_for(leads).await {
             Ok(_) => Ok(()),
@@ -104,7 +109,7 @@ impl Leadership {
     }
 
     /// Waits until this replica, which leads, does not any more.
-    pub(crate) async fn lost(&mut self) {
+    pub async fn lost(&mut self) {
         loop {
             let term = *self.term.borrow_and_update();
             if !term.holds(Instant::now()) {
@@ -125,24 +130,24 @@ impl Leadership {
 }
 
 /// Stands for election until `stop`, then gives the lease back.
-pub(crate) fn stand(
+pub fn campaign(
     client: Client,
     candidate: Candidate,
     stop: CancellationToken,
 ) -> (Leadership, tokio::task::JoinHandle<()>) {
     let (sender, term) = watch::channel(Term::None);
-    let campaign = tokio::spawn(async move {
+    let running = tokio::spawn(async move {
         let api = Api::namespaced(client, &candidate.namespace);
-        campaign(&api, &candidate, &sender, &stop).await;
+        run_campaign(&api, &candidate, &sender, &stop).await;
     });
     let leadership = Leadership {
         term,
         _unlimited: None,
     };
-    (leadership, campaign)
+    (leadership, running)
 }
 
-async fn campaign(
+async fn run_campaign(
     api: &Api<Lease>,
     candidate: &Candidate,
     term: &watch::Sender<Term>,
