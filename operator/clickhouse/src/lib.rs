@@ -18,7 +18,7 @@ mod server_cache;
 mod spelling_cache;
 
 pub use check::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
-pub use error::ClickHouseError;
+pub use error::{Category, ClickHouseError};
 pub use execute::{Bounds, Failure, Outcome};
 pub use observe::Observed;
 pub use probe::{Disk, Health, Replication};

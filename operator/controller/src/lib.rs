@@ -12,17 +12,20 @@
 
 mod args;
 mod cluster;
-mod context;
 mod events;
+mod fleet;
 mod index;
+mod kinds;
 mod kubernetes;
 mod metrics;
 pub mod rbac;
+mod reasons;
 mod run;
 mod secrets;
 #[cfg(test)]
 mod testing;
 mod token_values;
+mod topology;
 mod watches;
 mod workspace;
 

@@ -1,10 +1,9 @@
 //! For tests: objects, and what reconciles work with.
 
-use crate::cluster::{Audience, Connected, Fleet, FleetOptions};
-use crate::context::Context;
+use crate::fleet::{Audience, Connected, Fleet, FleetOptions};
 use crate::index::Index;
 use crate::kubernetes::{FIELD_MANAGER, Kubernetes};
-use crate::workspace::{Checker, Issuer};
+use crate::workspace::{Executor, Settings, Workspaces};
 use aviary_clickhouse::{Replica, ReplicaConfig};
 use aviary_plan::{LastPublished, WorkspaceModel, WorkspaceObjects, model as make_model};
 use aviary_runtime::dispatch::Requests;
@@ -75,41 +74,50 @@ pub(crate) fn kubernetes(client: Client, index: Arc<Index>) -> Kubernetes {
     Kubernetes::new(KubernetesApi::new(client, FIELD_MANAGER, mandate()), index)
 }
 
-/// What reconciles work with, in front of this API server.
-pub(crate) fn context(client: Client) -> Context {
-    let index = Arc::new(Index::default());
-    let kubernetes = kubernetes(client.clone(), index.clone());
-    let metrics = Arc::new(Metrics::new("aviary"));
+/// A fleet with this index, of one turn a cluster.
+pub(crate) fn fleet(kubernetes: Kubernetes, index: Arc<Index>) -> Fleet {
     let options = FleetOptions {
         connect_deadline: Duration::from_secs(1),
         statement_deadline: Duration::from_secs(1),
         workspaces_at_once: 1,
     };
-    let (workspaces, _) = Requests::channel();
     let audience = Audience {
         clusters: Requests::channel().0,
-        workspaces: workspaces.clone(),
+        workspaces: Requests::channel().0,
     };
-    let supervisor = Supervisor::new(metrics.clone());
-    let fleet = Fleet::new(
-        kubernetes.clone(),
-        index.clone(),
-        supervisor,
-        audience,
-        options,
-    );
-    Context {
-        fleet: Arc::new(fleet),
-        events: EventRecorder::new(client, FIELD_MANAGER, "test".to_owned(), metrics.clone()),
-        index,
-        kubernetes,
+    let supervisor = Supervisor::new(Arc::new(Metrics::new("aviary")));
+    Fleet::new(kubernetes, index, supervisor, audience, options)
+}
+
+/// What carries plans out for a lone replica of the operator.
+pub(crate) fn executor() -> Executor {
+    Executor {
         mandate: mandate(),
-        metrics,
-        clickhouse_changes: Counter::default(),
-        checker: Checker::new(workspaces.clone(), Duration::from_mins(5)),
-        issuer: Issuer::new(workspaces, Duration::from_mins(5)),
+        changes: Counter::default(),
+    }
+}
+
+/// Settings of an operator in a Kubernetes of its own.
+pub(crate) fn settings() -> Settings {
+    Settings {
         kubernetes_uid: "uid-of-kubernetes".to_owned(),
         namespace: "aviary-system".to_owned(),
         resync_interval: Duration::from_mins(5),
     }
+}
+
+/// The reconcile of workspaces in front of this API server.
+pub(crate) fn workspaces(client: Client) -> Workspaces {
+    let index = Arc::new(Index::default());
+    let metrics = Arc::new(Metrics::new("aviary"));
+    let kubernetes = kubernetes(client.clone(), index.clone());
+    Workspaces::new(
+        kubernetes.clone(),
+        Arc::new(fleet(kubernetes, index)),
+        executor(),
+        EventRecorder::new(client, FIELD_MANAGER, "test".to_owned(), metrics.clone()),
+        metrics,
+        Requests::channel().0,
+        settings(),
+    )
 }

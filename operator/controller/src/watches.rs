@@ -2,9 +2,9 @@
 
 use crate::events::Event;
 use crate::index::{Affected, Index, Indexed, NamespaceMeta};
+use crate::kinds::with_kinds;
 use crate::secrets::{PublishedSecret, TokenSecret};
 use aviary_crds::names::{LABEL_PUBLISHED_WORKSPACE, LABEL_ROLE, LABEL_TOKEN};
-use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
 use aviary_runtime::ObjectName;
 use aviary_runtime::dispatch::Requests;
 use aviary_runtime::events::EventRecorder;
@@ -46,11 +46,12 @@ pub(crate) fn start(
         feed,
         watched_namespace,
     };
-    start.custom::<ClickHouseCluster>("clickhouseclusters");
-    start.custom::<Workspace>("workspaces");
-    start.custom::<DataSource>("datasources");
-    start.custom::<Pipe>("pipes");
-    start.custom::<AccessToken>("accesstokens");
+    macro_rules! watch_all {
+        ($($store:ident: $kind:ty,)+) => {
+            $(start.custom::<$kind>();)+
+        };
+    }
+    with_kinds!(watch_all);
     start.namespaces();
     start.secrets::<TokenSecret>("token secrets", watched_namespace, LABEL_TOKEN);
     start.secrets::<PublishedSecret>(
@@ -70,7 +71,7 @@ struct Starter<'a> {
 impl Starter<'_> {
     /// Watches one of Aviary's kinds. An object that does not fit the kind's type does not end
     /// the watch of all others.
-    fn custom<K>(&self, what: &'static str)
+    fn custom<K>(&self)
     where
         K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Debug + DeserializeOwned,
@@ -90,7 +91,8 @@ impl Starter<'_> {
             },
             PhantomData::<K>,
         );
-        self.watches.start(what, api, Config::default(), sink);
+        self.watches
+            .start(K::plural(&()), api, Config::default(), sink);
     }
 
     /// Watches the metadata of namespaces, or of the one. Clusters choose namespaces by labels;

@@ -34,15 +34,16 @@ pub struct Bulkheads {
     compartments: Arc<Keyed<Compartment, Semaphore>>,
 }
 
-impl Bulkheads {
-    /// With nothing in it.
-    pub fn new() -> Self {
+impl Default for Bulkheads {
+    fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(AT_ONCE)),
             compartments: Arc::default(),
         }
     }
+}
 
+impl Bulkheads {
     /// Runs a request when there is a place for it.
     pub async fn run<T>(&self, compartment: Compartment, request: impl Future<Output = T>) -> T {
         // Semaphores are never closed; were they, a request would only lack its bound.
@@ -90,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_in_one_namespace_is_waited_for_there_alone() {
-        let bulkheads = Bulkheads::new();
+        let bulkheads = Bulkheads::default();
         hang(&bulkheads, &["broken"]).await;
         let at_once = |compartment| bulkheads.run(compartment, ready(())).now_or_never();
         assert_eq!(at_once(secrets_of("well")), Some(()));
@@ -104,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_that_hang_hold_others_up_for_a_moment_only() {
-        let bulkheads = Bulkheads::new();
+        let bulkheads = Bulkheads::default();
         hang(&bulkheads, &["broken", "broken-too", "and-this"]).await;
         let well = bulkheads.run(secrets_of("well"), ready(()));
         let in_time = tokio::time::timeout(Duration::from_secs(30), well);

@@ -58,7 +58,7 @@ impl EventRecorder {
         let sender = Arc::new(Sender {
             client,
             reporter,
-            bulkheads: Bulkheads::new(),
+            bulkheads: Bulkheads::default(),
             queues: Keyed::default(),
         });
         Self { metrics, sender }

@@ -133,7 +133,7 @@ impl Kubernetes {
         Self {
             client,
             field_manager,
-            bulkheads: Bulkheads::new(),
+            bulkheads: Bulkheads::default(),
             mandate,
         }
     }

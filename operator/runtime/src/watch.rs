@@ -9,6 +9,7 @@ use futures::StreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::pin;
@@ -29,11 +30,11 @@ pub trait Sink<K>: Send + Sync + 'static {
 
 /// Which watches have not seen everything yet, and why.
 #[derive(Clone, Default)]
-pub struct Progress(Arc<watch::Sender<BTreeMap<&'static str, String>>>);
+pub struct Progress(Arc<watch::Sender<BTreeMap<Cow<'static, str>, String>>>);
 
 impl Progress {
     /// What is waited for: the plural of a kind, and why.
-    pub fn pending(&self) -> BTreeMap<&'static str, String> {
+    pub fn pending(&self) -> BTreeMap<Cow<'static, str>, String> {
         self.0.borrow().clone()
     }
 
@@ -42,14 +43,14 @@ impl Progress {
         let _ = self.0.subscribe().wait_for(BTreeMap::is_empty).await;
     }
 
-    fn waits(&self, what: &'static str, why: String) {
+    fn waits(&self, what: Cow<'static, str>, why: String) {
         self.0.send_modify(|pending| {
             pending.insert(what, why);
         });
     }
 
     /// Records a failure of a watch that has not seen everything yet.
-    fn fails(&self, what: &'static str, why: &str) {
+    fn fails(&self, what: &str, why: &str) {
         self.0
             .send_if_modified(|pending| match pending.get_mut(what) {
                 Some(entry) => {
@@ -60,7 +61,7 @@ impl Progress {
             });
     }
 
-    fn synced(&self, what: &'static str) {
+    fn synced(&self, what: &str) {
         self.0
             .send_if_modified(|pending| pending.remove(what).is_some());
     }
@@ -81,17 +82,19 @@ impl Watches {
     /// Starts a watch of `what`, which runs until the stop.
     pub fn start<K>(
         &self,
-        what: &'static str,
+        what: impl Into<Cow<'static, str>>,
         api: Api<K>,
         config: watcher::Config,
         sink: impl Sink<K>,
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        self.progress.waits(what, "not listed yet".to_owned());
+        let what = what.into();
+        self.progress
+            .waits(what.clone(), "not listed yet".to_owned());
         let watches = self.clone();
         tokio::spawn(async move {
-            let follow = || follow(what, api.clone(), config.clone(), &sink, &watches.progress);
+            let follow = || follow(&what, api.clone(), config.clone(), &sink, &watches.progress);
             let followed = watches.supervisor.keep_running("watch", follow);
             watches.stop.run_until_cancelled(followed).await
         });
@@ -99,7 +102,7 @@ impl Watches {
 }
 
 async fn follow<K>(
-    what: &'static str,
+    what: &str,
     api: Api<K>,
     config: watcher::Config,
     sink: &impl Sink<K>,

@@ -1,7 +1,8 @@
 //! Asks ClickHouse about pipes, beside the passes: a pass waits a moment for what is quick, and
 //! is asked for again when the rest is known. Nobody's change waits for a check of another.
 
-use crate::cluster::{Connected, Lanes};
+use crate::fleet::{Connected, Lanes};
+use crate::reasons;
 use crate::workspace::agenda::{Agenda, Lane, Ticket, Verdict};
 use crate::workspace::findings::Fault;
 use aviary_clickhouse::{PipeCheck, PipeError};
@@ -267,7 +268,7 @@ fn refused(error: &PipeError) -> Verdict {
         // The next pass sets the reader's password again.
         PipeError::ReaderRefused(_) => (Reason::DependencyNotReady, true),
         PipeError::Slow { .. } => (Reason::ClickHouseBusy, false),
-        PipeError::NotAsked(error) => (error.reason(), false),
+        PipeError::NotAsked(error) => (reasons::of_category(error.category()), false),
         PipeError::NothingToCheck => (Reason::Invalid, false),
     };
     let unknown = match error {

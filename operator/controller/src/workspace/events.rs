@@ -1,12 +1,12 @@
 //! What a pass did, told as one event an object and kind of change.
 
-use crate::context::Context;
 use crate::events::Event;
 use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
 use aviary_crds::conditions::Reason;
 use aviary_plan::ObjectKey;
 use aviary_plan::planner::{Action, Step};
+use aviary_runtime::events::EventRecorder;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Tells of the steps that were done.
 pub(crate) fn tell(
-    context: &Context,
+    events: &EventRecorder,
     workspace: &ObjectReference,
     members: &Members,
     outcomes: &[OnReplica],
@@ -24,15 +24,15 @@ pub(crate) fn tell(
         Some((outcome.name.as_str(), work.done.as_slice()))
     });
     let describe = |step: &Step| describe(step, members);
-    for (object, happening) in happenings(works, outcomes.len(), describe) {
+    for (object, event) in changes(works, outcomes.len(), describe) {
         let reference = reference(&object, members).unwrap_or_else(|| workspace.clone());
-        context.events.publish(&reference, (&happening).into());
+        events.publish(&reference, (&event).into());
     }
 }
 
-/// One happening for each object and reason. What is made for the first time is told once, on the
+/// One event for each object and reason. What is made for the first time is told once, on the
 /// workspace: at scale an event for each object would cost more than the object.
-fn happenings<'a>(
+fn changes<'a>(
     done: impl Iterator<Item = (&'a str, &'a [Step])>,
     replicas: usize,
     describe: impl Fn(&Step) -> String,
@@ -57,7 +57,7 @@ fn happenings<'a>(
                 format!("{step} on {}", on.join(", "))
             });
             let what = steps.collect::<Vec<_>>().join("; ");
-            (object, happening(reason, what))
+            (object, event(reason, what))
         })
         .collect()
 }
@@ -86,7 +86,7 @@ fn is_worth_telling(step: &Step) -> bool {
     }
 }
 
-fn happening(reason: Reason, what: String) -> Event {
+fn event(reason: Reason, what: String) -> Event {
     match reason {
         Reason::DriftRepaired => Event::DriftRepaired { what },
         Reason::Dropped => Event::Dropped { what },
@@ -141,7 +141,7 @@ mod tests {
         let fresh = step(source.clone(), "v3", Why::Missing);
         let (a, b) = ([both.clone(), one, fresh], [both]);
         let done = [("a", &a[..]), ("b", &b[..])].into_iter();
-        let told = happenings(done, 2, Step::to_string);
+        let told = changes(done, 2, Step::to_string);
         let what = "drop the view v1; drop the view v2 on a".to_owned();
         assert_eq!(told, vec![(source, Event::DriftRepaired { what })]);
     }

@@ -1,12 +1,11 @@
-//! Connections to every cluster's replicas, what the last probe said of them, and how much may be
+//! Connections to every cluster's replicas by their topology, what the last probe said of them, and how much may be
 //! asked of a cluster at once, so that a slow one uses up its own share and nobody else's.
 
-use crate::cluster::probe::{Pulse, keep_probing, until_silent};
+use crate::fleet::probe::{Pulse, keep_probing, until_silent};
 use crate::index::Index;
 use crate::kubernetes::Kubernetes;
+use crate::topology::{Credentials, Revision, Topology};
 use aviary_clickhouse::{ClickHouseError, Health, Replica, ReplicaConfig};
-use aviary_crds::ClickHouseCluster;
-use aviary_crds::conditions::Reason;
 use aviary_runtime::ObjectName;
 use aviary_runtime::dispatch::Requests;
 use aviary_runtime::kubernetes::KubernetesError;
@@ -21,9 +20,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// Probes are at least this far apart, whatever a spec that an earlier schema let in says.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long work on a cluster may take before it counts among what takes long.
 const SHORT_TURN: Duration = Duration::from_secs(2);
@@ -75,10 +71,9 @@ pub(crate) struct Lanes {
     pub(crate) long: Semaphore,
 }
 
-/// Connections, and the spec they were made for.
+/// Connections, and the revision they were made for.
 struct Connection {
-    uid: Option<String>,
-    generation: Option<i64>,
+    revision: Revision,
     made: Instant,
     replicas: Vec<Connected>,
     /// End with the connection.
@@ -88,18 +83,12 @@ struct Connection {
 impl Connection {
     /// Whether it is still the right one. Where the login is refused the credentials are read
     /// anew, though not more often than they are tried.
-    fn fits(&self, cluster: &ClickHouseCluster) -> bool {
-        let meta = &cluster.metadata;
-        let is_current = (&self.uid, self.generation) == (&meta.uid, meta.generation);
+    fn fits(&self, topology: &Topology) -> bool {
         let mut answers = self.replicas.iter().filter_map(|one| one.pulse.last());
         let is_refused = answers.any(|answer| answer.is_about_credentials());
-        is_current && !(is_refused && self.made.elapsed() >= interval(cluster))
+        let is_fresh = self.made.elapsed() < topology.probe_interval;
+        self.revision == topology.revision && (!is_refused || is_fresh)
     }
-}
-
-/// How far apart the probes of a replica are.
-fn interval(cluster: &ClickHouseCluster) -> Duration {
-    cluster.spec.probe_interval.get().max(SHORTEST_INTERVAL)
 }
 
 /// A replica with its address, and what was heard of it.
@@ -137,17 +126,6 @@ pub(crate) enum ConnectError {
         replica: String,
         error: ClickHouseError,
     },
-}
-
-impl ConnectError {
-    /// The reason for conditions; none where the cluster itself is not at fault.
-    pub(crate) fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Credentials(_) => Some(Reason::CredentialsInvalid),
-            Self::Address { .. } => Some(Reason::Invalid),
-            Self::Kubernetes(_) => None,
-        }
-    }
 }
 
 impl Fleet {
@@ -198,27 +176,26 @@ impl Fleet {
         self.member(cluster).lanes.clone()
     }
 
-    /// Connections to every replica of the spec, each probed at a fixed rate from now on. They are
-    /// kept until the spec changes or the login is refused.
+    /// Connections to every replica, each probed at a fixed rate from now on. They are kept until
+    /// the topology changes or the login is refused.
     pub(crate) async fn connect(
         &self,
         name: &ObjectName,
-        cluster: &ClickHouseCluster,
+        topology: &Topology,
     ) -> Result<Vec<Connected>, ConnectError> {
         let member = self.member(name);
         let _connecting = member.connecting.lock().await;
         let known = match &*member.connection() {
-            Some(known) if known.fits(cluster) => return Ok(known.replicas.clone()),
+            Some(known) if known.fits(topology) => return Ok(known.replicas.clone()),
             Some(known) => known.replicas.clone(),
             None => Vec::new(),
         };
-        let (user, password) = self.credentials(name, cluster).await?;
-        let replicas = self.replicas(cluster, &user, &password, &known)?;
+        let (user, password) = self.login(&topology.credentials).await?;
+        let replicas = self.replicas(topology, &user, &password, &known)?;
         *member.connection() = Some(Connection {
-            uid: cluster.metadata.uid.clone(),
-            generation: cluster.metadata.generation,
+            revision: topology.revision.clone(),
             made: Instant::now(),
-            _probes: self.probes(name, cluster, &replicas),
+            _probes: self.probes(name, topology, &replicas),
             replicas: replicas.clone(),
         });
         // It may have gone since it was looked up; nobody else would end the probes then.
@@ -248,12 +225,12 @@ impl Fleet {
     fn probes(
         &self,
         name: &ObjectName,
-        cluster: &ClickHouseCluster,
+        topology: &Topology,
         replicas: &[Connected],
     ) -> JoinSet<()> {
         let mut probes = JoinSet::new();
         for one in replicas.iter().cloned() {
-            let (name, interval) = (name.clone(), interval(cluster));
+            let (name, interval) = (name.clone(), topology.probe_interval);
             let (index, audience) = (self.index.clone(), self.audience.clone());
             let supervisor = self.supervisor.clone();
             probes.spawn(async move {
@@ -271,27 +248,25 @@ impl Fleet {
         probes
     }
 
-    async fn credentials(
+    async fn login(
         &self,
-        name: &ObjectName,
-        cluster: &ClickHouseCluster,
+        credentials: &Credentials,
     ) -> Result<(String, SecretString), ConnectError> {
-        let reference = &cluster.spec.external.credentials_secret_ref;
-        let secret_name = ObjectName::new(&name.namespace, &reference.name);
-        let secret = self.kubernetes.get_secret(&secret_name).await?;
+        let secret_name = &credentials.secret;
+        let secret = self.kubernetes.get_secret(secret_name).await?;
         let Some(secret) = secret else {
             return Err(ConnectError::Credentials(format!(
                 "Secret `{secret_name}`, named by credentialsSecretRef, does not exist"
             )));
         };
-        let user = text_of(&secret, &secret_name, &reference.username_key)?;
-        let password = text_of(&secret, &secret_name, &reference.password_key)?;
+        let user = text_of(&secret, secret_name, &credentials.username_key)?;
+        let password = text_of(&secret, secret_name, &credentials.password_key)?;
         Ok((user, SecretString::from(password)))
     }
 
     fn replicas(
         &self,
-        cluster: &ClickHouseCluster,
+        topology: &Topology,
         user: &str,
         password: &SecretString,
         known: &[Connected],
@@ -302,8 +277,8 @@ impl Fleet {
             let known = known.iter().find(same);
             known.map_or_else(Arc::default, |one| one.pulse.clone())
         };
-        let addresses = cluster.spec.external.replicas.iter();
-        addresses
+        topology
+            .replicas()
             .map(|address| {
                 let config = ReplicaConfig {
                     name: address.name.clone(),
@@ -376,8 +351,8 @@ fn text_of(secret: &Secret, name: &ObjectName, key: &str) -> Result<String, Conn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Context;
-    use crate::testing::{context, object};
+    use crate::testing::{self, object};
+    use aviary_crds::ClickHouseCluster;
     use aviary_runtime::testing::FakeApi;
     use serde_json::json;
     use tokio::net::TcpListener;
@@ -387,7 +362,7 @@ mod tests {
     }
 
     /// A cluster of these replicas, and what knows of its credentials.
-    fn cluster_of(urls: &[(&str, String)]) -> (Context, ClickHouseCluster) {
+    fn cluster_of(urls: &[(&str, String)]) -> (Fleet, ClickHouseCluster) {
         let credentials = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "admin" },
             "data": { "username": "YWRtaW4=", "password": "YWRtaW4=" },
@@ -399,7 +374,10 @@ mod tests {
             "replicas": replicas.collect::<Vec<_>>(),
             "credentialsSecretRef": { "name": "admin" },
         }});
-        (context(client), object("ClickHouseCluster", "shared", spec))
+        let index = Arc::default();
+        let kubernetes = testing::kubernetes(client, Arc::clone(&index));
+        let fleet = testing::fleet(kubernetes, index);
+        (fleet, object("ClickHouseCluster", "shared", spec))
     }
 
     #[tokio::test]
@@ -409,11 +387,17 @@ mod tests {
         let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let away_url = format!("http://{}", away.local_addr().unwrap());
         drop(away);
-        let (context, cluster) = cluster_of(&[("silent", silent_url), ("away", away_url)]);
-        context.index.apply(&name(), cluster.clone());
-        let replicas = context.fleet.connect(&name(), &cluster).await.unwrap();
+        let (fleet, cluster) = cluster_of(&[("silent", silent_url), ("away", away_url)]);
+        fleet.index.apply(&name(), cluster.clone());
+        let replicas = fleet
+            .connect(&name(), &Topology::of(&cluster))
+            .await
+            .unwrap();
         // Whoever asks again gets the same connections, and no second task a replica.
-        let again = context.fleet.connect(&name(), &cluster).await.unwrap();
+        let again = fleet
+            .connect(&name(), &Topology::of(&cluster))
+            .await
+            .unwrap();
         assert!(Arc::ptr_eq(&replicas[0].pulse, &again[0].pulse));
         let heard = async {
             while replicas[1].pulse.last().is_none() {
@@ -427,17 +411,19 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_of_a_cluster_that_went_while_it_was_connected() {
-        let (context, cluster) = cluster_of(&[("a", "http://127.0.0.1:1".to_owned())]);
-        context.fleet.connect(&name(), &cluster).await.unwrap();
-        assert!(context.fleet.clusters().is_empty());
+        let (fleet, cluster) = cluster_of(&[("a", "http://127.0.0.1:1".to_owned())]);
+        fleet
+            .connect(&name(), &Topology::of(&cluster))
+            .await
+            .unwrap();
+        assert!(fleet.clusters().is_empty());
     }
 
     #[tokio::test]
     async fn slow_work_on_a_cluster_does_not_keep_its_turn() {
         // There is one turn.
-        let (context, _) = cluster_of(&[]);
+        let (fleet, _) = cluster_of(&[]);
         let name = name();
-        let fleet = &context.fleet;
         let slow = fleet.in_turn(&name, std::future::pending::<()>());
         let quick = fleet.in_turn(&name, std::future::ready(()));
         let in_time = tokio::time::timeout(Duration::from_secs(30), async {

@@ -3,10 +3,8 @@
 //! A plain struct behind a lock: watches feed it, reconciles read it, and the answers to our own
 //! writes go in at once, so that the next pass does not work on what this one has replaced.
 
-mod lookups;
-#[cfg(test)]
-mod tests;
-
+use crate::index::lookups::Lookups;
+use crate::kinds::with_kinds;
 use crate::secrets::{PublishedSecret, TokenSecret};
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::published::ValueClaim;
@@ -18,7 +16,7 @@ use aviary_runtime::store::{Replaced, Store, Stored};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
-use lookups::Lookups;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -34,7 +32,7 @@ impl Affected {
         Self::workspaces([name])
     }
 
-    fn workspaces(names: impl IntoIterator<Item = ObjectName>) -> Self {
+    pub(crate) fn workspaces(names: impl IntoIterator<Item = ObjectName>) -> Self {
         Self {
             workspaces: names.into_iter().collect(),
             clusters: BTreeSet::new(),
@@ -59,27 +57,52 @@ pub(crate) struct Members {
 #[derive(Default)]
 pub(crate) struct Index(RwLock<Stores>);
 
-/// One store a kind.
-#[derive(Default)]
-pub(crate) struct Stores {
-    clusters: Store<ClickHouseCluster>,
-    workspaces: Store<Workspace>,
-    data_sources: Store<DataSource>,
-    pipes: Store<Pipe>,
-    access_tokens: Store<AccessToken>,
-    token_secrets: Store<TokenSecret>,
-    published_secrets: Store<PublishedSecret>,
-    namespaces: Store<NamespaceMeta>,
-    lookups: Lookups,
+macro_rules! stores_of {
+    ($($store:ident: $kind:ty,)+) => {
+        /// One store a kind.
+        #[derive(Default)]
+        pub(crate) struct Stores {
+            $($store: Store<$kind>,)+
+            token_secrets: Store<TokenSecret>,
+            published_secrets: Store<PublishedSecret>,
+            namespaces: Store<NamespaceMeta>,
+            lookups: Lookups,
+        }
+
+        $(impl Kept for $kind {
+            fn store(stores: &mut Stores) -> &mut Store<Self> {
+                &mut stores.$store
+            }
+        })+
+
+        impl Index {
+            /// Reads the conditions of every object: for the metric that counts objects by condition.
+            pub(crate) fn visit_conditions(
+                &self,
+                mut visit: impl FnMut(Cow<'static, str>, Conditions<'_>),
+            ) {
+                let stores = self.read();
+                $(for (_, object) in stores.$store.iter() {
+                    let status = object.status.as_ref();
+                    visit(<$kind>::kind(&()), status.map_or(&[], |status| &status.conditions));
+                })+
+            }
+        }
+    };
 }
+
+with_kinds!(stores_of);
 
 /// What there is to know of a namespace: its labels, by which clusters admit it.
 pub(crate) type NamespaceMeta = PartialObjectMeta<Namespace>;
 
-/// A kind the index holds.
-pub(crate) trait Indexed: Stored + Send + Sync + Sized + 'static {
-    /// Its store.
+/// A kind that has a store.
+pub(crate) trait Kept: Sized {
     fn store(stores: &mut Stores) -> &mut Store<Self>;
+}
+
+/// A kind the index holds.
+pub(crate) trait Indexed: Kept + Stored + Send + Sync + 'static {
     /// What must be looked at when this object comes, changes or goes.
     fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected;
     /// Notes what the object is found by besides its name.
@@ -223,25 +246,6 @@ impl Index {
         workspaces_on(&self.read(), cluster)
     }
 
-    /// Reads the conditions of every object: for the metric that counts objects by condition.
-    pub(crate) fn visit_conditions(&self, mut visit: impl FnMut(&'static str, Conditions<'_>)) {
-        let stores = self.read();
-        macro_rules! visit_all {
-            ($($store:ident: $kind:literal),+) => {$(
-                for (_, object) in stores.$store.iter() {
-                    visit($kind, object.status.as_ref().map_or(&[], |status| &status.conditions));
-                }
-            )+};
-        }
-        visit_all!(
-            clusters: "ClickHouseCluster",
-            workspaces: "Workspace",
-            data_sources: "DataSource",
-            pipes: "Pipe",
-            access_tokens: "AccessToken"
-        );
-    }
-
     /// Reads the status of every cluster that has one.
     pub(crate) fn visit_clusters(
         &self,
@@ -338,39 +342,34 @@ fn look_up<K: Indexed>(stores: &mut Stores, name: &ObjectName, replaced: &Replac
     replaced.current.note(name, &mut stores.lookups);
 }
 
-macro_rules! indexed {
-    ($kind:ty, $store:ident, $concerns:expr) => {
-        impl Indexed for $kind {
-            fn store(stores: &mut Stores) -> &mut Store<Self> {
-                &mut stores.$store
-            }
-            fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
-                let concerns: fn(&Self, &ObjectName, &Stores) -> Affected = $concerns;
-                concerns(self, name, stores)
-            }
+impl Indexed for ClickHouseCluster {
+    fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
+        Affected {
+            workspaces: workspaces_on(stores, name),
+            clusters: BTreeSet::from([name.clone()]),
         }
-    };
+    }
 }
 
-indexed!(ClickHouseCluster, clusters, |_, name, stores| Affected {
-    workspaces: workspaces_on(stores, name),
-    clusters: BTreeSet::from([name.clone()]),
-});
-indexed!(DataSource, data_sources, |object, name, _| {
-    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
-});
-indexed!(Pipe, pipes, |object, name, _| {
-    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
-});
-indexed!(AccessToken, access_tokens, |object, name, _| {
-    Affected::workspace(ObjectName::new(&name.namespace, &object.spec.workspace))
-});
+impl Indexed for DataSource {
+    fn concerns(&self, name: &ObjectName, _: &Stores) -> Affected {
+        Affected::workspace(ObjectName::new(&name.namespace, &self.spec.workspace))
+    }
+}
+
+impl Indexed for Pipe {
+    fn concerns(&self, name: &ObjectName, _: &Stores) -> Affected {
+        Affected::workspace(ObjectName::new(&name.namespace, &self.spec.workspace))
+    }
+}
+
+impl Indexed for AccessToken {
+    fn concerns(&self, name: &ObjectName, _: &Stores) -> Affected {
+        Affected::workspace(ObjectName::new(&name.namespace, &self.spec.workspace))
+    }
+}
 
 impl Indexed for Workspace {
-    fn store(stores: &mut Stores) -> &mut Store<Self> {
-        &mut stores.workspaces
-    }
-
     fn concerns(&self, name: &ObjectName, _: &Stores) -> Affected {
         Affected::workspace(name.clone())
     }
@@ -384,11 +383,13 @@ impl Indexed for Workspace {
     }
 }
 
-impl Indexed for NamespaceMeta {
+impl Kept for NamespaceMeta {
     fn store(stores: &mut Stores) -> &mut Store<Self> {
         &mut stores.namespaces
     }
+}
 
+impl Indexed for NamespaceMeta {
     fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
         let workspaces = stores.workspaces.in_namespace(&name.name);
         Affected::workspaces(workspaces.map(|(workspace, _)| workspace.clone()))
@@ -405,11 +406,13 @@ impl Stored for TokenSecret {
     }
 }
 
-impl Indexed for TokenSecret {
+impl Kept for TokenSecret {
     fn store(stores: &mut Stores) -> &mut Store<Self> {
         &mut stores.token_secrets
     }
+}
 
+impl Indexed for TokenSecret {
     fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
         let tokens = stores.access_tokens.in_namespace(&name.namespace);
         Affected::workspaces(
@@ -430,11 +433,13 @@ impl Stored for PublishedSecret {
     }
 }
 
-impl Indexed for PublishedSecret {
+impl Kept for PublishedSecret {
     fn store(stores: &mut Stores) -> &mut Store<Self> {
         &mut stores.published_secrets
     }
+}
 
+impl Indexed for PublishedSecret {
     /// The workspace it is for, and those that have one of its values, too.
     fn concerns(&self, name: &ObjectName, stores: &Stores) -> Affected {
         let lookups = &stores.lookups;

@@ -2,37 +2,28 @@
 //! that hangs is known to hang and keeps nobody from hearing of the others. What is done with the
 //! answers does not slow the asking down.
 
-use crate::cluster::describe;
-use aviary_clickhouse::{ClickHouseError, Health, Replica};
-use aviary_crds::conditions::Reason;
+use aviary_clickhouse::{Category, ClickHouseError, Health, Replica};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-/// What a replica said, or why it said nothing.
-#[derive(Clone, Debug)]
-pub(crate) struct ReplicaAnswer {
-    pub(crate) name: String,
-    pub(crate) answer: Answer,
-}
-
 /// The answer to a probe.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Healthy(Health),
-    Failed { reason: Reason, message: String },
+    Failed { category: Category, message: String },
 }
 
 impl Answer {
     fn is_silence(&self) -> bool {
-        matches!(self, Self::Failed { reason, .. } if *reason == Reason::ClickHouseUnreachable)
+        matches!(self, Self::Failed { category, .. } if *category == Category::Silent)
     }
 
     /// Whether the login was refused.
     pub(crate) fn is_about_credentials(&self) -> bool {
-        matches!(self, Self::Failed { reason, .. } if *reason == Reason::CredentialsInvalid)
+        matches!(self, Self::Failed { category, .. } if *category == Category::Credentials)
     }
 }
 
@@ -144,16 +135,16 @@ pub(crate) async fn keep_probing(
         };
         let answer = match answer {
             Ok(health) => Answer::Healthy(health),
-            Err(error) => failed(replica, &error),
+            Err(error) => failed(&error),
         };
         tell(pulse.take_in(answer));
     }
 }
 
-fn failed(replica: &Replica, error: &ClickHouseError) -> Answer {
+fn failed(error: &ClickHouseError) -> Answer {
     Answer::Failed {
-        reason: error.reason(),
-        message: describe(replica.name(), error),
+        category: error.category(),
+        message: error.without_replica(),
     }
 }
 
@@ -172,13 +163,10 @@ pub(crate) async fn until_silent(replica: &Replica, pulse: &Pulse) {
                 break;
             }
         }
-        pulse.take_in(failed(
-            replica,
-            &ClickHouseError::TimedOut {
-                replica: replica.name().to_owned(),
-                deadline: SIGN_OF_LIFE,
-            },
-        ));
+        pulse.take_in(failed(&ClickHouseError::TimedOut {
+            replica: replica.name().to_owned(),
+            deadline: SIGN_OF_LIFE,
+        }));
     };
     tokio::select! {
         () = looking => {}
@@ -219,17 +207,17 @@ mod tests {
         })
     }
 
-    fn failed(reason: Reason) -> Answer {
+    fn failed(category: Category) -> Answer {
         let message = "why".to_owned();
-        Answer::Failed { reason, message }
+        Answer::Failed { category, message }
     }
 
     fn silent() -> Answer {
-        failed(Reason::ClickHouseUnreachable)
+        failed(Category::Silent)
     }
 
     fn refusing() -> Answer {
-        failed(Reason::CredentialsInvalid)
+        failed(Category::Credentials)
     }
 
     #[rstest]
