@@ -12,7 +12,7 @@ const PAGE: &str = "docs/ARCHITECTURE.md";
 const HEADING: &str = "## Code map";
 
 /// Crates of which the map need not name the rooms yet.
-const WITHOUT_ROOMS: &[&str] = &["aviary-controller", "aviary-engine", "aviary-gateway"];
+const WITHOUT_ROOMS: &[&str] = &["aviary-engine", "aviary-gateway"];
 
 /// A crate as the map or the code has it.
 #[derive(Debug, Default, PartialEq, Eq)]
