@@ -3,6 +3,7 @@
 //! tells nothing here.
 
 use aviary_crds::conditions::Reason;
+use aviary_crds::event_reasons::EventReason;
 use aviary_runtime::events as runtime;
 use std::fmt;
 
@@ -29,15 +30,15 @@ pub(crate) enum Event {
 
 impl Event {
     /// The reason of the event and the label of the metric.
-    pub(crate) fn reason(&self) -> Reason {
+    fn reason(&self) -> &'static str {
         match self {
-            Self::DriftRepaired { .. } => Reason::DriftRepaired,
-            Self::Created { .. } => Reason::Created,
-            Self::Updated { .. } => Reason::Updated,
-            Self::Dropped { .. } => Reason::Dropped,
-            Self::Released { .. } => Reason::Released,
-            Self::Worsened { reason, .. } | Self::Recovered { reason, .. } => *reason,
-            Self::Unreadable => Reason::Invalid,
+            Self::DriftRepaired { .. } => EventReason::DriftRepaired.as_str(),
+            Self::Created { .. } => EventReason::Created.as_str(),
+            Self::Updated { .. } => EventReason::Updated.as_str(),
+            Self::Dropped { .. } => EventReason::Dropped.as_str(),
+            Self::Released { .. } => EventReason::Released.as_str(),
+            Self::Worsened { reason, .. } | Self::Recovered { reason, .. } => reason.as_str(),
+            Self::Unreadable => Reason::Invalid.as_str(),
         }
     }
 
@@ -90,7 +91,7 @@ impl fmt::Display for Event {
 impl From<&Event> for runtime::Event {
     fn from(event: &Event) -> Self {
         Self {
-            reason: event.reason().as_str(),
+            reason: event.reason(),
             action: event.action(),
             is_warning: event.is_warning(),
             note: event.to_string(),

@@ -3,7 +3,7 @@
 use crate::events::Event;
 use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
-use aviary_crds::conditions::Reason;
+use aviary_crds::event_reasons::EventReason;
 use aviary_plan::ObjectKey;
 use aviary_plan::planner::{Action, Step};
 use aviary_runtime::events::EventRecorder;
@@ -37,7 +37,8 @@ fn changes<'a>(
     replicas: usize,
     describe: impl Fn(&Step) -> String,
 ) -> Vec<(ObjectKey, Event)> {
-    let mut told: BTreeMap<(ObjectKey, Reason), BTreeMap<String, BTreeSet<&str>>> = BTreeMap::new();
+    let mut told: BTreeMap<(ObjectKey, EventReason), BTreeMap<String, BTreeSet<&str>>> =
+        BTreeMap::new();
     for (replica, steps) in done {
         for step in steps.iter().filter(|step| is_worth_telling(step)) {
             told.entry((step.object.clone(), step.event_reason()))
@@ -81,18 +82,18 @@ fn describe(step: &Step, members: &Members) -> String {
 
 fn is_worth_telling(step: &Step) -> bool {
     match step.event_reason() {
-        Reason::Created => matches!(step.action, Action::CreateDatabase { .. }),
+        EventReason::Created => matches!(step.action, Action::CreateDatabase { .. }),
         _ => !step.is_bookkeeping(),
     }
 }
 
-fn event(reason: Reason, what: String) -> Event {
+fn event(reason: EventReason, what: String) -> Event {
     match reason {
-        Reason::DriftRepaired => Event::DriftRepaired { what },
-        Reason::Dropped => Event::Dropped { what },
-        Reason::Released => Event::Released { what },
-        Reason::Created => Event::Created { what },
-        _ => Event::Updated { what },
+        EventReason::DriftRepaired => Event::DriftRepaired { what },
+        EventReason::Dropped => Event::Dropped { what },
+        EventReason::Released => Event::Released { what },
+        EventReason::Created => Event::Created { what },
+        EventReason::Updated => Event::Updated { what },
     }
 }
 

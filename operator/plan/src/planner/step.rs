@@ -5,7 +5,7 @@ use crate::catalog::{Column, Database, Grant, Table, User, View};
 use crate::comment::Comment;
 use crate::consent::Consent;
 use crate::objects::{ObjectKey, Rejection};
-use aviary_crds::conditions::Reason;
+use aviary_crds::event_reasons::EventReason;
 use aviary_sql::Identifier;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -210,13 +210,15 @@ impl Step {
     }
 
     /// The reason of the event that tells of it.
-    pub fn event_reason(&self) -> Reason {
+    pub fn event_reason(&self) -> EventReason {
         match (self.why, &self.action) {
-            (Why::Drifted, _) => Reason::DriftRepaired,
-            (_, Action::ReleaseTable { .. } | Action::ReleaseDatabase { .. }) => Reason::Released,
-            (Why::Orphaned | Why::Retired, _) => Reason::Dropped,
-            (Why::Missing, _) => Reason::Created,
-            (Why::SpecChanged, _) => Reason::Updated,
+            (Why::Drifted, _) => EventReason::DriftRepaired,
+            (_, Action::ReleaseTable { .. } | Action::ReleaseDatabase { .. }) => {
+                EventReason::Released
+            }
+            (Why::Orphaned | Why::Retired, _) => EventReason::Dropped,
+            (Why::Missing, _) => EventReason::Created,
+            (Why::SpecChanged, _) => EventReason::Updated,
         }
     }
 
