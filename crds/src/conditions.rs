@@ -1,6 +1,7 @@
 //! The one vocabulary of conditions and the one setter for them, so that
 //! kstatus, Argo CD, Flux and `kubectl wait` understand every kind alike.
 
+use crate::vocabulary::vocabulary;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -44,30 +45,9 @@ impl ConditionType {
     }
 }
 
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
-        /// Why a condition has its status; also the reason of events and a metric label.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
-
-        impl Reason {
-            /// Every reason, in the order of the reference.
-            pub const ALL: &[Reason] = &[$(Self::$name),+];
-
-            /// The text in the status.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name)),+ }
-            }
-
-            /// What it means, for the reference.
-            pub fn meaning(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+).trim_ascii()),+ }
-            }
-        }
-    };
-}
-
-reasons! {
+vocabulary! {
+    /// Why a condition has its status; also the reason of the event that tells of it.
+    Reason:
     /// All is as the spec says.
     Succeeded,
     /// The spec is valid.
@@ -108,8 +88,6 @@ reasons! {
     LastGoodRevisionLive,
     /// Work is under way.
     InProgress,
-    /// The object is being deleted.
-    Deleting,
     /// The annotation `aviary.dev/paused` is set.
     Paused,
     /// A disk is below the warning threshold.
@@ -130,16 +108,6 @@ reasons! {
     DropPending,
     /// Not known yet.
     Unknown,
-    /// Something differed from the spec and was put back (events).
-    DriftRepaired,
-    /// A ClickHouse object was made (events).
-    Created,
-    /// A ClickHouse object was changed (events).
-    Updated,
-    /// A ClickHouse object was dropped (events).
-    Dropped,
-    /// A ClickHouse object was left in place and is no longer managed (events).
-    Released,
 }
 
 /// What a condition says, before it is merged with the previous status.

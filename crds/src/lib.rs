@@ -17,11 +17,14 @@ pub mod access_token;
 pub mod address;
 pub mod clickhouse_cluster;
 pub mod conditions;
+mod csv;
 pub mod data_source;
+pub mod event_reasons;
 pub mod names;
 pub mod pipe;
 pub mod published;
 pub mod quantity;
+mod vocabulary;
 pub mod workspace;
 
 pub use access_token::{AccessToken, AccessTokenSpec, AccessTokenStatus, Scope, ScopeType};

@@ -4,7 +4,7 @@
 //! only) credentials and token hashes. Gateways read these and never a spec.
 
 use crate::access_token::Scope;
-use crate::data_source::CsvDialect;
+use crate::csv::CsvDialect;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};

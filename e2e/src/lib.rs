@@ -3,6 +3,7 @@
 //! It knows the product only from outside: manifests, HTTP, `kubectl`, `helm`.
 
 pub mod bench;
+pub mod checkout;
 pub mod cluster;
 pub mod demo;
 pub mod product;

@@ -1,6 +1,7 @@
 //! Aviary in a cluster, from this checkout: binary, images, chart, and the
 //! sample engine. Used by the demo, the tests and the benchmarks alike.
 
+use crate::checkout::repository;
 use crate::cluster::image::{ImageSpec, Layer};
 use crate::cluster::{Progress, Target, shell};
 use crate::program::{self, Build};
@@ -25,13 +26,6 @@ const IMAGE: &str = "aviary.dev/aviary";
 const ENGINE_IMAGE: &str = "aviary.dev/aviary-engine";
 /// How long pods may take to become ready; the first start of the engine reads 570 MB from disk.
 const ROLLOUT: Duration = Duration::from_secs(240);
-
-/// The root of this checkout.
-pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or_else(|| Path::new("."))
-}
 
 /// Builds Aviary, in this way if nobody chooses another, loads its images, installs the chart and starts the sample engine. Does again only what changed.
 pub async fn install(target: &Target, usual: Build, progress: &Progress) -> Result<()> {

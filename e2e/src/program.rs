@@ -3,8 +3,8 @@
 //! What users get is laid out and inlined by a recorded profile (docs/decisions/0011): the code that a
 //! request of the gateway runs through then lies together.
 
+use crate::checkout::repository;
 use crate::cluster::{Progress, shell};
-use crate::product::repository;
 use anyhow::{Context as _, Result, bail};
 use sha2::Digest as _;
 use std::ffi::OsString;

@@ -3,10 +3,10 @@
 
 use super::attack::{self, Attack, Kind};
 use super::report::{Figure, Report};
-use super::stage::{GatewayPod, Stage};
+use super::stage::Stage;
 use super::wrk::Load;
 use crate::cluster::Progress;
-use crate::support::{self, Scene};
+use crate::support::{self, Scene, eventually};
 use anyhow::Result;
 use clap::ValueEnum as _;
 
@@ -60,23 +60,24 @@ async fn attack_all(stage: &Stage, progress: &Progress, scene: &Scene) -> Result
     let [attacker, other] = &tokens[..] else {
         anyhow::bail!("two workspaces have two tokens");
     };
-    let gateway = stage.gateway_pod().await?;
-    measure_under(stage, progress, &gateway, attacker, other).await
+    measure_under(stage, progress, scene, [attacker, other]).await
 }
 
 async fn measure_under(
     stage: &Stage,
     progress: &Progress,
-    gateway: &GatewayPod,
-    attacker: &str,
-    other: &str,
+    scene: &Scene,
+    [attacker, other]: [&str; 2],
 ) -> Result<Report> {
+    let gateway = stage.gateway_pod().await?;
     let events = events_of(stage, other)?;
     gateway.process.forget_peak()?;
     let what = format!("Sending events alone, {} s", attack::DURATION.as_secs());
     let alone = progress.step(&what, p99(&events)).await?;
     let mut slower = Vec::new();
     for kind in Kind::value_variants() {
+        let what = format!("Waiting until nothing is merged, before {}", kind.name());
+        progress.step(&what, no_merges(scene)).await?;
         let what = format!("Sending events beside {}", kind.name());
         let attack = Attack::new(*kind, &gateway.address, attacker);
         let before = gateway.process.cpu()?;
@@ -105,6 +106,17 @@ async fn measure_under(
         report = report.with(figure.note(format!("the gateway used {cores:.2} cores")));
     }
     Ok(report)
+}
+
+/// Waits until ClickHouse is done with what an attack brought it.
+async fn no_merges(scene: &Scene) -> Result<()> {
+    eventually("no part is merged", async || {
+        let merges = scene.clickhouse.number("SELECT count() FROM system.merges");
+        let merges = merges.await?;
+        let none = (merges == 0).then_some(());
+        Ok(none.ok_or(format!("{merges} merges")))
+    })
+    .await
 }
 
 /// What the other tenant sends over and over. An event that is not stored is an error of the measurement.

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use futures::future::join_all;
+use rustix::process::{Pid, setpriority_process};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Between two bytes of an upload that trickles.
 const TRICKLE: Duration = Duration::from_millis(200);
 /// Attackers have machines of their own, and here the same cores as the gateway: they run when nobody else wants to.
-const LOWEST_PRIORITY: [&str; 2] = ["-n", "19"];
+const LOWEST_PRIORITY: i32 = 19;
 /// The environment's variable with the token: arguments can be read by everybody.
 const TOKEN: &str = "AVIARY_ATTACK_TOKEN";
 /// The subcommand of `aviary-e2e` that attacks.
@@ -80,9 +82,7 @@ impl Attack {
     /// Has a process of its own attack, until it is done.
     pub(crate) async fn by_others(&self) -> Result<()> {
         let program = std::env::current_exe().context("find this program")?;
-        let attackers = Command::new("nice")
-            .args(LOWEST_PRIORITY)
-            .arg(program)
+        let attackers = Command::new(program)
             .args([SUBCOMMAND, &self.kind.argument(), &self.address])
             .env(TOKEN, &self.token)
             .stdout(Stdio::null())
@@ -96,6 +96,7 @@ impl Attack {
 
 /// Attacks, with as many clients as the attack needs.
 pub async fn run(attack: Attack) -> Result<()> {
+    step_back()?;
     let arms = Arms {
         newlines: newlines()?,
         empty_rows: empty_rows()?,
@@ -104,6 +105,25 @@ pub async fn run(attack: Attack) -> Result<()> {
     let clients = (0..arms.attack.kind.clients()).map(|number| arms.repeat(number));
     // They do not end by themselves.
     let _ = timeout(DURATION, join_all(clients)).await;
+    Ok(())
+}
+
+/// Takes the lowest priority. Where Linux groups processes by session, priorities count within a
+/// session only, and its group has one of its own.
+fn step_back() -> Result<()> {
+    rustix::process::setsid().context("begin a session")?;
+    let group = Path::new("/proc/self/autogroup");
+    if group.exists() {
+        let priority = LOWEST_PRIORITY.to_string();
+        std::fs::write(group, priority).context("write /proc/self/autogroup")?;
+    }
+    let threads = std::fs::read_dir("/proc/self/task").context("list the threads")?;
+    for thread in threads {
+        let name = thread.context("list the threads")?.file_name();
+        let id = name.to_str().and_then(|name| name.parse().ok());
+        let id = id.and_then(Pid::from_raw);
+        setpriority_process(id, LOWEST_PRIORITY).context("take the lowest priority")?;
+    }
     Ok(())
 }
 

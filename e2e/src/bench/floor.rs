@@ -1,6 +1,6 @@
 //! The floor under `scale`: the same manifests applied with no operator there, and the bare DDL by one client.
 
-use super::scale;
+use super::manifests::{apply, file_of};
 use super::stage::Stage;
 use super::tenants::Tenants;
 use crate::cluster::Progress;
@@ -74,9 +74,9 @@ async fn apply_and_remove(stage: &Stage, progress: &Progress, tenants: &Tenants)
 }
 
 async fn time_apply(stage: &Stage, tenants: &Tenants) -> Result<f64> {
-    let file = scale::file_of(tenants)?;
+    let file = file_of(tenants)?;
     let started = Instant::now();
-    scale::apply(stage, &file).await?;
+    apply(stage, &file).await?;
     Ok(started.elapsed().as_secs_f64())
 }
 

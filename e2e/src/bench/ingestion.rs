@@ -4,9 +4,9 @@
 use super::report::{Figure, Report};
 use super::stage::Stage;
 use super::statistics::median;
+use crate::checkout::repository;
 use crate::cluster::{Layout, Progress};
 use crate::demo::dataset;
-use crate::product;
 use crate::support::{self, Scene};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize as _;
@@ -218,7 +218,7 @@ impl Upload {
 
 /// The demo's data source, for the namespace and workspace of the measurement.
 fn flights_manifest() -> Result<Value> {
-    let path = product::repository().join("config/samples/flights/data-sources.yaml");
+    let path = repository().join("config/samples/flights/data-sources.yaml");
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     for document in serde_yaml::Deserializer::from_str(&text) {

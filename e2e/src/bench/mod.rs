@@ -13,6 +13,7 @@ mod events;
 mod floor;
 mod idle;
 mod ingestion;
+mod manifests;
 mod nginx;
 mod processes;
 mod report;

@@ -1,14 +1,14 @@
 //! How long 500 objects take from `kubectl apply` to ready, and what the operator needs for them.
 
 use super::floor::Floor;
+use super::manifests::{apply, file_of};
 use super::report::{Figure, Report};
 use super::stage::Stage;
 use super::tenants::{OBJECTS, Tenants};
 use crate::cluster::Progress;
 use crate::support::pods::{self, Component};
 use crate::support::{AuditMark, Request};
-use anyhow::{Context as _, Result, ensure};
-use std::io::Write as _;
+use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
@@ -84,26 +84,6 @@ async fn apply_until_ready(
     tokio::try_join!(async { since_start(ready.await) }, async {
         since_start(apply(stage, file).await)
     })
-}
-
-/// All manifests in a file.
-pub(crate) fn file_of(tenants: &Tenants) -> Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .suffix(".yaml")
-        .tempfile()
-        .context("make a file for the manifests")?;
-    file.write_all(tenants.manifests().as_bytes())
-        .context("write the manifests")?;
-    Ok(file)
-}
-
-/// Applies them as a user would.
-pub(crate) async fn apply(stage: &Stage, file: &NamedTempFile) -> Result<()> {
-    let path = file.path().to_string_lossy();
-    stage
-        .kubectl(&["apply", "--server-side", "-f", &path])
-        .await
-        .map(drop)
 }
 
 /// The arrival beside the floor.

@@ -21,6 +21,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::client::client;
 use super::layout::NODE_NAME;
 use super::quantity;
 use super::volumes::Volumes;
@@ -41,7 +42,7 @@ struct Controllers {
 
 /// Run until SIGTERM.
 pub async fn run(kubeconfig: &Path, folder: PathBuf) -> Result<()> {
-    let client = super::client(kubeconfig).await?;
+    let client = client(kubeconfig).await?;
     let volumes = Volumes::new(folder);
     recover(&client, &volumes).await?;
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::client::client;
 use super::components::{STOP_AFTER_PODS, STOP_BEFORE_PODS};
-use super::{Cluster, addons, process};
+use super::layout::Layout;
+use super::{addons, process};
 
 /// How the box is.
 #[derive(Clone, Debug)]
@@ -30,8 +32,8 @@ impl Status {
         self.components.iter().all(|(_, pid)| pid.is_none())
     }
 
-    pub(super) async fn of(cluster: &Cluster) -> Result<Self> {
-        let running = process::running(cluster.layout());
+    pub(super) async fn of(layout: &Layout) -> Result<Self> {
+        let running = process::running(layout);
         let pid = |name: &str| {
             let main = running
                 .iter()
@@ -48,11 +50,11 @@ impl Status {
         let mut status = Self {
             components,
             missing: None,
-            kubeconfig: cluster.kubeconfig_path(),
-            audit_log: cluster.audit_log(),
+            kubeconfig: layout.kubeconfig(),
+            audit_log: layout.audit_log(),
         };
         if !status.is_down() {
-            status.missing = match missing(cluster).await {
+            status.missing = match missing(layout).await {
                 Ok(missing) => missing,
                 Err(error) => Some(format!("the apiserver does not answer: {error:#}")),
             };
@@ -61,8 +63,8 @@ impl Status {
     }
 }
 
-async fn missing(cluster: &Cluster) -> Result<Option<String>> {
-    let client = cluster.client().await?;
+async fn missing(layout: &Layout) -> Result<Option<String>> {
+    let client = client(&layout.kubeconfig()).await?;
     addons::api_is_ready(&client).await?;
     addons::missing(&client).await
 }

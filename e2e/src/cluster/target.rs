@@ -6,8 +6,11 @@ use anyhow::{Context, Result, bail};
 use kube::Client;
 use tokio::process::Command;
 
+use super::client::client;
 use super::image::ImageSpec;
-use super::{Cluster, Progress, client, shell};
+use super::progress::Progress;
+use super::shell;
+use super::single_node::Cluster;
 
 /// A cluster to work on.
 #[derive(Clone, Debug)]

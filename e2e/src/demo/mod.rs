@@ -2,6 +2,7 @@
 
 pub mod dataset;
 
+use crate::checkout::repository;
 use crate::cluster::{Layout, Progress, Target, shell};
 use crate::product::{self, kubectl};
 use crate::program::Build;
@@ -63,7 +64,7 @@ pub async fn run(progress: &Progress) -> Result<()> {
 }
 
 async fn apply(target: &Target) -> Result<()> {
-    let folder = product::repository().join("config/samples/flights");
+    let folder = repository().join("config/samples/flights");
     kubectl(target, &["apply", "-k", &folder.to_string_lossy()]).await?;
     kubectl(
         target,

@@ -6,6 +6,7 @@ mod audit;
 mod clickhouse;
 mod clusters;
 mod diagnostics;
+pub mod disruption;
 mod engine;
 mod gateway;
 pub mod logs;

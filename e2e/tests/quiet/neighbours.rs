@@ -5,7 +5,7 @@
 use crate::ALONE;
 use crate::webhook::{Trouble, Webhook};
 use anyhow::{Context as _, Result, bail, ensure};
-use aviary_e2e::support::pods;
+use aviary_e2e::support::disruption;
 use aviary_e2e::support::replicated::zookeeper;
 use aviary_e2e::support::{Cluster, Engines, SALES, Scene, pipe, run, run_alone, workspace_on};
 use futures::future::try_join_all;
@@ -71,7 +71,7 @@ async fn shop_on_a_pair(scene: &Scene) -> Result<String> {
 async fn amid_trouble(scene: &Scene, tenant: &Scene, token: &str) -> Result<()> {
     secrets_that_hang(tenant).await?;
     checks_that_take_long(scene).await?;
-    let frozen = pods::freeze(&scene.client, &scene.namespace, "engine-1", "engine").await?;
+    let frozen = disruption::freeze(&scene.client, &scene.namespace, "engine-1", "engine").await?;
     // This one finds out that a replica is silent, and waits for it a moment.
     let first = goes_live(scene, token, 1).await?;
     let mut times = Vec::new();

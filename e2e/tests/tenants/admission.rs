@@ -2,8 +2,8 @@
 //! can act on, the samples are accepted, and every field explains itself.
 
 use anyhow::{Context as _, Result, ensure};
+use aviary_e2e::checkout::repository;
 use aviary_e2e::cluster::Target;
-use aviary_e2e::product;
 use aviary_e2e::support::{Scene, run};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -75,7 +75,7 @@ async fn every_rule_is_broken_by_one_of_the_bad_manifests() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_is_accepted() -> Result<()> {
     run("samples", |scene| async move {
-        let samples = manifests(&product::repository().join("config/samples"))?;
+        let samples = manifests(&repository().join("config/samples"))?;
         ensure!(samples.len() > 5, "only {samples:?}");
         for sample in samples {
             // Kustomizations are for kustomize, not for the apiserver.

@@ -3,9 +3,9 @@
 //! here from the files, row by row, and not by ClickHouse.
 
 use anyhow::{Context as _, Result, ensure};
+use aviary_e2e::checkout::repository;
 use aviary_e2e::cluster::Layout;
 use aviary_e2e::demo::dataset::{self, FILES};
-use aviary_e2e::product;
 use aviary_e2e::support::{Scene, run};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -58,7 +58,7 @@ async fn the_flights_of_2013_are_all_there_and_the_endpoints_count_them() -> Res
 
 /// The objects of `config/samples/flights`, in the test's namespace.
 async fn apply_samples(scene: &Scene) -> Result<()> {
-    let samples = product::repository().join("config/samples/flights");
+    let samples = repository().join("config/samples/flights");
     for name in ["workspace", "data-sources", "pipes", "tokens"] {
         let manifest = std::fs::read_to_string(samples.join(format!("{name}.yaml")))?;
         let manifest = manifest.replace("namespace: demo\n", "namespace: {namespace}\n");

@@ -2,6 +2,7 @@
 //! apiserver takes what the chart makes of the values that people set.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aviary_e2e::checkout::repository;
 use aviary_e2e::cluster::{Progress, Target, shell};
 use aviary_e2e::product;
 use aviary_e2e::support::{eventually, run};
@@ -195,7 +196,7 @@ async fn rendered(release: &str, namespace: &str, values: &str) -> Result<String
         .args(["--namespace", namespace])
         // The oldest that the chart admits to.
         .args(["--kube-version", "1.33.0", "--values", "-"])
-        .current_dir(product::repository());
+        .current_dir(repository());
     shell::fed(command, values).await
 }
 
@@ -203,7 +204,7 @@ async fn kustomize(folder: &str) -> Result<String> {
     let mut command = program("kubectl").await?;
     command
         .args(["kustomize", folder])
-        .current_dir(product::repository());
+        .current_dir(repository());
     shell::output(command).await
 }
 

@@ -5,7 +5,8 @@ use super::ALONE;
 use anyhow::{Context as _, Result, ensure};
 use aviary_crds::names;
 use aviary_e2e::product;
-use aviary_e2e::support::pods::{self, Component};
+use aviary_e2e::support::disruption;
+use aviary_e2e::support::pods::Component;
 use aviary_e2e::support::{SALES, Scene, eventually, run, run_alone};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
@@ -41,9 +42,9 @@ async fn what_is_deleted_while_no_operator_is_there() -> Result<()> {
         run("unheld", |unheld| async move {
             unheld.apply(&workspace("kept", "Retain")).await?;
             data_source(&unheld, "kept", "of-kept", "Retain").await?;
-            pods::scale(&scene.client, Component::Operator, 0).await?;
+            disruption::scale(&scene.client, Component::Operator, 0).await?;
             let absent = nobody_is_there(&scene, &unheld).await;
-            pods::scale(&scene.client, Component::Operator, 1).await?;
+            disruption::scale(&scene.client, Component::Operator, 1).await?;
             absent?;
             somebody_is_there(&scene).await?;
             let kept = unheld.table("kept", "of_kept");

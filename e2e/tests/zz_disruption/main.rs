@@ -8,6 +8,7 @@ mod absence;
 use anyhow::{Context as _, Result, ensure};
 use aviary_e2e::cluster::Target;
 use aviary_e2e::product;
+use aviary_e2e::support::disruption;
 use aviary_e2e::support::pods::{self, Component};
 use aviary_e2e::support::{SALES, Scene, eventually, logs, pipe, run_alone};
 use futures::future::join_all;
@@ -137,7 +138,7 @@ async fn a_killed_gateway_loses_no_acknowledged_row() -> Result<()> {
     run_alone("kill-gateway", |scene| async move {
         let token = scene.shop().await?;
         while_rows_arrive(&scene, &token, async || {
-            pods::kill(&scene.client, Component::Gateway).await
+            disruption::kill(&scene.client, Component::Gateway).await
         })
         .await
     })
@@ -200,7 +201,7 @@ async fn a_killed_operator_goes_on_where_it_was() -> Result<()> {
                 ))
                 .await?;
             if index == 10 {
-                pods::kill(&scene.client, Component::Operator).await?;
+                disruption::kill(&scene.client, Component::Operator).await?;
             }
         }
         // Endpoints and ingestion do without an operator.
@@ -241,14 +242,14 @@ async fn a_second_operator_takes_over() -> Result<()> {
 async fn take_over(scene: &Scene) -> Result<()> {
     scene.shop().await?;
     let first = leader(scene).await?;
-    pods::delete_one(&scene.client, &first).await?;
+    disruption::delete_one(&scene.client, &first).await?;
     let second = another_leads(scene, &first).await?;
     scene.apply(&pipe("one", "SELECT 1 AS n")).await?;
     scene.ready("Pipe", "one").await?;
 
     // Somebody has to be there to take over from it.
     pods::until_all_ready(&scene.client, Component::Operator, 2).await?;
-    let frozen = pods::freeze(
+    let frozen = disruption::freeze(
         &scene.client,
         product::NAMESPACE,
         &second,
@@ -310,7 +311,7 @@ async fn a_restarted_gateway_serves_what_was_published() -> Result<()> {
         scene
             .condition("Pipe", "total", "Published", "False")
             .await?;
-        pods::delete(&scene.client, Component::Gateway).await?;
+        disruption::delete(&scene.client, Component::Gateway).await?;
         // Until then the old one answers, which takes its time to go.
         pods::until_ready(&scene.client, Component::Gateway).await?;
         eventually("the new gateway answers", async || {

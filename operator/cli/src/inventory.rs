@@ -2,12 +2,12 @@
 //! what it would refuse.
 
 use crate::input::{Manifest, Place};
-use crate::schema::{Fault, Schemas, meant};
+use crate::report::{Reference, Refusal, Skipped};
+use crate::schema::{Schemas, Violation, meant};
 use aviary_crds::conditions::Reason;
 use aviary_crds::workspace::ClusterRef;
-use aviary_crds::{ClickHouseCluster, GROUP, VERSION, Workspace};
+use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, GROUP, Pipe, VERSION, Workspace};
 use aviary_plan::{ObjectKey, Rejection, WorkspaceObjects};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,43 +33,13 @@ pub struct Tenant {
     places: BTreeMap<ObjectKey, Place>,
 }
 
-/// An object, or a field of it, that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Refusal {
-    #[serde(flatten)]
-    pub(crate) place: Place,
-    #[serde(flatten)]
-    pub(crate) object: Reference,
-    /// Such as `spec.columns[2].type`; empty where the message tells.
-    pub(crate) field: String,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-/// Something that is none of Aviary's objects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Skipped {
-    #[serde(flatten)]
-    pub(crate) place: Place,
-    pub(crate) message: String,
-}
-
-/// Which object it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Reference {
-    pub(crate) kind: String,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
 /// What names one workspace, which may not be there.
 #[derive(Default)]
 struct Group {
     workspace: Option<Arc<Workspace>>,
-    data_sources: Vec<Arc<aviary_crds::DataSource>>,
-    pipes: Vec<Arc<aviary_crds::Pipe>>,
-    access_tokens: Vec<Arc<aviary_crds::AccessToken>>,
+    data_sources: Vec<Arc<DataSource>>,
+    pipes: Vec<Arc<Pipe>>,
+    access_tokens: Vec<Arc<AccessToken>>,
     places: BTreeMap<ObjectKey, Place>,
 }
 
@@ -134,21 +104,21 @@ impl Sorter<'_> {
         }
         let mut object = manifest.node.to_json();
         let name = self.complete(kind, manifest, &mut object);
-        let faults = if version != format!("{GROUP}/{VERSION}") {
-            vec![fault(
+        let violations = if version != format!("{GROUP}/{VERSION}") {
+            vec![violation(
                 "apiVersion",
                 format!("it must be {GROUP}/{VERSION}"),
                 None,
             )]
         } else if !is_known {
             let known: Vec<&str> = self.schemas.kinds().collect();
-            vec![fault(
+            vec![violation(
                 "kind",
                 format!("there is no kind `{kind}`"),
                 Some(meant(kind, &known)),
             )]
         } else if let Some(other) = self.seen.get(&name) {
-            vec![fault(
+            vec![violation(
                 "",
                 format!("it stands in {other}, too: the later would overwrite the earlier"),
                 None,
@@ -159,16 +129,16 @@ impl Sorter<'_> {
         self.seen
             .entry(name.clone())
             .or_insert_with(|| manifest.place(""));
-        let faults = if faults.is_empty() {
+        let violations = if violations.is_empty() {
             self.take(&name, manifest, object)
                 .err()
                 .into_iter()
                 .collect()
         } else {
-            faults
+            violations
         };
-        for fault in faults {
-            self.refuse(manifest, &name, fault);
+        for violation in violations {
+            self.refuse(manifest, &name, violation);
         }
     }
 
@@ -212,55 +182,65 @@ impl Sorter<'_> {
         name
     }
 
-    fn take(&mut self, name: &Reference, manifest: &Manifest, object: Value) -> Result<(), Fault> {
-        let place = manifest.place("");
+    fn take(
+        &mut self,
+        name: &Reference,
+        manifest: &Manifest,
+        object: Value,
+    ) -> Result<(), Violation> {
         let own = name.name.clone();
-        let group = |workspace: &str| (name.namespace.clone(), workspace.to_owned());
+        let at = (name.namespace.as_str(), manifest.place(""));
         match name.kind.as_str() {
             "Workspace" => {
-                let group = self.groups.entry(group(&own)).or_default();
-                group.workspace = Some(typed(object)?);
-                group.places.insert(ObjectKey::Workspace, place);
+                let workspace = typed(object)?;
+                self.group(at, &own, ObjectKey::Workspace).workspace = Some(workspace);
             }
             "DataSource" => {
-                let source: Arc<aviary_crds::DataSource> = typed(object)?;
-                let group = self
-                    .groups
-                    .entry(group(&source.spec.workspace))
-                    .or_default();
+                let source: Arc<DataSource> = typed(object)?;
+                let group = self.group(at, &source.spec.workspace, ObjectKey::DataSource(own));
                 group.data_sources.push(source);
-                group.places.insert(ObjectKey::DataSource(own), place);
             }
             "Pipe" => {
-                let pipe: Arc<aviary_crds::Pipe> = typed(object)?;
-                let group = self.groups.entry(group(&pipe.spec.workspace)).or_default();
+                let pipe: Arc<Pipe> = typed(object)?;
+                let group = self.group(at, &pipe.spec.workspace, ObjectKey::Pipe(own));
                 group.pipes.push(pipe);
-                group.places.insert(ObjectKey::Pipe(own), place);
             }
             "AccessToken" => {
-                let token: Arc<aviary_crds::AccessToken> = typed(object)?;
-                let group = self.groups.entry(group(&token.spec.workspace)).or_default();
+                let token: Arc<AccessToken> = typed(object)?;
+                let group = self.group(at, &token.spec.workspace, ObjectKey::AccessToken(own));
                 group.access_tokens.push(token);
-                group.places.insert(ObjectKey::AccessToken(own), place);
             }
             _ => {
                 let cluster: Arc<ClickHouseCluster> = typed(object)?;
                 if cluster.spec.external.replicas.len() > 1 {
-                    self.replicated.insert(group(&own));
+                    self.replicated.insert((name.namespace.clone(), own));
                 }
             }
         }
         Ok(())
     }
 
-    fn refuse(&mut self, manifest: &Manifest, name: &Reference, fault: Fault) {
+    /// What names a workspace of a namespace, with where another object of it stands.
+    fn group(
+        &mut self,
+        (namespace, place): (&str, Place),
+        workspace: &str,
+        object: ObjectKey,
+    ) -> &mut Group {
+        let of = (namespace.to_owned(), workspace.to_owned());
+        let group = self.groups.entry(of).or_default();
+        group.places.insert(object, place);
+        group
+    }
+
+    fn refuse(&mut self, manifest: &Manifest, name: &Reference, violation: Violation) {
         self.inventory.refusals.push(Refusal {
-            place: manifest.place(&fault.path),
+            place: manifest.place(&violation.path),
             object: name.clone(),
-            field: fault.path,
+            field: violation.path,
             reason: Reason::Invalid.as_str(),
-            message: fault.message,
-            hint: fault.hint,
+            message: violation.message,
+            hint: violation.hint,
         });
     }
 
@@ -301,31 +281,15 @@ impl Sorter<'_> {
     }
 }
 
-impl Reference {
-    fn of(object: &ObjectKey, namespace: &str, workspace: &str) -> Self {
-        let (kind, name) = match object {
-            ObjectKey::Workspace => ("Workspace", workspace),
-            ObjectKey::DataSource(name) => ("DataSource", name.as_str()),
-            ObjectKey::Pipe(name) => ("Pipe", name.as_str()),
-            ObjectKey::AccessToken(name) => ("AccessToken", name.as_str()),
-        };
-        Self {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
-    }
-}
-
 /// What the schema lets pass and the type does not, such as a duration that overflows.
-fn typed<T: DeserializeOwned>(object: Value) -> Result<Arc<T>, Fault> {
+fn typed<T: DeserializeOwned>(object: Value) -> Result<Arc<T>, Violation> {
     serde_path_to_error::deserialize(object)
         .map(Arc::new)
-        .map_err(|error| fault(&error.path().to_string(), error.inner().to_string(), None))
+        .map_err(|error| violation(&error.path().to_string(), error.inner().to_string(), None))
 }
 
-fn fault(path: &str, message: String, hint: Option<String>) -> Fault {
-    Fault {
+fn violation(path: &str, message: String, hint: Option<String>) -> Violation {
+    Violation {
         path: path.to_owned(),
         message,
         hint,

@@ -9,6 +9,7 @@ mod input;
 mod inventory;
 mod plan;
 mod print;
+mod report;
 mod schema;
 mod yaml;
 

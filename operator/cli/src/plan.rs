@@ -1,13 +1,14 @@
 //! `aviary plan`: what a ClickHouse that has nothing yet would be told.
 
 use crate::input::{self, InputError};
-use crate::inventory::{Inventory, Refusal, Tenant};
-use crate::print::{self, Output, Report};
+use crate::inventory::{Inventory, Tenant};
+use crate::print::{self, Output};
+use crate::report::{Planned, Refusal, Report};
 use aviary_crds::conditions::Reason;
 use aviary_plan::catalog::Sha256;
 use aviary_plan::{
-    Catalog, CredentialHashes, ObjectKey, Plan, Rejection, ServerFeatures, WorkspaceModel, desired,
-    model,
+    Catalog, CredentialHashes, LastPublished, ObjectKey, Rejection, ServerFeatures, WorkspaceModel,
+    desired, model,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -58,12 +59,6 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
-}
-
-/// A workspace with the plan that makes it.
-pub(crate) struct Planned {
-    pub(crate) model: WorkspaceModel,
-    pub(crate) plan: Plan,
 }
 
 /// Reads, plans and prints: the plan to `out`, and all else to `notes`.
@@ -134,7 +129,7 @@ fn report(inventory: Inventory, replicated: bool) -> Report {
 
 /// The operator's own way from objects to steps, with nothing there yet.
 fn plan_for(tenant: &Tenant, replication: bool) -> Planned {
-    let model = model(&tenant.objects);
+    let model = model(&tenant.objects, &LastPublished::default());
     let server = ServerFeatures {
         replication,
         ..ServerFeatures::current()

@@ -1,8 +1,7 @@
 //! A plan for people, for `clickhouse-client` and for machines.
 
 use crate::input::InputError;
-use crate::inventory::{Refusal, Skipped};
-use crate::plan::Planned;
+use crate::report::{Planned, Refusal, Report, Skipped};
 use aviary_plan::{Statement, Step};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -23,13 +22,6 @@ pub enum Output {
 
 /// ClickHouse reads no longer statement unless it is told to.
 const ORDINARY_QUERY_SIZE: usize = 256 << 10;
-
-/// What there is to print.
-pub(crate) struct Report {
-    pub(crate) workspaces: Vec<Planned>,
-    pub(crate) refusals: Vec<Refusal>,
-    pub(crate) skipped: Vec<Skipped>,
-}
 
 /// Input that could not be read.
 pub(crate) fn input_error(error: &InputError, notes: &mut dyn Write) -> io::Result<()> {
@@ -110,14 +102,14 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn told(step: &Step) -> String {
+fn summary(step: &Step) -> String {
     format!("{step} ({:?}, {})", step.why, step.object)
 }
 
 fn text(planned: &Planned) -> String {
     let mut text = format!("{}\n\n", title(planned));
     for (number, step) in planned.plan.steps.iter().enumerate() {
-        let _ = writeln!(text, "{}. {}", number + 1, told(step));
+        let _ = writeln!(text, "{}. {}", number + 1, summary(step));
         for statement in step.statements() {
             let _ = writeln!(text, "    {}", statement.text().replace('\n', "\n    "));
         }
@@ -137,7 +129,7 @@ fn sql(workspaces: &[Planned]) -> String {
     for planned in workspaces {
         let _ = writeln!(text, "-- {}\n", title(planned));
         for step in &planned.plan.steps {
-            let _ = writeln!(text, "-- {}", told(step));
+            let _ = writeln!(text, "-- {}", summary(step));
             for statement in step.statements() {
                 let _ = writeln!(text, "{};\n", statement.text());
             }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// Something that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct Violation {
     /// The field, such as `spec.columns[2].type`; empty for the object as a whole.
     pub(crate) path: String,
     /// What is wrong with it.
@@ -52,27 +52,27 @@ impl Schemas {
     }
 
     /// What is wrong with an object of a kind that there is.
-    pub(crate) fn check(&self, kind: &str, object: &Value) -> Vec<Fault> {
+    pub(crate) fn check(&self, kind: &str, object: &Value) -> Vec<Violation> {
         let Some(schema) = self.kinds.get(kind) else {
             return Vec::new();
         };
-        let faults = schema.structure.iter_errors(object);
-        let faults: Vec<Fault> = faults
-            .flat_map(|error| faults_of(&schema.document, &error))
+        let violations = schema.structure.iter_errors(object);
+        let violations: Vec<Violation> = violations
+            .flat_map(|error| violations_of(&schema.document, &error))
             .collect();
-        if !faults.is_empty() {
-            return faults;
+        if !violations.is_empty() {
+            return violations;
         }
         let broken = self.rules.validate_compiled(&schema.rules, object, None);
         let broken = broken
             .err()
             .map_or_else(Vec::new, kube_cel::ValidationErrors::into_vec);
-        let faults = broken.into_iter().map(|error| Fault {
+        let violations = broken.into_iter().map(|error| Violation {
             path: error.field_path,
             message: error.message,
             hint: None,
         });
-        faults.collect()
+        violations.collect()
     }
 }
 
@@ -137,7 +137,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-fn faults_of(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
+fn violations_of(schema: &Value, error: &ValidationError<'_>) -> Vec<Violation> {
     let parent = dotted(error.instance_path().as_str());
     let inner = |name: &str| {
         if parent.is_empty() {
@@ -158,19 +158,19 @@ fn faults_of(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
                 .flatten()
                 .map(|(name, _)| name.as_str())
                 .collect();
-            let faults = unexpected.iter().map(|name| Fault {
+            let violations = unexpected.iter().map(|name| Violation {
                 path: inner(name),
                 message: "there is no such field".to_owned(),
                 hint: Some(meant(name, &known)),
             });
-            faults.collect()
+            violations.collect()
         }
-        ValidationErrorKind::Required { property } => vec![Fault {
+        ValidationErrorKind::Required { property } => vec![Violation {
             path: inner(property.as_str().unwrap_or_default()),
             message: "it is needed and not there".to_owned(),
             hint: None,
         }],
-        kind => vec![Fault {
+        kind => vec![Violation {
             message: error.masked_with("it").to_string(),
             hint: misread(kind, error.instance()),
             path: parent,

@@ -6,6 +6,7 @@
 use aviary_cli::{Inventory, Output, PlanArgs, no_passwords, plan};
 use aviary_clickhouse::{Replica, ReplicaConfig};
 use aviary_engine::{Engine, EngineConfig};
+use aviary_plan::LastPublished;
 use clickhouse::Client;
 use std::io::empty;
 use std::path::Path;
@@ -38,7 +39,7 @@ fn printed_sql_runs_and_leaves_nothing_to_plan() {
         }
 
         let inventory = Inventory::read(&args, &mut empty()).unwrap();
-        let model = aviary_plan::model(&inventory.tenants[0].objects);
+        let model = aviary_plan::model(&inventory.tenants[0].objects, &LastPublished::default());
         let replica = replica(&url);
         let observed = replica.observe(&model.database).await.unwrap();
         assert_eq!(statements.len(), 30);

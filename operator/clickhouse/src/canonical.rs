@@ -8,27 +8,6 @@ use aviary_plan::Catalog;
 use aviary_plan::catalog::Expression;
 use aviary_sql::StringLiteral;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bytes of spellings to remember; then the memory starts anew.
-const REMEMBERED_BYTES: usize = 16 << 20;
-
-/// Spellings already asked for.
-#[derive(Clone, Default)]
-pub(crate) struct Spellings(Arc<Mutex<Memory>>);
-
-#[derive(Default)]
-struct Memory {
-    /// By the digest of the expression, since its text is as long as the spelling.
-    known: BTreeMap<[u8; 32], Option<Box<str>>>,
-    bytes: usize,
-}
-
-fn digest(expression: &Expression) -> [u8; 32] {
-    Sha256::digest(format!("{expression:?}")).into()
-}
 
 #[derive(Deserialize)]
 struct Formatted {
@@ -46,32 +25,11 @@ impl Replica {
         observed: &Catalog,
     ) -> Result<Catalog, ClickHouseError> {
         let expressions = desired.expressions_beside(observed);
-        let unknown: Vec<Expression> = {
-            let memory = self
-                .spellings
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let is_new = |expression: &&Expression| !memory.known.contains_key(&digest(expression));
-            expressions.iter().filter(is_new).cloned().collect()
-        };
+        let unknown = self.spellings.unknown(&expressions);
         if !unknown.is_empty() {
             self.learn(unknown).await?;
         }
-        let memory = self
-            .spellings
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let canonical = expressions
-            .into_iter()
-            .filter_map(|expression| {
-                let spelling = memory.known.get(&digest(&expression))?.as_deref()?;
-                let spelling = spelling.to_owned();
-                Some((expression, spelling))
-            })
-            .collect();
-        Ok(desired.canonicalised(&canonical))
+        Ok(desired.canonicalised(&self.spellings.spellings(expressions)))
     }
 
     async fn learn(&self, unknown: Vec<Expression>) -> Result<(), ClickHouseError> {
@@ -96,20 +54,11 @@ impl Replica {
                 what: "expected one formatted text for each expression".to_owned(),
             });
         }
-        let mut memory = self
-            .spellings
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if memory.bytes > REMEMBERED_BYTES {
-            *memory = Memory::default();
-        }
-        for (expression, answer) in unknown.into_iter().zip(answers) {
+        let answers = unknown.into_iter().zip(answers);
+        self.spellings.keep(answers.map(|(expression, answer)| {
             let spelling = answer.and_then(|formatted| expression.from_formatted(&formatted));
-            memory.bytes += spelling.as_ref().map_or(0, String::len);
-            let spelling = spelling.map(String::into_boxed_str);
-            memory.known.insert(digest(&expression), spelling);
-        }
+            (expression, spelling)
+        }));
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! stack traces, server versions, secrets or the statement itself.
 
 use crate::http::{HttpError, exception_code};
-use aviary_plan::Reason;
 use aviary_plan::model::{Unknown, UnknownKind};
 use http::StatusCode;
 use std::error::Error as StdError;
@@ -65,6 +64,21 @@ pub enum ClickHouseError {
     },
 }
 
+/// What kind of trouble there is with a replica, or with what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Nothing is heard of it.
+    Silent,
+    /// It may do the same later.
+    Busy,
+    /// It refuses the login.
+    Credentials,
+    /// It refuses what it was asked, and will again.
+    Refused,
+    /// It cannot be asked as it is configured here.
+    Misconfigured,
+}
+
 /// Codes that say "not now" rather than "not like this".
 const TRANSIENT_CODES: [u32; 15] = [
     159, // TIMEOUT_EXCEEDED
@@ -90,18 +104,31 @@ const AUTHENTICATION_CODES: [u32; 4] = [192, 193, 194, 516];
 const LONGEST_MESSAGE: usize = 600;
 
 impl ClickHouseError {
-    /// The reason for a condition.
-    pub fn reason(&self) -> Reason {
+    /// What kind of trouble it is.
+    pub fn category(&self) -> Category {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } => Reason::ClickHouseUnreachable,
-            Self::Slow { .. } => Reason::ClickHouseBusy,
-            Self::Authentication { .. } => Reason::CredentialsInvalid,
-            Self::Refused { .. } | Self::Malformed { .. } if self.is_transient() => {
-                Reason::ClickHouseBusy
-            }
-            Self::Refused { .. } | Self::Malformed { .. } => Reason::ClickHouseRefused,
-            Self::Misconfigured { .. } => Reason::Invalid,
+            Self::Unreachable { .. } | Self::TimedOut { .. } => Category::Silent,
+            Self::Slow { .. } => Category::Busy,
+            Self::Authentication { .. } => Category::Credentials,
+            Self::Refused { .. } | Self::Malformed { .. } if self.is_transient() => Category::Busy,
+            Self::Refused { .. } | Self::Malformed { .. } => Category::Refused,
+            Self::Misconfigured { .. } => Category::Misconfigured,
         }
+    }
+
+    /// Its words for where the replica's name stands beside them.
+    pub fn without_replica(&self) -> String {
+        let text = self.to_string();
+        let (Self::Unreachable { replica, .. }
+        | Self::TimedOut { replica, .. }
+        | Self::Authentication { replica }
+        | Self::Malformed { replica, .. }
+        | Self::Misconfigured { replica, .. }) = self
+        else {
+            return text;
+        };
+        let named = text.strip_prefix(&format!("replica {replica} "));
+        named.map_or_else(|| text.clone(), str::to_owned)
     }
 
     /// The name that ClickHouse does not know, if that is what it complains of.
@@ -454,13 +481,13 @@ mod tests {
             StatusCode::NOT_FOUND,
             "Code: 60. DB::Exception: x",
         );
-        assert_eq!(final_one.reason(), Reason::ClickHouseRefused);
+        assert_eq!(final_one.category(), Category::Refused);
         assert!(!final_one.is_transient());
         for code in [202, 236, 241, 242, 999] {
             let text = format!("Code: {code}. DB::Exception: x");
             let not_now = ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, &text);
             assert!(not_now.is_transient(), "{code}");
-            assert_eq!(not_now.reason(), Reason::ClickHouseBusy, "{code}");
+            assert_eq!(not_now.category(), Category::Busy, "{code}");
         }
     }
 
@@ -486,36 +513,36 @@ mod tests {
     fn wrong_passwords_are_told_from_the_rest() {
         let text = "Code: 516. DB::Exception: operator: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)";
         let error = ClickHouseError::from_exception("r", StatusCode::NOT_FOUND, text);
-        assert_eq!(error.reason(), Reason::CredentialsInvalid);
+        assert_eq!(error.category(), Category::Credentials);
         assert!(!error.to_string().contains("operator:"));
     }
 
     #[test]
     fn who_is_no_clickhouse_is_not_quoted() {
         let of = |status, code| ClickHouseError::from_stranger("r", status, code);
-        for (error, reason, words) in [
+        for (error, category, words) in [
             (
                 of(StatusCode::BAD_GATEWAY, None),
-                Reason::ClickHouseUnreachable,
+                Category::Silent,
                 "is not ClickHouse",
             ),
             (
                 of(StatusCode::UNAUTHORIZED, None),
-                Reason::CredentialsInvalid,
+                Category::Credentials,
                 "the password",
             ),
             (
                 of(StatusCode::INTERNAL_SERVER_ERROR, Some(516)),
-                Reason::CredentialsInvalid,
+                Category::Credentials,
                 "the password",
             ),
             (
                 of(StatusCode::NOT_FOUND, Some(81)),
-                Reason::ClickHouseRefused,
+                Category::Refused,
                 "exception 81",
             ),
         ] {
-            assert_eq!(error.reason(), reason, "{error}");
+            assert_eq!(error.category(), category, "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
     }

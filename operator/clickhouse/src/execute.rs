@@ -2,7 +2,7 @@
 
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
-use aviary_plan::plan::Action;
+use aviary_plan::planner::Action;
 use aviary_plan::{ObjectKey, Plan, Scope, Statement, Step};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ impl Replica {
             }
         }
         if let Action::CreateDatabase { .. } = step.action {
-            self.memory.made(&step.database);
+            self.server.made(&step.database);
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Replica {
             Action::ModifyTtl { .. } => &[("materialize_ttl_after_modify", "0")],
             // Who consents to a drop consents to its size.
             Action::DropTable { .. } | Action::DropDatabase { .. }
-                if self.memory.lifts_drop_limits() =>
+                if self.server.lifts_drop_limits() =>
             {
                 &[
                     ("max_table_size_to_drop", "0"),

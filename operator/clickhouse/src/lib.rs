@@ -14,9 +14,11 @@ mod http;
 mod observe;
 mod probe;
 mod replica;
+mod server_cache;
+mod spelling_cache;
 
 pub use check::{PipeCheck, PipeError, ReaderCredentials, ResultColumn};
-pub use error::ClickHouseError;
+pub use error::{Category, ClickHouseError};
 pub use execute::{Bounds, Failure, Outcome};
 pub use observe::Observed;
 pub use probe::{Disk, Health, Replication};

@@ -2,11 +2,8 @@
 //! one query where the database is known to be there. Where it is not, nobody's
 //! rights are asked for: the users are made anew with the database.
 
-mod memory;
 mod parse;
 mod query;
-
-pub(crate) use memory::Memory;
 
 use crate::error::ClickHouseError;
 use crate::replica::Replica;
@@ -15,8 +12,9 @@ use aviary_plan::catalog::{
     Catalog, Column, Database, Grant, Table, User, View, without_parentheses,
 };
 use aviary_plan::comment::Comment;
-use aviary_plan::model::names;
+use aviary_plan::derived_names;
 use aviary_sql::Identifier;
+use aviary_sql::scanner::list_items;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +55,7 @@ impl Line {
 impl Replica {
     /// Reads the database and, if it is there, the users that belong to it.
     pub async fn observe(&self, database: &Identifier) -> Result<Observed, ClickHouseError> {
-        let known = self.memory.recall(database);
+        let known = self.server.known(database);
         let mut parts = query::catalog(database);
         if known.server.is_none() {
             parts.push(query::server());
@@ -83,7 +81,7 @@ impl Replica {
         for line in &lines {
             self.take(&mut observed, line)?;
         }
-        self.memory.keep(database, is_there, &observed.server);
+        self.server.keep(database, is_there, &observed.server);
         Ok(observed)
     }
 
@@ -132,7 +130,7 @@ impl Replica {
             }
             "table" => {
                 self.take_table(catalog, line)?;
-                let source = names::source_of_quarantine(line.text(0));
+                let source = derived_names::source_of_quarantine(line.text(0));
                 if let (Some(source), Ok(rows)) = (source, line.text(9).parse()) {
                     quarantined.insert(source.to_owned(), rows);
                 }
@@ -180,8 +178,8 @@ impl Replica {
             columns: Vec::new(),
             engine: clauses.engine,
             partition_key: without_parentheses(line.text(3)).to_owned(),
-            sorting_key: parse::list(line.text(4))
-                .iter()
+            sorting_key: list_items(line.text(4))
+                .into_iter()
                 .map(|part| without_parentheses(part).to_owned())
                 .collect(),
             ttl: clauses.ttl,

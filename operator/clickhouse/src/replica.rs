@@ -1,10 +1,10 @@
 //! One replica: its address, its login and a pool of connections to it. Every
 //! call has a deadline.
 
-use crate::canonical::Spellings;
 use crate::error::ClickHouseError;
 use crate::http::{Answer, Client, Login, Query};
-use crate::observe::Memory;
+use crate::server_cache::ServerCache;
+use crate::spelling_cache::SpellingCache;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ pub struct Replica {
     deadline: Duration,
     statements: Arc<AtomicU64>,
     given_up: CancellationToken,
-    pub(crate) memory: Memory,
-    pub(crate) spellings: Spellings,
+    pub(crate) server: ServerCache,
+    pub(crate) spellings: SpellingCache,
 }
 
 impl std::fmt::Debug for Replica {
@@ -67,8 +67,8 @@ impl Replica {
             deadline: config.statement_deadline,
             statements: Arc::default(),
             given_up: CancellationToken::new(),
-            memory: Memory::default(),
-            spellings: Spellings::default(),
+            server: ServerCache::default(),
+            spellings: SpellingCache::default(),
         })
     }
 

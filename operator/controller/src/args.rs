@@ -1,7 +1,7 @@
 //! The options of `aviary operator`.
 
-use crate::leadership::Terms;
 use aviary_crds::Duration;
+use aviary_runtime::lease::Terms;
 use std::net::SocketAddr;
 
 /// Options of the operator. In a Pod the defaults are right.

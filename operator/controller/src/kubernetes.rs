@@ -1,148 +1,34 @@
-//! Every write to the Kubernetes API, and the few reads that no watch covers.
-//!
-//! Each request has a deadline, few run at once, and a write is sent only when it changes something.
+//! Writes to the Kubernetes API whose answers the index takes in at once, so that the next pass does
+//! not work on what this one has replaced. How requests are sent is up to the runtime.
 
 use crate::index::{Index, Indexed};
-use crate::leadership::Mandate;
-use crate::metrics::{Metrics, RequestLabel};
-use crate::names::ObjectName;
-use crate::places::{Places, Share};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::{Kubernetes as Api, KubernetesError, Reported as ReportedKind};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::client::ClientBuilder;
-use kube::core::object::HasStatus;
-use kube::{Api, Client, Config, Resource, ResourceExt};
-use serde::Serialize;
+use kube::Resource;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long one request may take.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// The name that stands in `managedFields`.
-const FIELD_MANAGER: &str = "aviary-operator";
-
-/// A client that counts its requests.
-pub(crate) fn counting_client(config: Config, metrics: Arc<Metrics>) -> kube::Result<Client> {
-    let count = move |request: http::Request<kube::client::Body>| {
-        let is_watch = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.contains("watch=true"));
-        let verb = if is_watch {
-            "WATCH".to_owned()
-        } else {
-            request.method().to_string()
-        };
-        metrics
-            .kubernetes_requests
-            .get_or_create(&RequestLabel { verb })
-            .inc();
-        request
-    };
-    let layer = tower::util::MapRequestLayer::new(count);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
-}
-
-/// A request that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{action}: {problem}")]
-pub(crate) struct KubernetesError {
-    action: String,
-    problem: Problem,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error("no answer within {} s", DEADLINE.as_secs())]
-    Timeout,
-    #[error("this replica of the operator does not lead any more")]
-    NotLeading,
-    #[error(transparent)]
-    Api(Box<kube::Error>),
-    #[error(transparent)]
-    Encoding(#[from] serde_json::Error),
-}
-
-impl KubernetesError {
-    /// Whether somebody else changed the object first.
-    pub(crate) fn is_conflict(&self) -> bool {
-        self.code() == Some(409)
-    }
-
-    /// What the API server says where it refuses this very request, and would again.
-    pub(crate) fn refusal(&self) -> Option<&str> {
-        match &self.problem {
-            Problem::Api(error) => match &**error {
-                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 422) => {
-                    Some(&status.message)
-                }
-                _ => None,
-            },
-            Problem::Timeout | Problem::NotLeading | Problem::Encoding(_) => None,
-        }
-    }
-
-    /// What was to be sent cannot be written as JSON.
-    pub(crate) fn encoding(action: String, error: serde_json::Error) -> Self {
-        Self {
-            action,
-            problem: error.into(),
-        }
-    }
-
-    fn code(&self) -> Option<u16> {
-        match &self.problem {
-            Problem::Api(error) => match &**error {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Problem::Timeout | Problem::NotLeading | Problem::Encoding(_) => None,
-        }
-    }
-}
+pub(crate) const FIELD_MANAGER: &str = "aviary-operator";
 
 /// A kind with a status that the operator writes.
-pub(crate) trait Reported:
-    Indexed
-    + Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + HasStatus<Status: Serialize>
-    + Clone
-    + Debug
-    + DeserializeOwned
-{
-}
+pub(crate) trait Reported: Indexed + ReportedKind {}
 
-impl<K> Reported for K where
-    K: Indexed
-        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + HasStatus<Status: Serialize>
-        + Clone
-        + Debug
-        + DeserializeOwned
-{
-}
+impl<K: Indexed + ReportedKind> Reported for K {}
 
 /// Writes to the API.
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
-    client: Client,
-    places: Places,
+    api: Api,
     index: Arc<Index>,
-    mandate: Mandate,
 }
 
 impl Kubernetes {
-    pub(crate) fn new(client: Client, index: Arc<Index>, mandate: Mandate) -> Self {
-        Self {
-            client,
-            places: Places::new(),
-            index,
-            mandate,
-        }
+    pub(crate) fn new(api: Api, index: Arc<Index>) -> Self {
+        Self { api, index }
     }
 
     /// What the watches have seen, and answers to writes.
@@ -150,36 +36,15 @@ impl Kubernetes {
         &self.index
     }
 
-    /// Makes the status what it ought to be, in one request, or in none if it is. A conflict if the
-    /// object is not any more what was looked at: what was found of it may not hold, and a request
-    /// that a former leader sent before it lost the lease must not undo what the next one says.
+    /// Makes the status what it ought to be; see [`Api::patch_status`].
     pub(crate) async fn patch_status<K: Reported>(
         &self,
         object: &K,
         status: &K::Status,
     ) -> Result<(), KubernetesError> {
-        let name = ObjectName::of(object);
-        let action = || format!("patch status of {} {name}", K::kind(&()));
-        let Some(difference) = status_difference(object, status)
-            .map_err(|error| KubernetesError::encoding(action(), error))?
-        else {
-            return Ok(());
-        };
-        // With the uid, an object that was deleted and made anew does not get the old one's status.
-        let seen = json!({ "uid": object.uid(), "resourceVersion": object.resource_version() });
-        let patch = json!({ "metadata": seen, "status": difference });
-        let patch = Patch::Merge(&patch);
-        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
-        let parameters = PatchParams::apply(FIELD_MANAGER);
-        let request = api.patch_status(&name.name, &parameters, &patch);
-        match self.send(change::<K>(&name), action, request).await {
-            Ok(patched) => {
-                self.index.refresh(&name, patched);
-                Ok(())
-            }
-            Err(error) if is_gone(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let patched = self.api.patch_status(object, status).await?;
+        self.refresh(object, patched);
+        Ok(())
     }
 
     /// Sets the finalizers of an object that nobody else has changed meanwhile.
@@ -188,25 +53,9 @@ impl Kubernetes {
         object: &K,
         finalizers: Vec<String>,
     ) -> Result<(), KubernetesError> {
-        let name = ObjectName::of(object);
-        let action = || format!("set finalizers of {} {name}", K::kind(&()));
-        let patch = json!({ "metadata": {
-            "uid": object.uid(),
-            "resourceVersion": object.resource_version(),
-            "finalizers": finalizers,
-        }});
-        let patch = Patch::Merge(&patch);
-        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
-        let parameters = PatchParams::apply(FIELD_MANAGER);
-        let request = api.patch(&name.name, &parameters, &patch);
-        match self.send(change::<K>(&name), action, request).await {
-            Ok(patched) => {
-                self.index.refresh(&name, patched);
-                Ok(())
-            }
-            Err(error) if error.code() == Some(404) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let patched = self.api.set_finalizers(object, finalizers).await?;
+        self.refresh(object, patched);
+        Ok(())
     }
 
     /// Makes a Secret; `false` if one of this name is there already.
@@ -215,21 +64,11 @@ impl Kubernetes {
         name: &ObjectName,
         secret: &Secret,
     ) -> Result<bool, KubernetesError> {
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let api = self.secrets(name);
-        let request = api.create(&parameters, secret);
-        let action = || format!("create Secret {name}");
-        match self.send(change::<Secret>(name), action, request).await {
-            Ok(created) => {
-                self.index.created(name, K::from(&created));
-                Ok(true)
-            }
-            Err(error) if error.is_conflict() => Ok(false),
-            Err(error) => Err(error),
+        let created = self.api.create_secret(name, secret).await?;
+        if let Some(created) = &created {
+            self.index.created(name, K::from(created));
         }
+        Ok(created.is_some())
     }
 
     /// Gives a Secret the labels and data that `secret` has; the rest of it stays.
@@ -238,38 +77,18 @@ impl Kubernetes {
         name: &ObjectName,
         secret: &Secret,
     ) -> Result<(), KubernetesError> {
-        let mut patch = json!({ "metadata": { "labels": secret.metadata.labels } });
-        if let Some(data) = &secret.data {
-            patch["data"] = json!(data);
-        }
-        let patch = Patch::Merge(&patch);
-        let parameters = PatchParams::apply(FIELD_MANAGER);
-        let api = self.secrets(name);
-        let request = api.patch(&name.name, &parameters, &patch);
-        let action = || format!("patch Secret {name}");
-        let patched = self.send(change::<Secret>(name), action, request).await;
-        patched.map(drop)
+        self.api.update_secret(name, secret).await
     }
 
     pub(crate) async fn get_secret(
         &self,
         name: &ObjectName,
     ) -> Result<Option<Secret>, KubernetesError> {
-        let api = self.secrets(name);
-        let request = api.get_opt(&name.name);
-        let action = || format!("get Secret {name}");
-        self.send(look::<Secret>(name), action, request).await
+        self.api.get_secret(name).await
     }
 
     pub(crate) async fn delete_secret(&self, name: &ObjectName) -> Result<(), KubernetesError> {
-        let api = self.secrets(name);
-        let parameters = DeleteParams::default();
-        let request = api.delete(&name.name, &parameters);
-        let action = || format!("delete Secret {name}");
-        match self.send(change::<Secret>(name), action, request).await {
-            Err(error) if error.code() != Some(404) => Err(error),
-            _ => Ok(()),
-        }
+        self.api.delete_secret(name).await
     }
 
     /// The uid that an object has in the API now, whatever a watch has shown.
@@ -281,199 +100,52 @@ impl Kubernetes {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug,
         K: DeserializeOwned,
     {
-        let api = Api::<K>::namespaced(self.client.clone(), &name.namespace);
-        let request = api.get_metadata_opt(&name.name);
-        let action = || format!("get {} {name}", K::kind(&()));
-        let found = self.send(look::<K>(name), action, request).await?;
-        Ok(found.and_then(|found| found.metadata.uid))
+        self.api.get_uid::<K>(name).await
     }
 
     pub(crate) async fn get_namespace(
         &self,
         name: &str,
     ) -> Result<Option<Namespace>, KubernetesError> {
-        let api = Api::<Namespace>::all(self.client.clone());
-        let request = api.get_opt(name);
-        let share = look::<Namespace>(&ObjectName::new("", name));
-        let action = || format!("get Namespace {name}");
-        self.send(share, action, request).await
+        self.api.get_namespace(name).await
     }
 
-    fn secrets(&self, name: &ObjectName) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &name.namespace)
+    fn refresh<K: Reported>(&self, object: &K, patched: Option<K>) {
+        if let Some(patched) = patched {
+            self.index.refresh(&ObjectName::of(object), patched);
+        }
     }
-
-    async fn send<T>(
-        &self,
-        share: Share,
-        action: impl Fn() -> String,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, KubernetesError> {
-        let in_time = async {
-            // Asked last, after all waiting: a process that was frozen may not lead any more.
-            if !self.mandate.holds() {
-                return Err(Problem::NotLeading);
-            }
-            match tokio::time::timeout(DEADLINE, request).await {
-                Ok(answer) => answer.map_err(|error| Problem::Api(Box::new(error))),
-                Err(_) => Err(Problem::Timeout),
-            }
-        };
-        let answer = self.places.run(share, in_time).await;
-        answer.map_err(|problem| KubernetesError {
-            action: action(),
-            problem,
-        })
-    }
-}
-
-/// The share of requests that change an object.
-fn change<K: Resource<DynamicType = ()>>(name: &ObjectName) -> Share {
-    Share {
-        is_change: true,
-        ..look::<K>(name)
-    }
-}
-
-/// The share of requests that read an object.
-fn look<K: Resource<DynamicType = ()>>(name: &ObjectName) -> Share {
-    Share {
-        kind: K::kind(&()),
-        namespace: name.namespace.clone(),
-        is_change: false,
-    }
-}
-
-/// Whether the object went, or was made anew under its name, while we worked.
-fn is_gone(error: &KubernetesError) -> bool {
-    match error.code() {
-        Some(404) => true,
-        Some(422) => error.to_string().contains("metadata.uid"),
-        _ => false,
-    }
-}
-
-fn status_difference<K>(object: &K, status: &K::Status) -> Result<Option<Value>, serde_json::Error>
-where
-    K: HasStatus,
-    K::Status: Serialize,
-{
-    let previous = match object.status() {
-        Some(previous) => serde_json::to_value(previous)?,
-        None => Value::Object(Map::new()),
-    };
-    Ok(merge_difference(&previous, &serde_json::to_value(status)?))
-}
-
-/// The merge patch (RFC 7396) that makes `new` of `old`; `None` if they are equal.
-fn merge_difference(old: &Value, new: &Value) -> Option<Value> {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else {
-        return (old != new).then(|| new.clone());
-    };
-    let gone = old
-        .keys()
-        .filter(|key| !new.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let changed = new.iter().filter_map(|(key, value)| {
-        let difference = match old.get(key) {
-            Some(before) => merge_difference(before, value)?,
-            None => value.clone(),
-        };
-        Some((key.clone(), difference))
-    });
-    let difference: Map<String, Value> = gone.chain(changed).collect();
-    (!difference.is_empty()).then_some(Value::Object(difference))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeApi, Request, failure, mandate, object};
+    use crate::testing::{kubernetes, object};
     use aviary_crds::{Pipe, PipeStatus};
-    use rstest::rstest;
-
-    #[rstest]
-    #[case::equal(json!({"a": {"b": [1]}}), json!({"a": {"b": [1]}}), None)]
-    #[case::added(json!({}), json!({"a": 1}), Some(json!({"a": 1})))]
-    #[case::removed(json!({"a": 1, "b": 2}), json!({"b": 2}), Some(json!({"a": null})))]
-    #[case::nested(json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 1, "c": 3}}), Some(json!({"a": {"c": 3}})))]
-    #[case::lists_are_replaced(json!({"a": [1, 2]}), json!({"a": [2]}), Some(json!({"a": [2]})))]
-    fn differences(#[case] old: Value, #[case] new: Value, #[case] expected: Option<Value>) {
-        assert_eq!(merge_difference(&old, &new), expected);
-    }
-
-    fn pipe() -> (ObjectName, Pipe) {
-        let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
-        let spec = json!({ "workspace": "orders", "nodes": nodes });
-        (ObjectName::new("shop", "p"), object("Pipe", "p", spec))
-    }
-
-    fn with_endpoint() -> PipeStatus {
-        PipeStatus {
-            endpoint: Some("/v0/pipes/p.json".to_owned()),
-            ..PipeStatus::default()
-        }
-    }
+    use aviary_runtime::testing::FakeApi;
+    use serde_json::json;
 
     #[tokio::test]
-    async fn a_status_is_one_patch_and_the_same_status_none() {
-        let api = FakeApi::default();
-        let (name, known) = pipe();
-        let mut patched = known.clone();
-        patched.status = Some(with_endpoint());
+    async fn the_next_pass_sees_what_this_one_has_written() {
+        let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
+        let spec = json!({ "workspace": "orders", "nodes": nodes });
+        let pipe: Pipe = object("Pipe", "p", spec);
+        let status = PipeStatus {
+            endpoint: Some("/v0/pipes/p.json".to_owned()),
+            ..PipeStatus::default()
+        };
+        let mut patched = pipe.clone();
+        patched.status = Some(status.clone());
         patched.metadata.resource_version = Some("2".to_owned());
         let answer = serde_json::to_value(&patched).unwrap();
         let index = Arc::new(Index::default());
-        index.apply(&name, known.clone());
-        let client = api.client(move |_| (200, answer.clone()));
-        let kubernetes = Kubernetes::new(client, index.clone(), mandate());
-        kubernetes
-            .patch_status(&known, &with_endpoint())
-            .await
-            .unwrap();
-        let known = index.members(&ObjectName::new("shop", "orders")).pipes[0].clone();
-        kubernetes
-            .patch_status(&*known, &with_endpoint())
-            .await
-            .unwrap();
-        let expected = Request {
-            method: "PATCH".to_owned(),
-            path: "/apis/aviary.dev/v1alpha1/namespaces/shop/pipes/p/status".to_owned(),
-            body: json!({
-                "metadata": { "uid": "uid-of-p", "resourceVersion": "1" },
-                "status": { "endpoint": "/v0/pipes/p.json" },
-            }),
-        };
-        assert_eq!(api.asked(), [expected]);
-    }
-
-    #[rstest]
-    #[case::gone(404, "NotFound", "pipes \"p\" not found", Ok(()))]
-    #[case::made_anew(422, "Invalid", "metadata.uid: Invalid value: field is immutable", Ok(()))]
-    #[case::changed(409, "Conflict", "the object has been modified", Err(true))]
-    #[case::refused(422, "Invalid", "status.endpoint: Invalid value", Err(false))]
-    #[case::forbidden(403, "Forbidden", "no", Err(false))]
-    #[tokio::test]
-    async fn a_status_that_cannot_be_written(
-        #[case] code: u16,
-        #[case] reason: &'static str,
-        #[case] message: &'static str,
-        #[case] expected: Result<(), bool>,
-    ) {
-        let client = FakeApi::default().client(move |_| failure(code, reason, message));
-        let kubernetes = Kubernetes::new(client, Arc::default(), mandate());
-        let result = kubernetes.patch_status(&pipe().1, &with_endpoint()).await;
-        assert_eq!(result.map_err(|error| error.is_conflict()), expected);
-    }
-
-    #[tokio::test]
-    async fn finalizers_are_set_only_on_what_was_seen() {
+        index.apply(&ObjectName::of(&pipe), pipe.clone());
         let api = FakeApi::default();
-        let client = api.client(|_| failure(409, "Conflict", "the object has been modified"));
-        let kubernetes = Kubernetes::new(client, Arc::default(), mandate());
-        let finalizers = vec!["aviary.dev/workspace".to_owned()];
-        let result = kubernetes.set_finalizers(&pipe().1, finalizers).await;
-        assert!(result.unwrap_err().is_conflict());
-        assert_eq!(api.asked()[0].body["metadata"]["resourceVersion"], "1");
+        let client = api.client(move |_| (200, answer.clone()));
+        let kubernetes = kubernetes(client, index.clone());
+        kubernetes.patch_status(&pipe, &status).await.unwrap();
+        let known = index.members(&ObjectName::new("shop", "orders")).pipes[0].clone();
+        kubernetes.patch_status(&*known, &status).await.unwrap();
+        assert_eq!(api.asked().len(), 1);
     }
 }

@@ -5,30 +5,27 @@
 //! (its objects, its cluster, what ClickHouse has), plan (in `aviary-plan`, pure), execute (on
 //! every replica, through `aviary-clickhouse`), report (Secrets, conditions, events).
 //!
+//! What runs all this (queues, watches, writes, the lease) is `aviary-runtime`, which knows no kind.
+//!
 //! This crate knows no SQL: what statements say is up to the planner, how they are sent to the
 //! client. It does not know HTTP endpoints or ingestion: it publishes, gateways serve.
 
 mod args;
 mod cluster;
-mod context;
-mod dispatch;
-mod happenings;
+mod events;
+mod fleet;
 mod index;
-mod keyed;
+mod kinds;
 mod kubernetes;
-mod leadership;
 mod metrics;
-mod names;
-mod places;
-mod queue;
 pub mod rbac;
+mod reasons;
 mod run;
 mod secrets;
-mod server;
-mod supervision;
 #[cfg(test)]
 mod testing;
 mod token_values;
+mod topology;
 mod watches;
 mod workspace;
 

@@ -1,7 +1,9 @@
 //! What the operator may do in Kubernetes: the single place that the chart's and kustomize's
 //! roles are generated from. Whoever adds a request to the code adds its rule here.
 
+use crate::kinds::with_kinds;
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::Resource;
 
 /// Rules for the namespaces that hold workspaces and clusters: all of them, or the watched one.
 ///
@@ -10,29 +12,11 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 /// Secrets that hold tokens, others are read one by one when a cluster names them, and none is
 /// deleted; but RBAC cannot say "only those with this label".
 pub fn cluster_role_rules() -> Vec<PolicyRule> {
+    let plurals = plurals();
+    let statuses: Vec<String> = plurals.iter().map(|it| format!("{it}/status")).collect();
     vec![
-        rule(
-            "aviary.dev",
-            &[
-                "clickhouseclusters",
-                "workspaces",
-                "datasources",
-                "pipes",
-                "accesstokens",
-            ],
-            &["get", "list", "watch"],
-        ),
-        rule(
-            "aviary.dev",
-            &[
-                "clickhouseclusters/status",
-                "workspaces/status",
-                "datasources/status",
-                "pipes/status",
-                "accesstokens/status",
-            ],
-            &["patch"],
-        ),
+        rule("aviary.dev", &plurals, &["get", "list", "watch"]),
+        rule("aviary.dev", &statuses, &["patch"]),
         // Finalizers, which hold what is to be dropped with its data until that is done or noted.
         rule("aviary.dev", &["workspaces", "datasources"], &["patch"]),
         // Where the API server checks it, an owner's finalizers guard blockOwnerDeletion.
@@ -65,12 +49,21 @@ pub fn role_rules() -> Vec<PolicyRule> {
     ]
 }
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+/// Every kind, as the API server calls many of it.
+fn plurals() -> Vec<String> {
+    macro_rules! plural_of_each {
+        ($($store:ident: $kind:ty,)+) => {
+            vec![$(<$kind>::plural(&()).into_owned(),)+]
+        };
+    }
+    with_kinds!(plural_of_each)
+}
+
+fn rule(group: &str, resources: &[impl ToString], verbs: &[&str]) -> PolicyRule {
     PolicyRule {
-        api_groups: Some(owned(&[group])),
-        resources: Some(owned(resources)),
-        verbs: owned(verbs),
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources.iter().map(ToString::to_string).collect()),
+        verbs: verbs.iter().map(ToString::to_string).collect(),
         ..PolicyRule::default()
     }
 }

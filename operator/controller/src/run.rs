@@ -1,21 +1,25 @@
 //! Starts everything and stops it in order: serve, lead, watch, reconcile; then the other way round.
 
 use crate::args::OperatorArgs;
-use crate::cluster::{self, Audience, Fleet, FleetOptions};
-use crate::context::Context;
-use crate::dispatch::{Requests, dispatch};
-use crate::happenings::Telemetry;
-use crate::index::Index;
-use crate::kubernetes::{Kubernetes, KubernetesError, counting_client};
-use crate::leadership::{CampaignEnded, Candidate, Leadership, Mandate, Terms, stand};
-use crate::metrics::Metrics;
-use crate::names::ObjectName;
-use crate::queue::{Next, Timing};
-use crate::server::{Answers, serve};
-use crate::supervision::Supervisor;
-use crate::watches::{Progress, Watches};
-use crate::workspace::{self, Checker, Issuer};
+use crate::cluster::Clusters;
+use crate::fleet::{Audience, Fleet, FleetOptions, ReplicaMetrics};
+use crate::index::{Index, ObjectMetrics};
+use crate::kubernetes::{FIELD_MANAGER, Kubernetes};
+use crate::watches::{self, Feed};
+use crate::workspace::{Executor, Settings, Workspaces};
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::{Requests, dispatch};
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::kubernetes::{Kubernetes as KubernetesApi, KubernetesError, counting_client};
+use aviary_runtime::lease::{CampaignEnded, Candidate, Leadership, Mandate, Terms, campaign};
+use aviary_runtime::metrics::Metrics;
+use aviary_runtime::queue::{Next, Timing};
+use aviary_runtime::server::{Answers, serve};
+use aviary_runtime::supervision::Supervisor;
+use aviary_runtime::watch::{Progress, Watches};
 use kube::{Client, Config};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::info::Info;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,11 +66,11 @@ pub enum OperatorError {
 /// Runs the operator until SIGTERM or SIGINT, or until it must not go on.
 pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let stop = stop_on_signal()?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new("aviary"));
     let config = Config::infer().await?;
     let client = counting_client(config, metrics.clone())
         .map_err(|error| OperatorError::Client(Box::new(error)))?;
-    let progress = Progress::new();
+    let progress = Progress::default();
     let supervisor = Supervisor::new(metrics.clone());
     let server = start_server(&args, &metrics, &progress, &supervisor, &stop).await?;
 
@@ -76,7 +80,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = stop.cancelled() => Ok(()),
         acquired = leadership.acquired() => match acquired {
             Ok(()) => {
-                metrics.leads.set(1);
+                metrics.leads();
                 lead(&args, client, &metrics, progress, supervisor, &mut leadership, &stop).await
             }
             Err(CampaignEnded) => Err(OperatorError::CampaignEnded),
@@ -124,7 +128,8 @@ async fn work(
     stop: &CancellationToken,
 ) {
     let index = Arc::new(Index::default());
-    let kubernetes = Kubernetes::new(client.clone(), index.clone(), mandate.clone());
+    let api = KubernetesApi::new(client.clone(), FIELD_MANAGER, mandate.clone());
+    let kubernetes = Kubernetes::new(api, index.clone());
     let (workspaces, workspace_requests) = Requests::channel();
     let (revocations, revocation_requests) = Requests::channel();
     let (clusters, cluster_requests) = Requests::channel();
@@ -138,20 +143,32 @@ async fn work(
         },
         fleet_options(args),
     ));
-    metrics.observe(index.clone(), fleet.clone());
-    let telemetry = Telemetry::new(client.clone(), identity(args), metrics.clone());
-    Watches {
-        client,
-        index: index.clone(),
-        telemetry: telemetry.clone(),
-        workspaces: workspaces.clone(),
-        revocations,
-        clusters,
+    let clickhouse_changes = register(metrics, &index, &fleet);
+    let events = EventRecorder::new(
+        client.clone(),
+        FIELD_MANAGER,
+        identity(args),
+        metrics.clone(),
+    );
+    let watches = Watches {
         progress: progress.clone(),
         supervisor,
         stop: stop.clone(),
-    }
-    .start(&args.namespace, args.watch_namespace.as_deref());
+    };
+    let feed = Feed {
+        index: index.clone(),
+        events: events.clone(),
+        workspaces: workspaces.clone(),
+        revocations,
+        clusters,
+    };
+    watches::start(
+        &watches,
+        &client,
+        &feed,
+        &args.namespace,
+        args.watch_namespace.as_deref(),
+    );
 
     tokio::select! {
         () = stop.cancelled() => return,
@@ -161,48 +178,68 @@ async fn work(
         return;
     };
     tracing::info!("every kind is listed, starting to reconcile");
-    let context = Arc::new(Context {
-        index,
-        kubernetes,
-        fleet,
+    let executor = Executor {
         mandate,
-        checker: Checker::new(workspaces.clone(), args.resync_interval.get()),
-        issuer: Issuer::new(workspaces, args.resync_interval.get()),
-        telemetry,
-        metrics: metrics.clone(),
+        changes: clickhouse_changes,
+    };
+    let settings = Settings {
         kubernetes_uid,
         namespace: args.namespace.clone(),
         resync_interval: args.resync_interval.get(),
+    };
+    let workspaces = Arc::new(Workspaces::new(
+        kubernetes.clone(),
+        fleet.clone(),
+        executor,
+        events.clone(),
+        metrics.clone(),
+        workspaces,
+        settings,
+    ));
+    let clusters = Arc::new(Clusters {
+        kubernetes,
+        fleet,
+        events,
     });
-    let (context, timing) = (&context, timing(args));
+    let loops = Loops {
+        metrics: metrics.clone(),
+        timing: timing(args),
+        stop: stop.clone(),
+    };
+    let workspace = |name| {
+        let workspaces = workspaces.clone();
+        async move { workspaces.reconcile(&name).await }
+    };
+    // Access is taken away in a queue of its own: never behind ClickHouse, and also where the
+    // rest is paused.
+    let revocation = |name| {
+        let workspaces = workspaces.clone();
+        async move { workspaces.revoke(&name).await }
+    };
+    let cluster = |name| {
+        let clusters = clusters.clone();
+        async move { clusters.reconcile(&name).await }
+    };
     tokio::join!(
-        reconcile(
-            "Workspace",
-            context,
-            workspace_requests,
-            timing,
-            stop,
-            |context, name| async move { workspace::reconcile(&context, &name).await },
-        ),
-        // Access is taken away in a queue of its own: never behind ClickHouse, and also where the
-        // rest is paused.
-        reconcile(
-            "AccessToken",
-            context,
-            revocation_requests,
-            timing,
-            stop,
-            |context, name| async move { workspace::revoke(&context, &name).await },
-        ),
-        reconcile(
-            "ClickHouseCluster",
-            context,
-            cluster_requests,
-            timing,
-            stop,
-            |context, name| async move { cluster::reconcile(&context, &name).await },
-        ),
+        loops.run("Workspace", workspace_requests, workspace),
+        loops.run("AccessToken", revocation_requests, revocation),
+        loops.run("ClickHouseCluster", cluster_requests, cluster),
     );
+}
+
+/// Adds what there is to read of objects and replicas, and the build. Gives the counter of changes.
+fn register(metrics: &Metrics, index: &Arc<Index>, fleet: &Arc<Fleet>) -> Counter {
+    let changes = Counter::default();
+    metrics.register(
+        "clickhouse_changes",
+        "Steps that changed something in ClickHouse",
+        changes.clone(),
+    );
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    metrics.register("build", "The running build", Info::new(version));
+    metrics.register_collector(ObjectMetrics(index.clone()));
+    metrics.register_collector(ReplicaMetrics(fleet.clone()));
+    changes
 }
 
 /// The uid of the namespace `kube-system`, which every Kubernetes has once and none twice. What
@@ -219,34 +256,41 @@ async fn identify(kubernetes: &Kubernetes) -> String {
     }
 }
 
-/// Works on the objects of a kind that are asked for, until the stop.
-async fn reconcile<Work, Running>(
-    kind: &'static str,
-    context: &Arc<Context>,
-    requests: UnboundedReceiver<ObjectName>,
+/// What every kind's loop runs with.
+struct Loops {
+    metrics: Arc<Metrics>,
     timing: Timing,
-    stop: &CancellationToken,
-    work: Work,
-) where
-    Work: Fn(Arc<Context>, ObjectName) -> Running,
-    Running: Future<Output = Result<Next, KubernetesError>> + Send + 'static,
-{
-    dispatch(requests, timing, stop.clone(), |name| {
-        let running = work(context.clone(), name.clone());
-        let context = context.clone();
-        async move {
-            let started = Instant::now();
-            let result = running.await;
-            concluded(&context, kind, &name, started, result)
-        }
-    })
-    .await;
+    stop: CancellationToken,
+}
+
+impl Loops {
+    /// Works on the objects of a kind that are asked for, until the stop.
+    async fn run<Work, Running>(
+        &self,
+        kind: &'static str,
+        requests: UnboundedReceiver<ObjectName>,
+        work: Work,
+    ) where
+        Work: Fn(ObjectName) -> Running,
+        Running: Future<Output = Result<Next, KubernetesError>> + Send + 'static,
+    {
+        dispatch(requests, self.timing, self.stop.clone(), |name| {
+            let running = work(name.clone());
+            let metrics = self.metrics.clone();
+            async move {
+                let started = Instant::now();
+                let result = running.await;
+                concluded(&metrics, kind, &name, started, result)
+            }
+        })
+        .await;
+    }
 }
 
 /// Counts a reconcile. What ClickHouse or a spec did wrong is in conditions by now; only trouble
 /// with Kubernetes itself has nowhere else to go than the log.
 fn concluded(
-    context: &Context,
+    metrics: &Metrics,
     kind: &'static str,
     name: &ObjectName,
     started: Instant,
@@ -263,7 +307,7 @@ fn concluded(
             (Next::Retry, Some("Kubernetes"))
         }
     };
-    context.metrics.reconciled(kind, started.elapsed(), failure);
+    metrics.reconciled(kind, started.elapsed(), failure);
     next
 }
 
@@ -297,8 +341,8 @@ fn elect(
         identity: identity(args),
         terms: Terms::new(args.lease_duration.get()),
     };
-    let (leadership, campaign) = stand(client.clone(), candidate, give_back.clone());
-    (leadership, Some(campaign))
+    let (leadership, running) = campaign(client.clone(), candidate, give_back.clone());
+    (leadership, Some(running))
 }
 
 /// The Pod's name, which no other container has at the same time; elsewhere the host's name and

@@ -1,13 +1,13 @@
 //! The two kinds of Secrets the operator writes: one with a token's value, for people, and one a
 //! workspace with passwords and token hashes, for the gateways. Pure: what they hold and decide.
 
-use crate::names::ObjectName;
 use aviary_crds::names::{
     LABEL_PUBLISHED_WORKSPACE, LABEL_ROLE, LABEL_TOKEN, LABEL_WORKSPACE, PUBLISHED_SECRET_KEY,
     TOKEN_SECRET_KEY, published_secret,
 };
 use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{AccessToken, Workspace};
+use aviary_runtime::ObjectName;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::ByteString;

@@ -1,141 +1,116 @@
-//! The watches that feed the [`Index`], and whether all of them have seen everything once.
-//!
-//! Nothing is decided before every kind has been listed: a table whose `DataSource` was not seen
-//! yet would look as if nobody owned it.
+//! The watches that feed the [`Index`], and who is asked to look at what they show.
 
-use crate::dispatch::Requests;
-use crate::happenings::{Happening, Telemetry};
+use crate::events::Event;
 use crate::index::{Affected, Index, Indexed, NamespaceMeta};
-use crate::names::ObjectName;
+use crate::kinds::with_kinds;
 use crate::secrets::{PublishedSecret, TokenSecret};
-use crate::supervision::Supervisor;
 use aviary_crds::names::{LABEL_PUBLISHED_WORKSPACE, LABEL_ROLE, LABEL_TOKEN};
-use aviary_crds::{AccessToken, ClickHouseCluster, DataSource, Pipe, Workspace};
-use futures::StreamExt;
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::Requests;
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::watch::{Sink, Watches};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::pin::pin;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-/// What watches need to pass on what they see.
+/// Where what the watches see goes.
 #[derive(Clone)]
-pub(crate) struct Watches {
-    pub(crate) client: Client,
+pub(crate) struct Feed {
     pub(crate) index: Arc<Index>,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) events: EventRecorder,
     pub(crate) workspaces: Requests<ObjectName>,
     /// Workspaces again, for what is taken away whatever else they wait for.
     pub(crate) revocations: Requests<ObjectName>,
     pub(crate) clusters: Requests<ObjectName>,
-    pub(crate) progress: Progress,
-    pub(crate) supervisor: Supervisor,
-    pub(crate) stop: CancellationToken,
 }
 
-/// Which watches have not seen everything yet, and why.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<watch::Sender<BTreeMap<&'static str, String>>>);
-
-impl Progress {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::default()))
+/// Starts every watch; they run until the stop.
+pub(crate) fn start(
+    watches: &Watches,
+    client: &Client,
+    feed: &Feed,
+    own_namespace: &str,
+    watched_namespace: Option<&str>,
+) {
+    let start = Starter {
+        watches,
+        client,
+        feed,
+        watched_namespace,
+    };
+    macro_rules! watch_all {
+        ($($store:ident: $kind:ty,)+) => {
+            $(start.custom::<$kind>();)+
+        };
     }
-
-    /// What is waited for: the plural of a kind, and why.
-    pub(crate) fn pending(&self) -> BTreeMap<&'static str, String> {
-        self.0.borrow().clone()
-    }
-
-    /// Waits until every watch that was begun has seen everything.
-    pub(crate) async fn complete(&self) {
-        let _ = self.0.subscribe().wait_for(BTreeMap::is_empty).await;
-    }
-
-    fn waits(&self, what: &'static str, why: String) {
-        self.0.send_modify(|pending| {
-            pending.insert(what, why);
-        });
-    }
-
-    /// Records a failure of a watch that has not seen everything yet.
-    fn fails(&self, what: &'static str, why: &str) {
-        self.0
-            .send_if_modified(|pending| match pending.get_mut(what) {
-                Some(entry) => {
-                    why.clone_into(entry);
-                    true
-                }
-                None => false,
-            });
-    }
-
-    fn synced(&self, what: &'static str) {
-        self.0
-            .send_if_modified(|pending| pending.remove(what).is_some());
-    }
+    with_kinds!(watch_all);
+    start.namespaces();
+    start.secrets::<TokenSecret>("token secrets", watched_namespace, LABEL_TOKEN);
+    start.secrets::<PublishedSecret>(
+        "published secrets",
+        Some(own_namespace),
+        LABEL_PUBLISHED_WORKSPACE,
+    );
 }
 
-impl Watches {
-    /// Starts every watch; they run until the stop.
-    pub(crate) fn start(&self, own_namespace: &str, watched_namespace: Option<&str>) {
-        self.custom::<ClickHouseCluster>("clickhouseclusters", watched_namespace);
-        self.custom::<Workspace>("workspaces", watched_namespace);
-        self.custom::<DataSource>("datasources", watched_namespace);
-        self.custom::<Pipe>("pipes", watched_namespace);
-        self.custom::<AccessToken>("accesstokens", watched_namespace);
-        self.namespaces(watched_namespace);
-        self.secrets::<TokenSecret>("token secrets", watched_namespace, LABEL_TOKEN);
-        self.secrets::<PublishedSecret>(
-            "published secrets",
-            Some(own_namespace),
-            LABEL_PUBLISHED_WORKSPACE,
-        );
-    }
+struct Starter<'a> {
+    watches: &'a Watches,
+    client: &'a Client,
+    feed: &'a Feed,
+    watched_namespace: Option<&'a str>,
+}
 
+impl Starter<'_> {
     /// Watches one of Aviary's kinds. An object that does not fit the kind's type does not end
     /// the watch of all others.
-    fn custom<K>(&self, what: &'static str, namespace: Option<&str>)
+    fn custom<K>(&self)
     where
         K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Debug + DeserializeOwned,
     {
-        let api = scoped::<DeserializeGuard<K>>(self.client.clone(), namespace);
-        let watches = self.clone();
-        let apply = move |name: &ObjectName, guarded: DeserializeGuard<K>| match guarded.0 {
-            Ok(object) => watches.index.apply(name, object),
-            Err(invalid) => {
-                let uid = invalid.metadata.uid.clone().unwrap_or_default();
-                if watches.index.mark_unreadable::<K>(name, uid) {
-                    let reference = reference::<K>(&invalid.metadata);
-                    watches.telemetry.emit(&reference, &Happening::Unreadable);
+        let api = self.scoped::<DeserializeGuard<K>>(self.watched_namespace);
+        let sink = self.sink(
+            |feed: &Feed, name: &ObjectName, guarded: DeserializeGuard<K>| match guarded.0 {
+                Ok(object) => feed.index.apply(name, object),
+                Err(invalid) => {
+                    let uid = invalid.metadata.uid.clone().unwrap_or_default();
+                    if feed.index.mark_unreadable::<K>(name, uid) {
+                        let reference = reference::<K>(&invalid.metadata);
+                        feed.events.publish(&reference, (&Event::Unreadable).into());
+                    }
+                    Affected::default()
                 }
-                Affected::default()
-            }
-        };
-        self.spawn::<K, _>(what, api, watcher::Config::default(), apply);
+            },
+            PhantomData::<K>,
+        );
+        self.watches
+            .start(K::plural(&()), api, Config::default(), sink);
     }
 
-    /// Watches the metadata of namespaces, or of the one.
-    fn namespaces(&self, only: Option<&str>) {
+    /// Watches the metadata of namespaces, or of the one. Clusters choose namespaces by labels;
+    /// annotations, which change more often, concern nobody.
+    fn namespaces(&self) {
         let api = Api::<NamespaceMeta>::all(self.client.clone());
-        let config = watcher::Config::default();
-        let config = match only {
-            Some(name) => config.fields(&format!("metadata.name={name}")),
-            None => config,
+        let config = match self.watched_namespace {
+            Some(name) => Config::default().fields(&format!("metadata.name={name}")),
+            None => Config::default(),
         };
-        let index = self.index.clone();
-        let apply = move |name: &ObjectName, namespace| index.apply(name, namespace);
-        self.spawn::<NamespaceMeta, _>("namespaces", api, config, apply);
+        let sink = self.sink(
+            |feed: &Feed, name: &ObjectName, mut namespace: NamespaceMeta| {
+                namespace.metadata.annotations = None;
+                feed.index.apply(name, namespace)
+            },
+            PhantomData::<NamespaceMeta>,
+        );
+        self.watches.start("namespaces", api, config, sink);
     }
 
     /// Watches Secrets with this role.
@@ -143,83 +118,63 @@ impl Watches {
     where
         K: Indexed + for<'a> From<&'a Secret>,
     {
-        let api = scoped::<Secret>(self.client.clone(), namespace);
-        let config = watcher::Config::default().labels(&format!("{LABEL_ROLE}={role}"));
-        let index = self.index.clone();
-        let apply = move |name: &ObjectName, secret: Secret| index.apply(name, K::from(&secret));
-        self.spawn::<K, _>(what, api, config, apply);
+        let api = self.scoped::<Secret>(namespace);
+        let config = Config::default().labels(&format!("{LABEL_ROLE}={role}"));
+        let sink = self.sink(
+            |feed: &Feed, name: &ObjectName, secret: Secret| {
+                feed.index.apply(name, K::from(&secret))
+            },
+            PhantomData::<K>,
+        );
+        self.watches.start(what, api, config, sink);
     }
 
-    fn spawn<K, Object>(
-        &self,
-        what: &'static str,
-        api: Api<Object>,
-        config: watcher::Config,
-        apply: impl Fn(&ObjectName, Object) -> Affected + Send + Sync + 'static,
-    ) where
-        K: Indexed,
-        Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    fn scoped<K>(&self, namespace: Option<&str>) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        self.progress.waits(what, "not listed yet".to_owned());
-        let watches = self.clone();
-        tokio::spawn(async move {
-            let stop = watches.stop.clone();
-            let follow = || watches.follow::<K, _>(what, api.clone(), config.clone(), &apply);
-            let followed = watches.supervisor.keep_running("watch", follow);
-            stop.run_until_cancelled(followed).await
-        });
-    }
-
-    async fn follow<K, Object>(
-        &self,
-        what: &'static str,
-        api: Api<Object>,
-        config: watcher::Config,
-        apply: impl Fn(&ObjectName, Object) -> Affected,
-    ) where
-        K: Indexed,
-        Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    {
-        let mut events = pin!(watcher(api, config));
-        let mut listed = BTreeSet::new();
-        let mut pauses = Pauses::default();
-        let mut told = None;
-        while let Some(event) = events.next().await {
-            if !matches!(event, Err(_) | Ok(Event::Init)) {
-                (pauses, told) = (Pauses::default(), None);
-            }
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => {
-                    let name = ObjectName::of(&object);
-                    self.request(apply(&name, slim(object)));
-                    listed.insert(name);
-                }
-                Ok(Event::InitDone) => {
-                    self.request(self.index.retain::<K>(&std::mem::take(&mut listed)));
-                    self.progress.synced(what);
-                }
-                Ok(Event::Apply(object)) => {
-                    let name = ObjectName::of(&object);
-                    self.request(apply(&name, slim(object)));
-                }
-                Ok(Event::Delete(object)) => {
-                    let version = object.meta().resource_version.as_deref();
-                    self.request(self.index.remove::<K>(&ObjectName::of(&object), version));
-                }
-                Err(error) => {
-                    let problem = explain(&error);
-                    self.progress.fails(what, &problem);
-                    if told.as_ref() != Some(&problem) {
-                        tracing::warn!(what, problem, "cannot watch yet, trying again");
-                        told = Some(problem);
-                    }
-                    tokio::time::sleep(pauses.next()).await;
-                }
-            }
+        match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
         }
     }
 
+    fn sink<K, Apply>(&self, apply: Apply, kind: PhantomData<K>) -> IndexSink<K, Apply> {
+        IndexSink {
+            feed: self.feed.clone(),
+            apply,
+            _kind: kind,
+        }
+    }
+}
+
+/// Takes one kind's objects into the index and asks for what they concern.
+struct IndexSink<K, Apply> {
+    feed: Feed,
+    apply: Apply,
+    _kind: PhantomData<K>,
+}
+
+impl<K, Object, Apply> Sink<Object> for IndexSink<K, Apply>
+where
+    K: Indexed,
+    Apply: Fn(&Feed, &ObjectName, Object) -> Affected + Send + Sync + 'static,
+{
+    fn applied(&self, name: &ObjectName, object: Object) {
+        self.feed.request((self.apply)(&self.feed, name, object));
+    }
+
+    fn deleted(&self, name: &ObjectName, version: Option<&str>) {
+        self.feed
+            .request(self.feed.index.remove::<K>(name, version));
+    }
+
+    fn listed(&self, names: &BTreeSet<ObjectName>) {
+        self.feed.request(self.feed.index.retain::<K>(names));
+    }
+}
+
+impl Feed {
     fn request(&self, affected: Affected) {
         let Affected {
             workspaces,
@@ -235,16 +190,6 @@ impl Watches {
     }
 }
 
-fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    }
-}
-
 /// A reference for events to an object of which only the metadata can be read.
 fn reference<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectReference {
     ObjectReference {
@@ -254,38 +199,5 @@ fn reference<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectReferenc
         namespace: meta.namespace.clone(),
         uid: meta.uid.clone(),
         ..ObjectReference::default()
-    }
-}
-
-/// Drops what nobody here reads and what would double the memory an object takes.
-fn slim<K: Resource>(mut object: K) -> K {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    object
-}
-
-/// Pauses between attempts to watch: from a fifth of a second, doubling, to ten seconds. A watch
-/// begins with an event of its own, before anything was asked, so only what was seen ends them.
-#[derive(Default)]
-struct Pauses(u32);
-
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        let pause = Duration::from_millis(200 << self.0.min(6)).min(Duration::from_secs(10));
-        self.0 += 1;
-        pause.mul_f64(rand::random_range(0.8..1.2))
-    }
-}
-
-/// A watch's error in words; a kind without a definition is by far the most likely at the start.
-fn explain(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
-            "its custom resource definition is not installed".to_owned()
-        }
-        other => other.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! The ClickHouse objects of one workspace, wished for or found: the same type
+//! The ClickHouse objects of one workspace, desired or observed: the same type
 //! for both, so that the planner compares like with like.
 //!
 //! Expressions stand as ClickHouse writes them. Those of a desired catalog are
@@ -6,6 +6,7 @@
 //! ClickHouse's own formatter makes of them; see [`Expression`].
 
 use crate::comment::Comment;
+use aviary_sql::scanner::{Token, TokenKind, significant_tokens};
 use aviary_sql::{Identifier, QualifiedName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +93,7 @@ pub struct View {
 /// A user with what it may do and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// SHA-256 of its password in hex. Known only where it is wished for.
+    /// SHA-256 of its password in hex. Known only where it is desired.
     pub password_sha256: Option<Sha256>,
     /// Whether it logs in with a password of this kind and in no other way.
     pub by_password_hash: bool,
@@ -311,26 +312,13 @@ pub(crate) fn is_tuple(text: &str) -> bool {
 /// and whether it is a list.
 fn between_parentheses(text: &str) -> Option<(&str, bool)> {
     let inner = text.strip_prefix('(')?.strip_suffix(')')?;
-    let mut depth = 0_usize;
-    let mut quote: Option<char> = None;
-    let mut is_list = false;
-    let mut characters = inner.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(_), '\\') => {
-                characters.next();
-            }
-            (Some(open), _) if open == character => quote = None,
-            (None, '\'' | '`' | '"') => quote = Some(character),
-            (None, '(') => depth += 1,
-            // The first parenthesis is closed before the end.
-            (None, ')') if depth == 0 => return None,
-            (None, ')') => depth -= 1,
-            (None, ',') if depth == 0 => is_list = true,
-            _ => {}
-        }
-    }
-    Some((inner, is_list))
+    let tokens = significant_tokens(text);
+    let (last, others) = tokens.split_last()?;
+    let inside = others.get(1..)?;
+    // Not where the first parenthesis is closed before the end.
+    let are_pair = last.kind == TokenKind::Symbol(')') && inside.iter().all(|it| it.depth > 0);
+    let is_comma = |token: &Token| token.kind == TokenKind::Symbol(',') && token.depth == 1;
+    are_pair.then(|| (inner, inside.iter().any(is_comma)))
 }
 
 /// A name for SQL text.
@@ -342,6 +330,11 @@ pub fn identifier(name: &str) -> Identifier {
     Identifier::new(name.replace('\0', ""))
         .or_else(|_| Identifier::new("_"))
         .expect("an underscore is a name")
+}
+
+/// A name in backticks where the text needs one.
+pub(crate) fn quoted(name: &str) -> String {
+    identifier(name).to_string()
 }
 
 #[cfg(test)]
@@ -360,6 +353,9 @@ mod tests {
             ("('\\')', 1)", "('\\')', 1)"),
             ("a", "a"),
             ("()", ""),
+            ("([a, b])", "[a, b]"),
+            ("(", "("),
+            ("(--)", "(--)"),
         ] {
             assert_eq!(without_parentheses(text), expected, "{text}");
         }

@@ -1,7 +1,7 @@
 //! Who owns a ClickHouse object: one line of JSON in its COMMENT, written by
 //! the planner and read back by it. What does not carry it is not Aviary's.
 
-use crate::model::ObjectKey;
+use crate::objects::ObjectKey;
 use aviary_crds::DeletionPolicy;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -10,7 +10,9 @@ pub(crate) mod simulate;
 
 use crate::catalog::{Catalog, Sha256};
 use crate::desired::{CredentialHashes, ServerFeatures, desired};
-use crate::model::{WorkspaceModel, WorkspaceObjects, model};
+use crate::last_published::LastPublished;
+use crate::model::{WorkspaceModel, model};
+use crate::objects::WorkspaceObjects;
 use aviary_crds::{AccessToken, DataSource, Pipe, Workspace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
@@ -103,8 +105,9 @@ pub fn credentials() -> CredentialHashes {
 }
 
 /// The model of manifests and the catalog that it asks of a server of today.
-pub fn wished(manifests: &str) -> (WorkspaceModel, Catalog) {
-    let model = model(&objects("acme", manifests));
+pub fn desired_by(manifests: &str) -> (WorkspaceModel, Catalog) {
+    let objects = objects("acme", manifests);
+    let model = model(&objects, &LastPublished::of(&objects));
     let catalog = desired(&model, &credentials(), &ServerFeatures::current());
     (model, catalog)
 }

@@ -7,6 +7,7 @@
 //! kept until the end of time instead, and an interval so long that it would come
 //! round to a later date is refused.
 
+use aviary_sql::scanner::{Scanner, Token, TokenKind};
 use std::fmt::Write;
 
 /// The longest time that rows can be kept: from today it ends before `DateTime` does.
@@ -35,26 +36,26 @@ pub(crate) fn guarded(expression: &str, times: &[&str]) -> String {
 }
 
 /// Guards every element of a clause that a person wrote, which was checked by
-/// [`crate::expression::check_ttl`]. Refuses intervals that nothing can guard.
+/// [`crate::expression_guard::check_ttl`]. Refuses intervals that nothing can guard.
 pub(crate) fn guarded_clause(clause: &str, time_columns: &[&str]) -> Result<String, String> {
     let mut text = String::new();
     for element in elements(clause) {
-        let tokens = tokens(element);
-        let end = tokens.iter().find(|token| {
-            let is = |action: &&str| action.eq_ignore_ascii_case(token.text);
-            token.depth == 0 && ACTIONS.iter().any(is)
+        let parts = parts(element);
+        let end = parts.iter().find(|part| {
+            let is = |action: &&str| action.eq_ignore_ascii_case(part.text);
+            part.depth == 0 && ACTIONS.iter().any(is)
         });
         let (expression, action) = element.split_at(end.map_or(element.len(), |it| it.start));
         let expression = expression.trim_end();
-        let tokens: Vec<&Token<'_>> = tokens
+        let parts: Vec<&Part<'_>> = parts
             .iter()
-            .take_while(|token| token.start < expression.len())
+            .take_while(|part| part.start < expression.len())
             .collect();
-        check_intervals(&tokens)?;
-        let is_used = |column: &&&str| tokens.iter().any(|token| token.text == **column);
+        check_intervals(&parts)?;
+        let is_used = |column: &&&str| parts.iter().any(|part| part.text == **column);
         let mut used: Vec<&str> = time_columns.iter().filter(is_used).copied().collect();
         // A row without a column of its time begins where nothing is added yet.
-        let beginning = without_additions(expression, &tokens);
+        let beginning = without_additions(expression, &parts);
         if used.is_empty() {
             used.extend(beginning.as_deref());
         }
@@ -66,68 +67,37 @@ pub(crate) fn guarded_clause(clause: &str, time_columns: &[&str]) -> Result<Stri
     Ok(text)
 }
 
-/// A word, number or quoted text, and where it stands.
-struct Token<'a> {
+/// A word, number, comma or quoted text, and where it stands.
+struct Part<'a> {
     text: &'a str,
     start: usize,
-    /// How many parentheses are open around it.
+    /// How many brackets are open around it.
     depth: usize,
 }
 
-fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut depth = 0_usize;
-    let mut rest = text.char_indices().peekable();
-    while let Some((start, first)) = rest.next() {
-        match first {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '\'' | '"' | '`' => {
-                let mut is_escaped = false;
-                let end = rest.find(|(_, next)| {
-                    let ends = !is_escaped && *next == first;
-                    is_escaped = !is_escaped && *next == '\\';
-                    ends
-                });
-                let end = end.map_or(text.len(), |(end, _)| end + 1);
-                // Names in quotes stand for themselves.
-                let inner = if first == '\'' {
-                    start..end
-                } else {
-                    start + 1..end - 1
-                };
-                let text = text.get(inner).unwrap_or_default();
-                tokens.push(Token { text, start, depth });
-            }
-            ',' => tokens.push(Token {
-                text: &text[start..=start],
-                start,
-                depth,
-            }),
-            _ if first.is_alphanumeric() || first == '_' => {
-                let mut end = start + first.len_utf8();
-                while let Some((at, next)) =
-                    rest.next_if(|(_, next)| next.is_alphanumeric() || *next == '_')
-                {
-                    end = at + next.len_utf8();
-                }
-                let text = &text[start..end];
-                tokens.push(Token { text, start, depth });
-            }
-            _ => {}
-        }
-    }
-    tokens
+fn parts(clause: &str) -> Vec<Part<'_>> {
+    let part = |token: Token| {
+        let written = token.text(clause);
+        let text = match token.kind {
+            TokenKind::Word | TokenKind::String | TokenKind::Symbol(',') => written,
+            // Names in quotes stand for themselves.
+            TokenKind::QuotedIdentifier => written.trim_matches(['`', '"']),
+            _ => return None,
+        };
+        let Token { start, depth, .. } = token;
+        Some(Part { text, start, depth })
+    };
+    Scanner::new(clause).filter_map(part).collect()
 }
 
 /// The elements of a clause. After `GROUP BY` commas separate keys and assignments, to
 /// the end of the clause.
 fn elements(clause: &str) -> Vec<&str> {
-    let tokens = tokens(clause);
-    let outer = tokens.iter().filter(|token| token.depth == 0);
+    let parts = parts(clause);
+    let outer = parts.iter().filter(|part| part.depth == 0);
     let commas = outer
-        .take_while(|token| !token.text.eq_ignore_ascii_case("GROUP"))
-        .filter(|token| token.text == ",");
+        .take_while(|part| !part.text.eq_ignore_ascii_case("GROUP"))
+        .filter(|part| part.text == ",");
     let mut elements = Vec::new();
     let mut start = 0;
     for comma in commas {
@@ -139,44 +109,44 @@ fn elements(clause: &str) -> Vec<&str> {
 }
 
 /// The expression with zeros for what it adds; nothing if it adds nothing that is written out.
-fn without_additions(expression: &str, tokens: &[&Token<'_>]) -> Option<String> {
+fn without_additions(expression: &str, parts: &[&Part<'_>]) -> Option<String> {
     let mut zeroed = expression.to_owned();
     // From the end, so that what is left to replace stays where it is.
-    for (index, token) in tokens.iter().enumerate().rev() {
-        if token.text.parse::<u64>().is_ok() && is_added(expression, tokens, index) {
-            zeroed.replace_range(token.start..token.start + token.text.len(), "0");
+    for (index, part) in parts.iter().enumerate().rev() {
+        if part.text.parse::<u64>().is_ok() && is_added(expression, parts, index) {
+            zeroed.replace_range(part.start..part.start + part.text.len(), "0");
         }
     }
     (zeroed != expression).then_some(zeroed)
 }
 
 /// Whether a number is what an interval is long, or is added as it is.
-fn is_added(expression: &str, tokens: &[&Token<'_>], index: usize) -> bool {
-    let (token, before) = (tokens[index], &tokens[..index]);
+fn is_added(expression: &str, parts: &[&Part<'_>], index: usize) -> bool {
+    let (part, before) = (parts[index], &parts[..index]);
     let Some(last) = before.last() else {
         return false;
     };
     if is_interval(last.text) || strip_prefix(last.text, "toInterval").is_some() {
         return true;
     }
-    if expression[..token.start].trim_end().ends_with('+') {
+    if expression[..part.start].trim_end().ends_with('+') {
         return true;
     }
     // The last argument of `addDays`.
-    let call = before.iter().rfind(|it| it.depth < token.depth);
-    let is_last = tokens
+    let call = before.iter().rfind(|it| it.depth < part.depth);
+    let is_last = parts
         .get(index + 1)
-        .is_none_or(|next| next.depth < token.depth);
+        .is_none_or(|next| next.depth < part.depth);
     let adds = call.is_some_and(|call| strip_prefix(call.text, "add").is_some());
     adds && is_last && last.text == ","
 }
 
 /// Whether every interval is short enough for what comes of it to be recognised.
-fn check_intervals(tokens: &[&Token<'_>]) -> Result<(), String> {
-    for (index, token) in tokens.iter().enumerate() {
-        let Ok(number) = token.text.parse::<u64>() else {
-            if token.text.eq_ignore_ascii_case("INTERVAL")
-                && tokens
+fn check_intervals(parts: &[&Part<'_>]) -> Result<(), String> {
+    for (index, part) in parts.iter().enumerate() {
+        let Ok(number) = part.text.parse::<u64>() else {
+            if part.text.eq_ignore_ascii_case("INTERVAL")
+                && parts
                     .get(index + 1)
                     .is_some_and(|next| next.text.starts_with('\''))
             {
@@ -184,12 +154,12 @@ fn check_intervals(tokens: &[&Token<'_>]) -> Result<(), String> {
             }
             continue;
         };
-        let before = tokens[..index].iter().rev();
+        let before = parts[..index].iter().rev();
         let named = before
-            .map(|token| token.text)
+            .map(|part| part.text)
             .find_map(|word| unit_of_function(word).or_else(|| is_interval(word).then_some("")));
         let unit = match named {
-            Some("") => tokens.get(index + 1).map_or("", |next| next.text),
+            Some("") => parts.get(index + 1).map_or("", |next| next.text),
             Some(unit) => unit,
             None => "second",
         };

@@ -225,12 +225,12 @@ mod tests {
 
         #[test]
         fn quoted_text_is_one_token(text in "[^\0]+") {
-            use crate::lexer::{Lexer, TokenKind};
+            use crate::scanner::{Scanner, TokenKind};
             let literal = StringLiteral(&text).to_string();
-            let kinds: Vec<_> = Lexer::new(&literal).map(|token| token.kind).collect();
+            let kinds: Vec<_> = Scanner::new(&literal).map(|token| token.kind).collect();
             prop_assert_eq!(kinds, vec![TokenKind::String]);
             let name = Identifier::new(text).unwrap().to_string();
-            let kinds: Vec<_> = Lexer::new(&name).map(|token| token.kind).collect();
+            let kinds: Vec<_> = Scanner::new(&name).map(|token| token.kind).collect();
             prop_assert_eq!(kinds, vec![TokenKind::QuotedIdentifier]);
         }
     }

@@ -1,6 +1,7 @@
 //! What Aviary knows about SQL text: names and literals that cannot break out
 //! of their quotes, the template language of pipes, the composition of a pipe's
-//! nodes into one statement, and the tables a statement reads.
+//! nodes into one statement, the tables a statement reads, and the scanner by which
+//! all of these take SQL apart.
 //!
 //! This crate does not know Kubernetes, the network, the clock or a ClickHouse
 //! server. It reads text and writes text. What it finds out about a statement
@@ -9,9 +10,9 @@
 
 pub mod dependencies;
 pub mod ident;
-mod lexer;
 pub mod pipe;
 pub mod reach;
+pub mod scanner;
 pub mod system_tables;
 pub mod template;
 

@@ -7,8 +7,8 @@
 //! parser does not know can hide.
 
 use crate::dependencies::TableReference;
-use crate::lexer::{Token, TokenKind, significant_tokens};
 use crate::references;
+use crate::scanner::{Token, TokenKind, significant_tokens};
 use crate::system_tables::{SystemTable, system_table};
 
 /// Something that a tenant's query must not use.
@@ -82,7 +82,7 @@ pub fn check_reach(sql: &str) -> Result<(), ReachError> {
     }
     let tokens = significant_tokens(sql);
     (0..tokens.len()).try_for_each(|at| {
-        Scanner {
+        Ahead {
             sql,
             rest: &tokens[at..],
         }
@@ -110,12 +110,12 @@ fn check_table(table: &TableReference) -> Result<(), ReachError> {
 }
 
 /// Looks at the tokens from one on.
-struct Scanner<'a> {
+struct Ahead<'a> {
     sql: &'a str,
     rest: &'a [Token],
 }
 
-impl Scanner<'_> {
+impl Ahead<'_> {
     fn check(&self) -> Result<(), ReachError> {
         self.check_name()?;
         self.check_call()?;
@@ -231,6 +231,8 @@ mod tests {
             "SELECT * FROM system.errors",
             "SELECT * FROM `system`.\"query_log\"",
             "SELECT * FROM system /* here */ . errors",
+            r"SELECT * FROM `sys\x74em`.errors",
+            r"SELECT `hostN\x61me`()",
             "SELECT * FROM system.a_table_of_the_next_version",
             "SELECT * FROM INFORMATION_SCHEMA.tables",
             "SELECT * FROM information_schema.COLUMNS",

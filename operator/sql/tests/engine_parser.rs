@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use aviary_engine::{Engine, EngineConfig};
+use aviary_sql::scanner::Scanner;
 use aviary_sql::{Identifier, StringLiteral, Template};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -93,6 +94,19 @@ fn what_is_quoted_comes_back_as_it_went_in() {
                 .unwrap();
             let answer = oracle.ask(&rendered.sql, &rendered.parameters);
             prop_assert_eq!(answer, Ok(text.into_bytes()), "a parameter");
+            Ok(())
+        })
+        .unwrap();
+
+    // Whatever is escaped, and however: the scanner reads what ClickHouse reads.
+    let written = "'([^'\\\\]|''|\\\\[^x]|\\\\x[0-7][0-9a-fA-F])*'";
+    runner
+        .run(&written, |written| {
+            let read = Scanner::new(&written)
+                .next()
+                .and_then(|token| token.string(&written));
+            let answer = oracle.ask(&format!("SELECT {written}"), &[]);
+            prop_assert_eq!(answer.ok(), read.map(String::into_bytes), "a written text");
             Ok(())
         })
         .unwrap();

@@ -1,13 +1,13 @@
 //! What pages and alerts name exists: paths of the repository in Markdown, and
 //! metrics in the alerting rules. Decisions can be cited by their number.
 
-use crate::tidy::tracked;
+use crate::tracked::tracked;
 use anyhow::Context as _;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where the code registers every metric it exports, and the prefix of those there.
-const METRICS: [(&str, &str); 4] = [
+const METRICS: [(&str, &str); 7] = [
     ("operator/gateway/src/metrics/mod.rs", "aviary_gateway_"),
     (
         "operator/gateway/src/metrics/requests.rs",
@@ -17,7 +17,10 @@ const METRICS: [(&str, &str); 4] = [
         "operator/gateway/src/metrics/replicas.rs",
         "aviary_gateway_",
     ),
-    ("operator/controller/src/metrics.rs", "aviary_"),
+    ("operator/runtime/src/metrics.rs", "aviary_"),
+    ("operator/controller/src/run.rs", "aviary_"),
+    ("operator/controller/src/index/metrics.rs", "aviary_"),
+    ("operator/controller/src/fleet/metrics.rs", "aviary_"),
 ];
 
 /// What the exporter, or Prometheus's types, put behind a registered name.

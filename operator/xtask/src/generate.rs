@@ -3,7 +3,7 @@
 //!
 //! [`files`] computes them all; `generate` writes them and `tidy` compares them.
 
-use crate::{access, reference};
+use crate::{rbac, reference};
 use anyhow::Context as _;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ fn access_rules(files: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
         );
         files.insert(
             PathBuf::from("config/rbac").join(format!("{component}.yaml")),
-            documents(&access::of_component(
+            documents(&rbac::of_component(
                 component,
                 cluster_rules,
                 namespace_rules,
@@ -120,7 +120,7 @@ fn access_rules(files: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
     }
     files.insert(
         "config/rbac/people.yaml".into(),
-        documents(&access::of_people())?,
+        documents(&rbac::of_people())?,
     );
     let kustomization = serde_json::json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -1,11 +1,15 @@
 //! Repository tasks: `generate` writes what is derived from the code, `tidy`
 //! refuses what the house rules do not allow. Run as `cargo xtask <task>`.
 
-mod access;
+mod circles;
 mod documentation;
 mod generate;
+mod map;
+mod modules;
+mod rbac;
 mod reference;
 mod tidy;
+mod tracked;
 
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -16,7 +20,8 @@ use std::path::{Path, PathBuf};
 enum Task {
     /// Write the CRD manifests, the chart's CRDs and RBAC, and the reference pages.
     Generate,
-    /// Check the layering, generated files, file lengths and lints; fails with a list.
+    /// Check the layering, circles of modules, the map, generated files, file lengths and lints;
+    /// fails with a list.
     Tidy,
 }
 

@@ -2,6 +2,7 @@
 //! list of ClickHouse's own tables.
 
 use aviary_crds::conditions::Reason;
+use aviary_crds::event_reasons::EventReason;
 use aviary_gateway::ErrorCode;
 use aviary_sql::system_tables::{CLOSED, HARMLESS, OPEN_WITHOUT_GRANT, OWN_ROWS};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -131,6 +132,12 @@ pub(crate) fn conditions() -> String {
         hold, as kstatus defines them. Clusters have `ReplicasHealthy` and `DiskHeadroom`. `CleanedUp` (workspaces, clusters): nothing is left in ClickHouse that ought to be gone; it stands beside `Ready`, since what is left over keeps nothing from working.\n\n| reason | meaning |\n|---|---|\n"
     );
     for reason in Reason::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", reason.as_str(), reason.meaning());
+    }
+    page.push_str(
+        "\n# Events\n\nAn event that tells of a condition has the condition's reason. The others tell of what was done in ClickHouse.\n\n| reason | meaning |\n|---|---|\n",
+    );
+    for reason in EventReason::ALL {
         let _ = writeln!(page, "| `{}` | {} |", reason.as_str(), reason.meaning());
     }
     page

@@ -1,17 +1,19 @@
-//! The house rules as a check: which crate may use which, generated files are
-//! fresh, every crate inherits the workspace's lints, files stay short, and pages
+//! The house rules as a check: which crate may use which, no circles of modules
+//! within a crate, a map that agrees with the code, generated files are fresh, every crate inherits the workspace's lints, files stay short, and pages
 //! and alerts name only what is there.
 
-use crate::{documentation, generate};
+use crate::tracked::tracked;
+use crate::{circles, documentation, generate, map};
 use anyhow::Context as _;
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of the workspace; docs/ARCHITECTURE.md says why.
 const LAYERS: &[(&str, &[&str])] = &[
     ("aviary-crds", &[]),
     ("aviary-sql", &[]),
+    ("aviary-runtime", &[]),
     ("aviary-plan", &["aviary-crds", "aviary-sql"]),
     (
         "aviary-clickhouse",
@@ -19,7 +21,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "aviary-controller",
-        &["aviary-crds", "aviary-plan", "aviary-clickhouse"],
+        &[
+            "aviary-crds",
+            "aviary-runtime",
+            "aviary-plan",
+            "aviary-clickhouse",
+        ],
     ),
     ("aviary-gateway", &["aviary-crds", "aviary-sql"]),
     ("aviary-engine", &[]),
@@ -59,6 +66,7 @@ const LONGEST_FILE: usize = 600;
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
+    workspace_root: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +74,14 @@ struct Package {
     name: String,
     manifest_path: String,
     dependencies: Vec<Dependency>,
+    targets: Vec<Target>,
+}
+
+/// A crate of a package.
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+    src_path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -75,12 +91,51 @@ struct Dependency {
     path: Option<String>,
 }
 
+impl Metadata {
+    /// The folder of each package in the repository, and its name.
+    fn folders(&self) -> Vec<(String, &str)> {
+        let folder = |package: &Package| {
+            let manifest = Path::new(&package.manifest_path);
+            let folder = manifest.parent().unwrap_or(manifest);
+            let folder = folder.strip_prefix(&self.workspace_root).unwrap_or(folder);
+            folder.display().to_string()
+        };
+        let packages = self.packages.iter();
+        packages
+            .map(|package| (folder(package), package.name.as_str()))
+            .collect()
+    }
+}
+
+impl Package {
+    /// The first file of each of its crates that is no test, benchmark or example.
+    fn roots(&self) -> Vec<PathBuf> {
+        let built = |target: &&Target| {
+            target
+                .kind
+                .iter()
+                .any(|kind| kind == "lib" || kind == "bin")
+        };
+        let targets = self.targets.iter().filter(built);
+        targets.map(|target| target.src_path.clone()).collect()
+    }
+}
+
 /// Every rule that is broken, one line each.
 pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
     let metadata = metadata(root)?;
     layering(&metadata, &mut complaints);
     lints(&metadata, &mut complaints)?;
+    for package in &metadata.packages {
+        circles::check(
+            &metadata.workspace_root,
+            &package.name,
+            &package.roots(),
+            &mut complaints,
+        )?;
+    }
+    map::check(root, &metadata.folders(), &mut complaints)?;
     generated(root, &mut complaints)?;
     source_files(root, &mut complaints)?;
     documentation::paths(root, &mut complaints)?;
@@ -164,31 +219,6 @@ fn generated(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The files that git knows, or would take in, and that match a pattern or are in a folder.
-pub(crate) fn tracked(root: &Path, pattern: &str) -> anyhow::Result<Vec<String>> {
-    let output = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            pattern,
-        ])
-        .current_dir(root)
-        .output()
-        .context("run git ls-files")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "git ls-files: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let names = String::from_utf8(output.stdout).context("file names are not UTF-8")?;
-    let mut names: Vec<String> = names.lines().map(str::to_owned).collect();
-    // What was removed and not committed yet is still listed.
-    names.retain(|name| root.join(name).exists());
-    Ok(names)
 }
 
 fn source_files(root: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
-//! Takes definitions apart that ClickHouse gives as text: engine clauses, lists of
-//! keys, codecs and the head of a view. The texts are ClickHouse's own formatting,
-//! so strings, quoted names and brackets are all that must be understood.
+//! Takes definitions apart that ClickHouse gives as text: engine clauses, codecs and
+//! the head of a view. The texts are ClickHouse's own formatting, so tokens are all
+//! that must be understood.
 
 use aviary_plan::catalog::TableEngine;
+use aviary_sql::scanner::{Scanner, TokenKind, find_outside, list_items};
 use std::collections::BTreeMap;
 
 /// An engine with its arguments, and the TTL and settings of the table.
@@ -24,15 +25,9 @@ pub(super) fn engine(text: &str) -> Option<EngineClauses> {
         " SETTINGS ",
         " COMMENT ",
     ];
-    let outside = outside_of_brackets(text);
-    let clause_at = |clause: &str| {
-        text.match_indices(clause)
-            .map(|(at, _)| at)
-            .find(|at| outside[*at])
-    };
     let mut starts: Vec<(usize, &str)> = CLAUSES
         .iter()
-        .filter_map(|clause| Some((clause_at(clause)?, *clause)))
+        .filter_map(|clause| Some((find_outside(text, clause)?, *clause)))
         .collect();
     starts.sort_unstable();
     let head_end = starts.first().map_or(text.len(), |(at, _)| *at);
@@ -51,8 +46,8 @@ pub(super) fn engine(text: &str) -> Option<EngineClauses> {
 
 /// Reads `a = 1, b = 'c'`.
 fn settings(text: &str) -> BTreeMap<String, String> {
-    let each = list(text);
-    let pairs = each.iter().filter_map(|item| item.split_once(" = "));
+    let pairs = list_items(text).into_iter();
+    let pairs = pairs.filter_map(|item| item.split_once(" = "));
     pairs
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
@@ -60,9 +55,10 @@ fn settings(text: &str) -> BTreeMap<String, String> {
 
 fn engine_head(head: &str) -> Option<TableEngine> {
     let (name, arguments) = match head.split_once('(') {
-        Some((name, rest)) => (name, list(rest.strip_suffix(')')?)),
+        Some((name, rest)) => (name, list_items(rest.strip_suffix(')')?)),
         None => (head, Vec::new()),
     };
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     let name = name.trim().trim_matches('`');
     let Some(family) = name.strip_prefix("Replicated") else {
         return Some(TableEngine {
@@ -78,22 +74,6 @@ fn engine_head(head: &str) -> Option<TableEngine> {
         arguments: arguments.skip(1).collect(),
         replication_path: Some(path.trim_matches('\'').to_owned()),
     })
-}
-
-/// Reads `a, f(b, c)`.
-pub(super) fn list(text: &str) -> Vec<String> {
-    let outside = outside_of_brackets(text);
-    let mut items = Vec::new();
-    let mut start = 0;
-    for (at, character) in text.char_indices() {
-        if character == ',' && outside[at] {
-            items.push(text[start..at].trim().to_owned());
-            start = at + 1;
-        }
-    }
-    items.push(text[start..].trim().to_owned());
-    items.retain(|item| !item.is_empty());
-    items
 }
 
 /// Reads `CODEC(Delta(4), LZ4)`.
@@ -128,80 +108,27 @@ pub(super) fn view_head(text: &str) -> Option<ViewHead> {
     let rest = rest.trim_start().strip_prefix("TO ")?;
     let (target, rest) = dotted_name(rest)?;
     // The words cannot come earlier than the definer: columns are in brackets.
-    let outside = outside_of_brackets(rest);
-    let end = rest
-        .match_indices(" AS ")
-        .map(|(at, _)| at)
-        .find(|at| outside[*at])
-        .unwrap_or(rest.len());
-    let definer = rest[..end]
-        .match_indices("DEFINER = ")
-        .find(|(at, _)| outside[*at])
-        .and_then(|(at, word)| dotted_name(&rest[at + word.len()..]))
+    let head = &rest[..find_outside(rest, " AS ").unwrap_or(rest.len())];
+    let definer = find_outside(head, DEFINER)
+        .and_then(|at| dotted_name(&head[at + DEFINER.len()..]))
         .map(|(name, _)| name.join("."));
     Some(ViewHead { target, definer })
 }
 
+const DEFINER: &str = "DEFINER = ";
+
 /// Reads `` a.`b` `` and gives what follows.
 fn dotted_name(text: &str) -> Option<(Vec<String>, &str)> {
+    let mut tokens = Scanner::new(text);
     let mut parts = Vec::new();
-    let mut rest = text;
     loop {
-        let (part, after) = name(rest)?;
-        parts.push(part);
-        match after.strip_prefix('.') {
-            Some(next) => rest = next,
-            None => return Some((parts, after)),
+        let part = tokens.next()?;
+        parts.push(part.name(text)?);
+        match tokens.next().map(|token| token.kind) {
+            Some(TokenKind::Symbol('.')) => {}
+            _ => return Some((parts, &text[part.end..])),
         }
     }
-}
-
-fn name(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('`') else {
-        let end = text
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(text.len());
-        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
-    };
-    let mut value = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
-            '`' => return Some((value, &quoted[at + 1..])),
-            other => value.push(other),
-        }
-    }
-    None
-}
-
-/// For each byte whether it stands outside of brackets, strings and quoted names.
-fn outside_of_brackets(text: &str) -> Vec<bool> {
-    let mut outside = Vec::with_capacity(text.len());
-    let mut depth = 0usize;
-    let mut quote: Option<u8> = None;
-    let mut escaped = false;
-    for byte in text.bytes() {
-        if let Some(open) = quote {
-            outside.push(false);
-            if escaped {
-                escaped = false;
-            } else if byte == b'\\' {
-                escaped = true;
-            } else if byte == open {
-                quote = None;
-            }
-            continue;
-        }
-        match byte {
-            b'\'' | b'`' | b'"' => quote = Some(byte),
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        outside.push(depth == 0 && quote.is_none());
-    }
-    outside
 }
 
 #[cfg(test)]
@@ -253,14 +180,5 @@ mod tests {
         assert_eq!(head.definer.as_deref(), Some("a-b__writer"));
         let text = "CREATE MATERIALIZED VIEW a.b TO a.c AS SELECT 1";
         assert_eq!(view_head(text).unwrap().definer, None);
-    }
-
-    #[test]
-    fn lists_come_apart() {
-        assert_eq!(
-            list("a, f(b, 'c, d'), `e, f`"),
-            ["a", "f(b, 'c, d')", "`e, f`"]
-        );
-        assert!(list("").is_empty());
     }
 }

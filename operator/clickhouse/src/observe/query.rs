@@ -2,7 +2,7 @@
 //! same shape: what it is about, and its fields as texts. The first field is the
 //! name, and the second a position or nothing.
 
-use aviary_plan::model::names;
+use aviary_plan::derived_names;
 use aviary_sql::{Identifier, StringLiteral};
 
 /// What the server can do.
@@ -75,8 +75,8 @@ pub(super) fn catalog(database: &Identifier) -> Vec<String> {
 /// The workspace's users and what they may do.
 pub(super) fn rights(database: &Identifier) -> Vec<String> {
     let (reader, writer) = (
-        names::reader(database.as_str()),
-        names::writer(database.as_str()),
+        derived_names::reader(database.as_str()),
+        derived_names::writer(database.as_str()),
     );
     let users = format!("({}, {})", StringLiteral(&reader), StringLiteral(&writer));
     vec![

@@ -1,8 +1,8 @@
 //! Every golden case, for real: its plan runs, and the next plan is empty.
 
 use crate::harness::{ask, converge, pass, pass_on, replica, run, sql, unhurried};
-use aviary_plan::plan::{Retired, retire};
-use aviary_plan::{Catalog, Consent, Consents, Plan, WorkspaceModel};
+use aviary_plan::planner::{Retired, retire};
+use aviary_plan::{Catalog, Consent, Consents, LastPublished, Plan, WorkspaceModel};
 use pretty_assertions::assert_eq;
 use std::fs;
 use std::path::Path;
@@ -159,7 +159,8 @@ fn users_that_outlived_their_database_keep_no_right() {
 
 #[test]
 fn a_database_that_somebody_else_made_meanwhile_is_not_filled() {
-    let model = aviary_plan::model(&aviary_plan::testing::objects("race", EVENTS));
+    let objects = aviary_plan::testing::objects("race", EVENTS);
+    let model = aviary_plan::model(&objects, &LastPublished::default());
     let desired = aviary_plan::desired(
         &model,
         &aviary_plan::testing::credentials(),

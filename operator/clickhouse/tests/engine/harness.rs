@@ -4,7 +4,7 @@ use aviary_clickhouse::{Bounds, Outcome, ReaderCredentials, Replica, ReplicaConf
 use aviary_engine::{Engine, EngineConfig};
 use aviary_plan::catalog::Sha256;
 use aviary_plan::model::WorkspaceModel;
-use aviary_plan::{CredentialHashes, Plan, desired, model, plan, testing};
+use aviary_plan::{CredentialHashes, LastPublished, Plan, desired, model, plan, testing};
 use clickhouse::Client;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::net::SocketAddr;
@@ -183,14 +183,15 @@ pub(crate) async fn pass(namespace: &str, manifests: &str) -> Pass {
 
 /// The same, on a replica that may know something from before.
 pub(crate) async fn pass_on(replica: &Replica, namespace: &str, manifests: &str) -> Pass {
-    let model = model(&testing::objects(namespace, manifests));
+    let objects = testing::objects(namespace, manifests);
+    let model = model(&objects, &LastPublished::of(&objects));
     let observed = replica.observe(&model.database).await.unwrap();
-    let wished = desired(&model, &credentials(), &observed.server);
-    let wished = replica
-        .canonicalise(wished, &observed.catalog)
+    let desired = desired(&model, &credentials(), &observed.server);
+    let desired = replica
+        .canonicalise(desired, &observed.catalog)
         .await
         .unwrap();
-    let plan = plan(&wished, &observed.catalog, &model.circumstances());
+    let plan = plan(&desired, &observed.catalog, &model.circumstances());
     let outcomes = replica.execute(&plan, &unhurried()).await;
     Pass {
         model,

@@ -134,7 +134,7 @@ fn a_slow_statement_is_its_own_objects_trouble() {
         let replica = replica_at(&address, PATIENT);
         let pass = pass_on(&replica, "slow", SOURCES).await;
         let slow = ClickHouseError::Slow { deadline: PATIENT };
-        assert_eq!(slow.reason(), aviary_plan::Reason::ClickHouseBusy);
+        assert_eq!(slow.category(), aviary_clickhouse::Category::Busy);
         let failed = failures(&pass, "a_slow");
         assert_eq!(failed[0], Some(Failure::ClickHouse(slow.clone())));
         let skipped = Failure::Skipped { cause: slow };

@@ -2,7 +2,7 @@
 
 use crate::harness::{ask, ask_by, converge};
 use aviary_plan::model::WorkspaceModel;
-use aviary_plan::{Reason, model, testing};
+use aviary_plan::{LastPublished, Reason, model, testing};
 use aviary_sql::system_tables::{SystemTable, system_table};
 
 /// What the victim writes into everything, in letters and digits so that it can stand in names.
@@ -98,7 +98,9 @@ fn what_one_tenant_does_another_does_not_see() {
 /// Whether the planner refuses a pipe with this SQL.
 fn is_refused(sql: &str) -> bool {
     let objects = testing::objects("sees-thief", &MANIFESTS.replace("SQL", sql));
-    let mut rejections = model(&objects).rejections.into_iter();
+    let mut rejections = model(&objects, &LastPublished::default())
+        .rejections
+        .into_iter();
     rejections.any(|rejection| rejection.reason == Reason::OutOfReach)
 }
 

@@ -4,14 +4,22 @@
 //! at a boundary, sizes are rounded and move with them, delays are whole minutes and queues orders
 //! of magnitude. The exact numbers are metrics.
 
-use crate::cluster::probe::{Answer, ReplicaAnswer};
 use crate::cluster::settled::{rounded_size, settled_delay, settled_percent, settled_queue};
+use crate::fleet::Answer;
+use crate::reasons;
 use aviary_clickhouse::{Disk, Replication};
 use aviary_crds::clickhouse_cluster::{DiskStatus, PendingDrop, ReplicaStatus, ReplicationStatus};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
 use aviary_crds::{ClickHouseClusterSpec, ClickHouseClusterStatus};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+
+/// What a replica said to its last probe, or why it said nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaAnswer {
+    pub(crate) name: String,
+    pub(crate) answer: Answer,
+}
 
 /// The status after a round of probes.
 pub(crate) fn cluster_status(
@@ -107,7 +115,9 @@ fn before<'a>(previous: &'a ClickHouseClusterStatus, name: &str) -> Option<&'a R
 fn ready(answers: &[ReplicaAnswer], healthy: &str) -> Finding {
     let refusals = answers.iter().filter_map(|answer| match &answer.answer {
         Answer::Healthy(_) => None,
-        Answer::Failed { reason, message } => Some((answer, *reason, message)),
+        Answer::Failed { category, message } => {
+            Some((answer, reasons::of_category(*category), message))
+        }
     });
     let refusals: Vec<_> = refusals.collect();
     if let (Some((replica, reason, message)), true) =
@@ -154,10 +164,10 @@ fn problem(
     let name = &answer.name;
     let health = match &answer.answer {
         Answer::Healthy(health) => health,
-        Answer::Failed { reason, message } => {
-            let reason = match reason {
+        Answer::Failed { category, message } => {
+            let reason = match reasons::of_category(*category) {
                 Reason::ClickHouseUnreachable => Reason::ReplicaUnreachable,
-                other => *other,
+                other => other,
             };
             return Some((reason, format!("`{name}`: {message}")));
         }
@@ -326,6 +336,7 @@ fn replication_status(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aviary_clickhouse::Category;
     use aviary_clickhouse::Health;
     use aviary_crds::conditions::find;
     use rstest::rstest;
@@ -359,7 +370,7 @@ mod tests {
         ReplicaAnswer {
             name: name.to_owned(),
             answer: Answer::Failed {
-                reason: Reason::ClickHouseUnreachable,
+                category: Category::Silent,
                 message: "connection refused".to_owned(),
             },
         }

@@ -1,10 +1,10 @@
 //! What objects are found by besides their names, so that no question goes through all of them:
 //! workspaces by the Secret that publishes them, and those Secrets by the token values in them.
 
-use crate::names::ObjectName;
 use aviary_crds::Workspace;
 use aviary_crds::names::published_secret;
 use aviary_crds::published::{ValueClaim, WorkspaceAccess};
+use aviary_runtime::ObjectName;
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Default)]
@@ -16,15 +16,15 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
-    pub(super) fn note_workspace(&mut self, workspace: &Workspace, name: &ObjectName) {
+    pub(crate) fn note_workspace(&mut self, workspace: &Workspace, name: &ObjectName) {
         self.workspaces.insert(secret_of(workspace), name.clone());
     }
 
-    pub(super) fn forget_workspace(&mut self, workspace: &Workspace) {
+    pub(crate) fn forget_workspace(&mut self, workspace: &Workspace) {
         self.workspaces.remove(&secret_of(workspace));
     }
 
-    pub(super) fn note_values(&mut self, access: &WorkspaceAccess, secret: &ObjectName) {
+    pub(crate) fn note_values(&mut self, access: &WorkspaceAccess, secret: &ObjectName) {
         for (sha256, since) in access.claimed_values() {
             let claim = ValueClaim {
                 since,
@@ -35,7 +35,7 @@ impl Lookups {
         }
     }
 
-    pub(super) fn forget_values(&mut self, access: &WorkspaceAccess, secret: &ObjectName) {
+    pub(crate) fn forget_values(&mut self, access: &WorkspaceAccess, secret: &ObjectName) {
         for (sha256, _) in access.claimed_values() {
             let Some(claims) = self.claims.get_mut(sha256) else {
                 continue;
@@ -48,16 +48,16 @@ impl Lookups {
     }
 
     /// The workspace that this Secret publishes.
-    pub(super) fn workspace_of(&self, secret: &ObjectName) -> Option<ObjectName> {
+    pub(crate) fn workspace_of(&self, secret: &ObjectName) -> Option<ObjectName> {
         self.workspaces.get(&secret.name).cloned()
     }
 
     /// The published Secrets that have a claim to a value.
-    pub(super) fn claimants(&self, sha256: &str) -> impl Iterator<Item = &ObjectName> {
+    pub(crate) fn claimants(&self, sha256: &str) -> impl Iterator<Item = &ObjectName> {
         self.claims.get(sha256).into_iter().flat_map(BTreeMap::keys)
     }
 
-    pub(super) fn first_claim_of_others(
+    pub(crate) fn first_claim_of_others(
         &self,
         sha256: &str,
         secret: &ObjectName,

@@ -1,8 +1,18 @@
 //! Objects go in as watches and writes show them; what must be looked at again comes out.
 
-use super::*;
+use crate::index::objects::{Index, NamespaceMeta};
+use crate::index::{Affected, ObjectMetrics};
+use crate::secrets::{PublishedSecret, TokenSecret};
 use crate::testing::object;
+use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+use aviary_crds::{
+    AccessToken, ClickHouseCluster, ClickHouseClusterStatus, DataSource, Pipe, Workspace,
+};
+use aviary_runtime::ObjectName;
+use aviary_runtime::metrics::Metrics;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn with_meta<K: serde::de::DeserializeOwned>(
     kind: &str,
@@ -263,4 +273,39 @@ fn labels_of_a_namespace_concern_the_workspaces_in_it() {
     assert_eq!(index.apply(&shop, labelled), concerned);
     let labels = index.namespace("shop").unwrap().metadata.labels.clone();
     assert_eq!(labels.unwrap()["tenant"], "yes");
+}
+
+#[test]
+fn conditions_of_a_cluster_are_told_one_by_one() {
+    let spec = json!({ "external": {
+        "replicas": [{ "name": "a", "url": "http://a" }],
+        "credentialsSecretRef": { "name": "admin" },
+    }});
+    let mut cluster: ClickHouseCluster = object("ClickHouseCluster", "shared", spec);
+    let findings = [
+        Finding::met(ConditionType::Ready, Reason::Succeeded, "1/1"),
+        Finding::unmet(ConditionType::DiskHeadroom, Reason::DiskLow, "9%"),
+        Finding::unknown(ConditionType::ReplicasHealthy, Reason::Unknown, "?"),
+    ];
+    cluster.status = Some(ClickHouseClusterStatus {
+        conditions: merge(&[], &findings, Some(1), jiff::Timestamp::UNIX_EPOCH),
+        ..ClickHouseClusterStatus::default()
+    });
+    let name = ObjectName::new("shop", "shared");
+    let (index, metrics) = (Arc::new(Index::default()), Metrics::new("aviary"));
+    index.apply(&name, cluster);
+    metrics.register_collector(ObjectMetrics(index));
+    let text = metrics.encode().unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("aviary_cluster_condition{"));
+    let labels = |condition: &str| {
+        format!(
+            "aviary_cluster_condition{{namespace=\"shop\",name=\"shared\",type=\"{condition}\"}}"
+        )
+    };
+    let mut lines: Vec<&str> = lines.collect();
+    lines.sort_unstable();
+    let expected = [labels("DiskHeadroom") + " 0", labels("Ready") + " 1"];
+    assert_eq!(lines, expected);
 }

@@ -4,27 +4,41 @@
 //! The second is written before ClickHouse is asked anything. A password that ClickHouse knows and no
 //! Secret holds would lock the gateways out.
 
-use crate::context::Context;
-use crate::index::cluster_of;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
+use crate::index::{Index, cluster_of};
+use crate::kubernetes::Kubernetes;
 use crate::secrets::{
     PublishedSecret, TokenDecision, decide_token, published_secret_name, published_secret_of,
     random_password, sha256,
 };
 use crate::token_values::{GivenToken, Settled, settle};
-use crate::workspace::issuing::Order;
-use crate::workspace::model_of;
+use crate::workspace::issuing::{Issuer, Order};
+use crate::workspace::observe::{Observed, model_of};
+use crate::workspace::settings::Settings;
 use crate::workspace::token_faults::{conflict, not_made, taken_value, weak};
 use aviary_crds::published::{ClickHouseUser, PublishedToken, WorkspaceAccess, WorkspaceEstate};
 use aviary_crds::{AccessToken, Workspace};
 use aviary_plan::model::ValidAccessToken;
 use aviary_plan::{Rejection, WorkspaceModel};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
+
+/// What giving access takes.
+pub(crate) struct Access {
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) issuer: Issuer,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Access {
+    fn index(&self) -> &Index {
+        self.kubernetes.index()
+    }
+}
 
 /// What gateways were told, and which tokens could not be given out.
 pub(crate) struct Admitted {
@@ -37,50 +51,52 @@ pub(crate) struct Admitted {
 /// What was there already is published first: a token that is gone stops working however long the
 /// Secret of another takes.
 pub(crate) async fn admit(
-    context: &Context,
-    workspace: &Workspace,
-    model: &WorkspaceModel,
-    tokens: &[Arc<AccessToken>],
+    access: &Access,
+    observed: &Observed,
 ) -> Result<Admitted, KubernetesError> {
-    let decided = decide(context, model, tokens);
+    let (workspace, model) = (&*observed.workspace, &observed.model);
+    let decided = decide(access, model, &observed.members.access_tokens);
     let missing: Vec<_> = decided.iter().filter(|one| one.is_missing()).collect();
     if !missing.is_empty() {
-        let secret = published_secret_name(&context.namespace, workspace);
-        if context.index.published_secret(&secret).is_some() {
-            let (given, _) = given_and_rejected(context, &decided);
-            publish(context, workspace, model, given).await?;
+        let secret = published_secret_name(&access.settings.namespace, workspace);
+        if access.index().published_secret(&secret).is_some() {
+            let (given, _) = given_and_rejected(access, &decided);
+            publish(access, workspace, model, given).await?;
         }
         for one in &missing {
-            issue(context, workspace, one);
+            issue(access, workspace, one);
         }
         let uids: Vec<&str> = missing.iter().map(|one| &*one.token.uid).collect();
-        context.issuer.settle(&uids).await;
+        access.issuer.settle(&uids).await;
     }
     // A token that went during the wait has been taken away by now, and must not come back.
-    let members = context.index.members(&ObjectName::of(workspace));
-    let decided = decide(context, model, &members.access_tokens);
-    let (given, mut rejections) = given_and_rejected(context, &decided);
-    let (access, taken) = publish(context, workspace, model, given).await?;
+    let members = access.index().members(&ObjectName::of(workspace));
+    let decided = decide(access, model, &members.access_tokens);
+    let (given, mut rejections) = given_and_rejected(access, &decided);
+    let (published, taken) = publish(access, workspace, model, given).await?;
     rejections.extend(taken.into_iter().map(taken_value));
-    Ok(Admitted { access, rejections })
+    Ok(Admitted {
+        access: published,
+        rejections,
+    })
 }
 
 /// Takes away from what is published whatever is no more: deleted tokens, values that are gone,
 /// scopes that were taken back. Nothing is added, so this is right while nothing else may change.
-pub(crate) async fn revoke(context: &Context, name: &ObjectName) -> Result<Next, KubernetesError> {
-    let members = context.index.members(name);
+pub(crate) async fn revoke(access: &Access, name: &ObjectName) -> Result<Next, KubernetesError> {
+    let members = access.index().members(name);
     let Some(workspace) = &members.workspace else {
         return Ok(Next::Forget);
     };
-    let secret = published_secret_name(&context.namespace, workspace);
-    let known = context.index.published_secret(&secret);
+    let secret = published_secret_name(&access.settings.namespace, workspace);
+    let known = access.index().published_secret(&secret);
     let published = known.as_ref().and_then(|known| known.access.as_ref());
     let Some(published) = published.filter(|published| !published.tokens.is_empty()) else {
         return Ok(Next::Forget);
     };
-    let model = model_of(context, workspace, &members);
-    let decided = decide(context, &model, &members.access_tokens);
-    let (given, _) = given_and_rejected(context, &decided);
+    let model = model_of(&access.settings, workspace, &members);
+    let decided = decide(access, &model, &members.access_tokens);
+    let (given, _) = given_and_rejected(access, &decided);
     let stays = |token: &PublishedToken| {
         let same = |it: &&GivenToken| (&it.name, &it.sha256) == (&token.name, &token.sha256);
         let now = given.iter().find(same)?;
@@ -100,8 +116,8 @@ pub(crate) async fn revoke(context: &Context, name: &ObjectName) -> Result<Next,
     if !is_as_before {
         let estate = estate(workspace, &model);
         let known = known.as_deref();
-        let document = document(context, &model, &estate, &secret, known, left)?;
-        let kubernetes = &context.kubernetes;
+        let document = document(access, &model, &estate, &secret, known, left)?;
+        let kubernetes = &access.kubernetes;
         kubernetes.update_secret(&secret, &document.secret).await?;
     }
     Ok(Next::Forget)
@@ -127,7 +143,7 @@ impl Decided<'_> {
 }
 
 fn decide<'a>(
-    context: &Context,
+    access: &Access,
     model: &'a WorkspaceModel,
     tokens: &'a [Arc<AccessToken>],
 ) -> Vec<Decided<'a>> {
@@ -140,7 +156,7 @@ fn decide<'a>(
         }
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
         let secret = ObjectName::new(namespace, &token.secret_name);
-        let known = context.index.token_secret(&secret);
+        let known = access.index().token_secret(&secret);
         Some(Decided {
             decision: decide_token(&token.uid, known.as_deref()),
             sha256: known.and_then(|known| known.sha256.clone()),
@@ -154,7 +170,7 @@ fn decide<'a>(
 
 /// Those that have their value, and why the others have not.
 fn given_and_rejected(
-    context: &Context,
+    access: &Access,
     decided: &[Decided<'_>],
 ) -> (Vec<GivenToken>, Vec<Rejection>) {
     let (mut given, mut rejections) = (Vec::new(), Vec::new());
@@ -174,11 +190,11 @@ fn given_and_rejected(
             });
         }
         match &one.decision {
-            TokenDecision::Use { .. } => context.issuer.forget(&token.uid),
+            TokenDecision::Use { .. } => access.issuer.forget(&token.uid),
             TokenDecision::Conflict => rejections.push(conflict(token)),
             TokenDecision::Weak => rejections.push(weak(token)),
             TokenDecision::Create | TokenDecision::Restore { .. } => {
-                let failure = context.issuer.failure(&token.uid);
+                let failure = access.issuer.failure(&token.uid);
                 rejections.push(not_made(token, failure));
             }
         }
@@ -187,14 +203,14 @@ fn given_and_rejected(
 }
 
 /// Has the Secret made or completed, beside this pass.
-fn issue(context: &Context, workspace: &Workspace, decided: &Decided<'_>) {
+fn issue(access: &Access, workspace: &Workspace, decided: &Decided<'_>) {
     let order = Order {
         token: decided.token.clone(),
         object: decided.object.clone(),
         secret: decided.secret.clone(),
     };
     let workspace = ObjectName::of(workspace);
-    context.issuer.issue(&context.kubernetes, &workspace, order);
+    access.issuer.issue(&access.kubernetes, &workspace, order);
 }
 
 fn created(token: &AccessToken) -> Timestamp {
@@ -205,16 +221,16 @@ fn created(token: &AccessToken) -> Timestamp {
 /// Writes the Secret that gateways read, if it is not as it ought to be, and tells which tokens
 /// have a value that is somebody else's.
 async fn publish(
-    context: &Context,
+    access: &Access,
     workspace: &Workspace,
     model: &WorkspaceModel,
     given: Vec<GivenToken>,
 ) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
-    let name = published_secret_name(&context.namespace, workspace);
-    let known = context.index.published_secret(&name);
+    let name = published_secret_name(&access.settings.namespace, workspace);
+    let known = access.index().published_secret(&name);
     let estate = estate(workspace, model);
     let document = document(
-        context,
+        access,
         model,
         &estate,
         &name,
@@ -224,16 +240,16 @@ async fn publish(
     match known {
         Some(known) if known.document.as_ref() == Some(&document.sha256) => {}
         Some(_) => {
-            let kubernetes = &context.kubernetes;
+            let kubernetes = &access.kubernetes;
             kubernetes.update_secret(&name, &document.secret).await?;
         }
         None => {
-            let kubernetes = &context.kubernetes;
+            let kubernetes = &access.kubernetes;
             let is_new = kubernetes
                 .create_secret::<PublishedSecret>(&name, &document.secret)
                 .await?;
             if !is_new {
-                return publish_over(context, model, &estate, &name, given).await;
+                return publish_over(access, model, &estate, &name, given).await;
             }
         }
     }
@@ -242,17 +258,17 @@ async fn publish(
 
 /// The Secret is there but was not seen yet: its passwords stay.
 async fn publish_over(
-    context: &Context,
+    access: &Access,
     model: &WorkspaceModel,
     estate: &WorkspaceEstate,
     name: &ObjectName,
     given: Vec<GivenToken>,
 ) -> Result<(WorkspaceAccess, Vec<String>), KubernetesError> {
-    let found: Option<Secret> = context.kubernetes.get_secret(name).await?;
+    let found: Option<Secret> = access.kubernetes.get_secret(name).await?;
     let found = found.as_ref().map(PublishedSecret::from);
-    let document = document(context, model, estate, name, found.as_ref(), given)?;
+    let document = document(access, model, estate, name, found.as_ref(), given)?;
     if found.and_then(|found| found.document).as_ref() != Some(&document.sha256) {
-        let kubernetes = &context.kubernetes;
+        let kubernetes = &access.kubernetes;
         kubernetes.update_secret(name, &document.secret).await?;
     }
     Ok((document.access, document.taken))
@@ -269,7 +285,7 @@ struct Document {
 }
 
 fn document(
-    context: &Context,
+    access: &Access,
     model: &WorkspaceModel,
     estate: &WorkspaceEstate,
     name: &ObjectName,
@@ -277,13 +293,13 @@ fn document(
     given: Vec<GivenToken>,
 ) -> Result<Document, KubernetesError> {
     let known = known.and_then(|known| known.access.as_ref());
-    let others = |value: &str| context.index.first_claim_of_others(value, name);
+    let others = |value: &str| access.index().first_claim_of_others(value, name);
     let settled = settle(known, &name.name, given, others, Timestamp::now());
-    let (access, taken) = access(model, estate, known, settled);
-    let (secret, sha256) = published_secret_of(&access, name)
+    let (published, taken) = published_access(model, estate, known, settled);
+    let (secret, sha256) = published_secret_of(&published, name)
         .map_err(|error| KubernetesError::encoding(format!("encode Secret {name}"), error))?;
     Ok(Document {
-        access,
+        access: published,
         secret,
         sha256,
         taken,
@@ -291,7 +307,7 @@ fn document(
 }
 
 /// The document for the gateways. Passwords are made once and stay.
-fn access(
+fn published_access(
     model: &WorkspaceModel,
     estate: &WorkspaceEstate,
     known: Option<&WorkspaceAccess>,
@@ -334,14 +350,19 @@ pub(crate) fn password_sha256(user: &ClickHouseUser) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi, Request, failure, object};
+    use crate::testing::{self, object};
+    use crate::workspace::observe::observe;
     use aviary_crds::conditions::Reason;
     use aviary_crds::names::{ANNOTATION_PAUSED, PUBLISHED_SECRET_KEY};
     use aviary_plan::ObjectKey;
+    use aviary_runtime::dispatch::Requests;
+    use aviary_runtime::testing::{FakeApi, Request, failure};
     use k8s_openapi::ByteString;
+    use kube::Client;
     use rstest::rstest;
     use serde_json::{Value, json};
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     fn token(name: &str) -> AccessToken {
         let scopes = json!([
@@ -380,7 +401,11 @@ mod tests {
     #[case::refused(422, "metadata.name: too long", Reason::Invalid)]
     #[case::by_a_webhook(500, "failed calling webhook", Reason::DependencyNotReady)]
     #[case::too_many_requests(429, "slow down", Reason::DependencyNotReady)]
-    #[case::without_answer(testing::NO_ANSWER, "is being made", Reason::InProgress)]
+    #[case::without_answer(
+        aviary_runtime::testing::NO_ANSWER,
+        "is being made",
+        Reason::InProgress
+    )]
     #[tokio::test]
     async fn a_secret_that_cannot_be_made_is_its_own_tokens_trouble(
         #[case] code: u16,
@@ -394,10 +419,10 @@ mod tests {
             }
             take(request, &version)
         });
-        let context = testing::context(client);
-        context.index.apply(&orders(), workspace());
-        add_tokens(&context, &["bad", "good"]);
-        let rejection = only_good_is_published(&context).await;
+        let access = give_access(client);
+        access.index().apply(&orders(), workspace());
+        add_tokens(&access, &["bad", "good"]);
+        let rejection = only_good_is_published(&access).await;
         assert_eq!(rejection.reason, reason);
         assert!(rejection.message.contains(message), "{}", rejection.message);
     }
@@ -417,10 +442,10 @@ mod tests {
             ),
             _ => take(request, &version),
         });
-        let context = testing::context(client);
-        context.index.apply(&orders(), workspace());
-        add_tokens(&context, &["bad", "good"]);
-        let rejection = only_good_is_published(&context).await;
+        let access = give_access(client);
+        access.index().apply(&orders(), workspace());
+        add_tokens(&access, &["bad", "good"]);
+        let rejection = only_good_is_published(&access).await;
         assert_eq!(rejection.reason, Reason::SecretConflict);
         let asked = api.asked().into_iter();
         let about_it = asked.filter(|request| request.path.ends_with("/secrets/bad"));
@@ -428,16 +453,16 @@ mod tests {
         assert_eq!(methods, ["GET"]);
     }
 
-    fn add_tokens(context: &Context, names: &[&str]) {
+    fn add_tokens(access: &Access, names: &[&str]) {
         for name in names {
             let name = ObjectName::new("shop", *name);
-            context.index.apply(&name, token(&name.name));
+            access.index().apply(&name, token(&name.name));
         }
     }
 
     /// Gives tokens out, of which only `good` can be; tells why `bad` cannot.
-    async fn only_good_is_published(context: &Context) -> Rejection {
-        let mut admitted = admit_all(context).await;
+    async fn only_good_is_published(access: &Access) -> Rejection {
+        let mut admitted = admit_all(access).await;
         let published: Vec<&str> = admitted.access.tokens.iter().map(|it| &*it.name).collect();
         assert_eq!(published, ["good"]);
         assert_eq!(admitted.rejections.len(), 1, "{:?}", admitted.rejections);
@@ -446,8 +471,8 @@ mod tests {
         rejection
     }
 
-    /// A context whose API server makes no Secret for a token; two tokens are published.
-    async fn two_published(api: &FakeApi) -> Context {
+    /// Access in front of an API server that makes no Secret for one token; two tokens are published.
+    async fn two_published(api: &FakeApi) -> Access {
         let version = AtomicU64::new(10);
         let client = api.client(move |request| {
             if request.method == "POST" && request.body["metadata"]["name"] == "new" {
@@ -455,23 +480,30 @@ mod tests {
             }
             take(request, &version)
         });
-        let context = testing::context(client);
-        context.index.apply(&orders(), workspace());
-        add_tokens(&context, &["kept", "gone"]);
-        admit_all(&context).await;
-        context
+        let access = give_access(client);
+        access.index().apply(&orders(), workspace());
+        add_tokens(&access, &["kept", "gone"]);
+        admit_all(&access).await;
+        access
+    }
+
+    fn give_access(client: Client) -> Access {
+        Access {
+            kubernetes: testing::kubernetes(client, Arc::default()),
+            issuer: Issuer::new(Requests::channel().0, Duration::from_mins(5)),
+            settings: Arc::new(testing::settings()),
+        }
     }
 
     fn orders() -> ObjectName {
         ObjectName::new("shop", "orders")
     }
 
-    async fn admit_all(context: &Context) -> Admitted {
-        let members = context.index.members(&orders());
+    async fn admit_all(access: &Access) -> Admitted {
+        let members = access.index().members(&orders());
         let workspace = members.workspace.clone().unwrap();
-        let model = model_of(context, &workspace, &members);
-        let admitted = admit(context, &workspace, &model, &members.access_tokens).await;
-        admitted.unwrap()
+        let observed = observe(&access.settings, workspace, members);
+        admit(access, &observed).await.unwrap()
     }
 
     fn patches(api: &FakeApi) -> Vec<Vec<(String, usize)>> {
@@ -483,11 +515,11 @@ mod tests {
     #[tokio::test]
     async fn taking_away_comes_before_making() {
         let api = FakeApi::default();
-        let context = two_published(&api).await;
+        let access = two_published(&api).await;
         let name = ObjectName::new("shop", "gone");
-        context.index.remove::<AccessToken>(&name, Some("50"));
-        add_tokens(&context, &["new"]);
-        admit_all(&context).await;
+        access.index().remove::<AccessToken>(&name, Some("50"));
+        add_tokens(&access, &["new"]);
+        admit_all(&access).await;
         assert_eq!(patches(&api)[0], [("kept".to_owned(), 2)]);
         let asked = api.asked();
         let patched = asked.iter().position(|it| it.method == "PATCH").unwrap();
@@ -498,21 +530,21 @@ mod tests {
     #[tokio::test]
     async fn what_is_paused_loses_tokens_and_scopes_and_gets_none() {
         let api = FakeApi::default();
-        let context = two_published(&api).await;
+        let access = two_published(&api).await;
         let mut paused = workspace();
         let annotation = (ANNOTATION_PAUSED.to_owned(), "true".to_owned());
         paused.metadata.annotations = Some([annotation].into());
-        context.index.apply(&orders(), paused);
-        revoke(&context, &orders()).await.unwrap();
+        access.index().apply(&orders(), paused);
+        revoke(&access, &orders()).await.unwrap();
         assert_eq!(patches(&api), Vec::<Vec<_>>::new());
         let name = ObjectName::new("shop", "gone");
-        context.index.remove::<AccessToken>(&name, Some("50"));
+        access.index().remove::<AccessToken>(&name, Some("50"));
         let mut narrower = token("kept");
         narrower.spec.scopes.truncate(1);
-        context
-            .index
+        access
+            .index()
             .apply(&ObjectName::new("shop", "kept"), narrower);
-        revoke(&context, &orders()).await.unwrap();
+        revoke(&access, &orders()).await.unwrap();
         assert_eq!(patches(&api), [[("kept".to_owned(), 1)]]);
     }
 
@@ -521,8 +553,8 @@ mod tests {
         let model = testing::model();
         let spec = json!({ "clusterRef": { "name": "shared" } });
         let estate = estate(&object("Workspace", "orders", spec), &model);
-        let (first, _) = access(&model, &estate, None, Settled::default());
-        let (second, _) = access(&model, &estate, Some(&first), Settled::default());
+        let (first, _) = published_access(&model, &estate, None, Settled::default());
+        let (second, _) = published_access(&model, &estate, Some(&first), Settled::default());
         assert_eq!(
             password_sha256(&first.reader),
             password_sha256(&second.reader)

@@ -1,14 +1,15 @@
 //! Asks ClickHouse about pipes, beside the passes: a pass waits a moment for what is quick, and
 //! is asked for again when the rest is known. Nobody's change waits for a check of another.
 
-use crate::cluster::{Connected, Lanes};
-use crate::dispatch::Requests;
-use crate::names::ObjectName;
+use crate::fleet::{Connected, Lanes};
+use crate::reasons;
 use crate::workspace::agenda::{Agenda, Lane, Ticket, Verdict};
 use crate::workspace::findings::Fault;
 use aviary_clickhouse::{PipeCheck, PipeError};
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::ResultColumn;
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::Requests;
 use futures::FutureExt;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -267,7 +268,7 @@ fn refused(error: &PipeError) -> Verdict {
         // The next pass sets the reader's password again.
         PipeError::ReaderRefused(_) => (Reason::DependencyNotReady, true),
         PipeError::Slow { .. } => (Reason::ClickHouseBusy, false),
-        PipeError::NotAsked(error) => (error.reason(), false),
+        PipeError::NotAsked(error) => (reasons::of_category(error.category()), false),
         PipeError::NothingToCheck => (Reason::Invalid, false),
     };
     let unknown = match error {
@@ -309,14 +310,14 @@ mod tests {
     use super::*;
     use crate::testing::{object, silent_replica};
     use aviary_clickhouse::ReaderCredentials;
-    use aviary_plan::WorkspaceObjects;
+    use aviary_plan::{LastPublished, WorkspaceObjects};
     use serde_json::json;
     use tokio::sync::Semaphore;
 
     fn question(replicas: Vec<Connected>) -> Question {
         let nodes = json!([{ "name": "n", "sql": "SELECT 1" }]);
         let spec = json!({ "workspace": "orders", "nodes": nodes, "endpoint": { "node": "n" } });
-        let model = aviary_plan::model(&WorkspaceObjects {
+        let objects = WorkspaceObjects {
             workspace: Arc::new(object(
                 "Workspace",
                 "orders",
@@ -325,7 +326,8 @@ mod tests {
             data_sources: Vec::new(),
             pipes: vec![Arc::new(object("Pipe", "p", spec))],
             access_tokens: Vec::new(),
-        });
+        };
+        let model = aviary_plan::model(&objects, &LastPublished::default());
         Question {
             check: PipeCheck {
                 database: model.database.clone(),

@@ -1,9 +1,10 @@
-//! Which pipes are published: what changed is checked by ClickHouse as the user that will run it,
+//! The third stage of a pass, which pipes are published: what changed is checked by ClickHouse as the user that will run it,
 //! and only what passes replaces the last good revision.
 
-use crate::cluster::{Connected, Lanes};
+use crate::fleet::{Connected, Lanes};
 use crate::workspace::agenda::Verdict;
 use crate::workspace::checks::{Consult, Desk, Question, Situation};
+use crate::workspace::execute::Executed;
 use crate::workspace::findings::Fault;
 use crate::workspace::replicas::OnReplica;
 use aviary_clickhouse::{PipeCheck, ReaderCredentials};
@@ -26,22 +27,61 @@ pub(crate) enum Standing {
     Checking,
 }
 
-/// What checks need.
-pub(crate) struct Checks<'a> {
-    pub(crate) model: &'a WorkspaceModel,
-    pub(crate) pipes: &'a [Arc<Pipe>],
+/// What was executed, and how every pipe stands.
+pub(crate) struct Checked {
+    pub(crate) executed: Executed,
+    pub(crate) pipe_standings: BTreeMap<ObjectKey, Standing>,
+}
+
+impl Checked {
+    /// Nobody can be asked about pipes.
+    pub(crate) fn nothing(executed: Executed) -> Self {
+        Self {
+            executed,
+            pipe_standings: BTreeMap::new(),
+        }
+    }
+}
+
+/// Who is asked about pipes, and as whom.
+pub(crate) struct Asked<'a> {
     pub(crate) replicas: &'a [Connected],
-    pub(crate) outcomes: &'a [OnReplica],
     pub(crate) reader: &'a ClickHouseUser,
-    /// Data sources, by name in SQL, that no replica has.
-    pub(crate) lacking: &'a BTreeMap<String, Fault>,
     /// The places for checks on the cluster.
     pub(crate) lanes: Arc<Lanes>,
 }
 
+/// What checks need.
+struct Checks<'a> {
+    asked: &'a Asked<'a>,
+    model: &'a WorkspaceModel,
+    pipes: &'a [Arc<Pipe>],
+    outcomes: &'a [OnReplica],
+    /// Data sources, by name in SQL, that no replica has.
+    lacking: &'a BTreeMap<String, Fault>,
+}
+
 /// Looks at every valid pipe of the workspace. What cannot be said at once is found out beside
 /// this pass, and another one is asked for when it is known.
-pub(crate) async fn stand(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<ObjectKey, Standing> {
+pub(crate) async fn check(asked: &Asked<'_>, executed: Executed, desk: &Arc<Desk>) -> Checked {
+    if executed.observed.is_refused() {
+        return Checked::nothing(executed);
+    }
+    let checks = Checks {
+        asked,
+        model: &executed.observed.model,
+        pipes: &executed.observed.members.pipes,
+        outcomes: &executed.outcomes,
+        lacking: &executed.lacking(),
+    };
+    let pipe_standings = check_all(&checks, desk).await;
+    Checked {
+        executed,
+        pipe_standings,
+    }
+}
+
+async fn check_all(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<ObjectKey, Standing> {
     let reached = || {
         checks
             .outcomes
@@ -61,14 +101,14 @@ pub(crate) async fn stand(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<Obj
         pipes
             .map(|pipe| {
                 let key = ObjectKey::Pipe(pipe.object.clone());
-                (key, stand_one(checks, pipe, consult))
+                (key, check_one(checks, pipe, consult))
             })
             .collect()
     };
     desk.attend(situation, look).await
 }
 
-fn stand_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Standing {
+fn check_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Standing {
     let object = checks
         .pipes
         .iter()
@@ -106,19 +146,19 @@ fn last_good(object: Option<&Pipe>) -> Option<PublishedPipe> {
 
 /// What to ask, and those who can be asked.
 fn question(checks: &Checks<'_>, pipe: &ValidPipe) -> Question {
-    let reached = checks.replicas.iter().zip(checks.outcomes);
+    let reached = checks.asked.replicas.iter().zip(checks.outcomes);
     let reached = reached.filter(|(_, outcome)| outcome.work.is_ok());
     Question {
         check: PipeCheck {
             database: checks.model.database.clone(),
             reader: ReaderCredentials {
-                user: checks.reader.name.clone(),
-                password: checks.reader.password.clone(),
+                user: checks.asked.reader.name.clone(),
+                password: checks.asked.reader.password.clone(),
             },
             renderings: pipe.renderings(),
         },
         replicas: reached.map(|(one, _)| one.clone()).collect(),
-        lanes: checks.lanes.clone(),
+        lanes: checks.asked.lanes.clone(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! What a pass did, told as one event an object and kind of change.
 
-use crate::context::Context;
-use crate::happenings::Happening;
+use crate::events::Event;
 use crate::index::Members;
 use crate::workspace::replicas::OnReplica;
-use aviary_crds::conditions::Reason;
+use aviary_crds::event_reasons::EventReason;
 use aviary_plan::ObjectKey;
-use aviary_plan::plan::{Action, Step};
+use aviary_plan::planner::{Action, Step};
+use aviary_runtime::events::EventRecorder;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Tells of the steps that were done.
 pub(crate) fn tell(
-    context: &Context,
+    events: &EventRecorder,
     workspace: &ObjectReference,
     members: &Members,
     outcomes: &[OnReplica],
@@ -24,20 +24,21 @@ pub(crate) fn tell(
         Some((outcome.name.as_str(), work.done.as_slice()))
     });
     let describe = |step: &Step| describe(step, members);
-    for (object, happening) in happenings(works, outcomes.len(), describe) {
+    for (object, event) in changes(works, outcomes.len(), describe) {
         let reference = reference(&object, members).unwrap_or_else(|| workspace.clone());
-        context.telemetry.emit(&reference, &happening);
+        events.publish(&reference, (&event).into());
     }
 }
 
-/// One happening for each object and reason. What is made for the first time is told once, on the
+/// One event for each object and reason. What is made for the first time is told once, on the
 /// workspace: at scale an event for each object would cost more than the object.
-fn happenings<'a>(
+fn changes<'a>(
     done: impl Iterator<Item = (&'a str, &'a [Step])>,
     replicas: usize,
     describe: impl Fn(&Step) -> String,
-) -> Vec<(ObjectKey, Happening)> {
-    let mut told: BTreeMap<(ObjectKey, Reason), BTreeMap<String, BTreeSet<&str>>> = BTreeMap::new();
+) -> Vec<(ObjectKey, Event)> {
+    let mut told: BTreeMap<(ObjectKey, EventReason), BTreeMap<String, BTreeSet<&str>>> =
+        BTreeMap::new();
     for (replica, steps) in done {
         for step in steps.iter().filter(|step| is_worth_telling(step)) {
             told.entry((step.object.clone(), step.event_reason()))
@@ -57,7 +58,7 @@ fn happenings<'a>(
                 format!("{step} on {}", on.join(", "))
             });
             let what = steps.collect::<Vec<_>>().join("; ");
-            (object, happening(reason, what))
+            (object, event(reason, what))
         })
         .collect()
 }
@@ -81,18 +82,18 @@ fn describe(step: &Step, members: &Members) -> String {
 
 fn is_worth_telling(step: &Step) -> bool {
     match step.event_reason() {
-        Reason::Created => matches!(step.action, Action::CreateDatabase { .. }),
+        EventReason::Created => matches!(step.action, Action::CreateDatabase { .. }),
         _ => !step.is_bookkeeping(),
     }
 }
 
-fn happening(reason: Reason, what: String) -> Happening {
+fn event(reason: EventReason, what: String) -> Event {
     match reason {
-        Reason::DriftRepaired => Happening::DriftRepaired { what },
-        Reason::Dropped => Happening::Dropped { what },
-        Reason::Released => Happening::Released { what },
-        Reason::Created => Happening::Created { what },
-        _ => Happening::Updated { what },
+        EventReason::DriftRepaired => Event::DriftRepaired { what },
+        EventReason::Dropped => Event::Dropped { what },
+        EventReason::Released => Event::Released { what },
+        EventReason::Created => Event::Created { what },
+        EventReason::Updated => Event::Updated { what },
     }
 }
 
@@ -141,8 +142,8 @@ mod tests {
         let fresh = step(source.clone(), "v3", Why::Missing);
         let (a, b) = ([both.clone(), one, fresh], [both]);
         let done = [("a", &a[..]), ("b", &b[..])].into_iter();
-        let told = happenings(done, 2, Step::to_string);
+        let told = changes(done, 2, Step::to_string);
         let what = "drop the view v1; drop the view v2 on a".to_owned();
-        assert_eq!(told, vec![(source, Happening::DriftRepaired { what })]);
+        assert_eq!(told, vec![(source, Event::DriftRepaired { what })]);
     }
 }

@@ -2,11 +2,9 @@
 //! its own; and after a short while also when it cannot be dropped: then the consent is written down
 //! in the status of the cluster, and carried out when that is possible.
 
-use crate::context::Context;
-use crate::happenings::Happening;
+use crate::events::Event;
 use crate::index::cluster_of;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
+use crate::kubernetes::{Kubernetes, Reported};
 use crate::workspace::findings::Fault;
 use crate::workspace::holding::{is_held, let_go};
 use crate::workspace::pending::{self, Changes};
@@ -15,6 +13,9 @@ use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::Reason;
 use aviary_crds::names::{DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER, default_database};
 use aviary_crds::{DataSource, Workspace};
+use aviary_runtime::ObjectName;
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::kubernetes::KubernetesError;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -86,13 +87,14 @@ pub(crate) fn fate(owner: &str, replicas: &[OnReplica]) -> Fate {
 /// Lets go who has not to wait any longer, and brings those entries of the list of what is pending
 /// up to date that this concerns. Tells whether something is still to be done.
 pub(crate) async fn conclude(
-    context: &Context,
+    kubernetes: &Kubernetes,
+    events: &EventRecorder,
     place: &Place,
     leaving: Leaving<'_>,
     concerns: impl Fn(&PendingDrop) -> bool,
     fate: impl Fn(&str) -> Fate,
 ) -> Result<bool, KubernetesError> {
-    let cluster = context.index.cluster(&place.cluster);
+    let cluster = kubernetes.index().cluster(&place.cluster);
     let mut known = pending::pending(cluster.as_deref(), &place.workspace);
     known.retain(concerns);
     let mut changes = Changes::default();
@@ -142,21 +144,21 @@ pub(crate) async fn conclude(
         }
     }
     // What is not written down must not go yet.
-    let lost = pending::amend(context, &place.cluster, changes).await?;
-    tell_of_left(context, workspace, &leaving, &lost, &fate);
+    let lost = pending::amend(kubernetes, &place.cluster, changes).await?;
+    tell_of_left(events, workspace, &leaving, &lost, &fate);
     let sources = leaving
         .iter()
-        .map(|source| let_go(context, &***source, DATA_SOURCE_FINALIZER));
+        .map(|source| let_go(kubernetes, &***source, DATA_SOURCE_FINALIZER));
     let sources = join_all(sources).await;
     let mut let_go_all: Result<(), KubernetesError> = sources.into_iter().collect();
     if let Some(workspace) = workspace {
-        let gone = let_go(context, &**workspace, WORKSPACE_FINALIZER).await;
+        let gone = let_go(kubernetes, &**workspace, WORKSPACE_FINALIZER).await;
         let_go_all = let_go_all.and(gone);
     }
     let_go_all.map(|()| waits)
 }
 
-fn is_leaving<K: crate::kubernetes::Reported>(object: &K, finalizer: &str) -> bool {
+fn is_leaving<K: Reported>(object: &K, finalizer: &str) -> bool {
     object.meta().deletion_timestamp.is_some() && is_held(object, finalizer)
 }
 
@@ -169,7 +171,7 @@ fn is_over(metadata: &ObjectMeta, fault: &Fault, now: Timestamp) -> bool {
 
 /// Tells of data that stays although its owner wanted it dropped, and that nobody will drop.
 fn tell_of_left(
-    context: &Context,
+    events: &EventRecorder,
     workspace: Option<&Arc<Workspace>>,
     sources: &[&Arc<DataSource>],
     lost: &[PendingDrop],
@@ -186,8 +188,7 @@ fn tell_of_left(
     let tell = |reference, uid: Option<String>, what: &str| {
         if let Some(why) = why_left(&uid.unwrap_or_default()) {
             let what = format!("{what} left as it is, although it was to be dropped: {why}");
-            let happening = Happening::Released { what };
-            context.telemetry.emit(&reference, &happening);
+            events.publish(&reference, (&Event::Released { what }).into());
         }
     };
     if let Some(workspace) = workspace {

@@ -192,7 +192,6 @@ pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
         | Reason::ClickHouseUnreachable
         | Reason::ClickHouseBusy
         | Reason::InProgress
-        | Reason::Deleting
         | Reason::Unknown
         | Reason::Succeeded
         | Reason::Valid
@@ -203,12 +202,7 @@ pub(crate) fn waits_for_a_person(reason: Reason) -> bool {
         | Reason::ReplicaUnreachable
         | Reason::ReplicaReadOnly
         | Reason::ReplicaDelayed
-        | Reason::DropPending
-        | Reason::DriftRepaired
-        | Reason::Created
-        | Reason::Updated
-        | Reason::Dropped
-        | Reason::Released => false,
+        | Reason::DropPending => false,
     }
 }
 

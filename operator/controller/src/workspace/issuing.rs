@@ -1,15 +1,16 @@
 //! Makes the Secrets of tokens beside the passes, so that a webhook that hangs or refuses in one
 //! tenant's namespace holds up nothing but the tokens it is about.
 
-use crate::dispatch::Requests;
-use crate::kubernetes::{Kubernetes, KubernetesError};
-use crate::names::ObjectName;
+use crate::kubernetes::Kubernetes;
 use crate::secrets::{TokenDecision, TokenSecret, decide_token, token_secret};
 use crate::workspace::findings::Fault;
 use crate::workspace::token_faults;
 use aviary_crds::AccessToken;
 use aviary_crds::conditions::Reason;
 use aviary_plan::model::ValidAccessToken;
+use aviary_runtime::ObjectName;
+use aviary_runtime::dispatch::Requests;
+use aviary_runtime::kubernetes::KubernetesError;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,18 +1,18 @@
 //! What names a workspace that is not there: reported on each object, and cured when it arrives.
 
-use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
+use crate::kubernetes::Kubernetes;
 use crate::workspace::findings::{Fault, accepted, sum_up, unmet};
 use aviary_crds::conditions::{ConditionType, Reason, merge};
 use aviary_crds::{AccessTokenStatus, DataSourceStatus, PipeStatus};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 /// Reports that the workspace is missing.
 pub(crate) async fn report(
-    context: &Context,
+    kubernetes: &Kubernetes,
     workspace: &ObjectName,
     members: &Members,
 ) -> Result<(), KubernetesError> {
@@ -39,7 +39,7 @@ pub(crate) async fn report(
             ),
             ..DataSourceStatus::default()
         };
-        context.kubernetes.patch_status(&**object, &status).await?;
+        kubernetes.patch_status(&**object, &status).await?;
     }
     for object in &members.pipes {
         let previous = object.status.clone().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(crate) async fn report(
             ),
             ..PipeStatus::default()
         };
-        context.kubernetes.patch_status(&**object, &status).await?;
+        kubernetes.patch_status(&**object, &status).await?;
     }
     for object in &members.access_tokens {
         let previous = object.status.clone().unwrap_or_default();
@@ -65,7 +65,7 @@ pub(crate) async fn report(
             ),
             secret_name: previous.secret_name,
         };
-        context.kubernetes.patch_status(&**object, &status).await?;
+        kubernetes.patch_status(&**object, &status).await?;
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! Consents that could not be carried out in time. They stand in the status of the cluster, where
 //! they outlive the objects that gave them and are seen until the data is gone.
 
-use crate::context::Context;
 use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
+use crate::kubernetes::Kubernetes;
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::names::sql_name;
 use aviary_crds::{ClickHouseCluster, DataSource, Workspace};
 use aviary_plan::{Consent, Consents};
+use aviary_runtime::ObjectName;
+use aviary_runtime::kubernetes::KubernetesError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use std::collections::BTreeSet;
@@ -50,17 +50,17 @@ pub(crate) fn consents(pending: &[PendingDrop], members: &Members) -> Consents {
 
 /// Changes the list in the status; gives back what there is no place for.
 pub(crate) async fn amend(
-    context: &Context,
+    kubernetes: &Kubernetes,
     cluster: &ObjectName,
     changes: Changes,
 ) -> Result<Vec<PendingDrop>, KubernetesError> {
-    let Some(cluster) = context.index.cluster(cluster) else {
+    let Some(cluster) = kubernetes.index().cluster(cluster) else {
         return Ok(changes.written);
     };
     let mut status = cluster.status.clone().unwrap_or_default();
     let (list, left) = amended(std::mem::take(&mut status.pending_drops), changes);
     status.pending_drops = list;
-    context.kubernetes.patch_status(&*cluster, &status).await?;
+    kubernetes.patch_status(&*cluster, &status).await?;
     Ok(left)
 }
 

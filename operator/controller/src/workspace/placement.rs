@@ -1,11 +1,10 @@
 //! Which cluster a workspace is on, and whether that cluster admits it.
 
-use crate::context::Context;
-use crate::index::cluster_of;
-use crate::names::ObjectName;
+use crate::index::{Index, cluster_of};
 use aviary_crds::clickhouse_cluster::{AllowedNamespaces, NamespacesFrom};
 use aviary_crds::conditions::Reason;
 use aviary_crds::{ClickHouseCluster, Workspace};
+use aviary_runtime::ObjectName;
 use kube::core::{ParseExpressionError, Selector, SelectorExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +16,9 @@ pub(crate) enum Placement {
 }
 
 /// Finds the cluster of a workspace.
-pub(crate) fn place(context: &Context, workspace: &Workspace) -> Placement {
+pub(crate) fn place(index: &Index, workspace: &Workspace) -> Placement {
     let name = cluster_of(workspace);
-    let Some(cluster) = context.index.cluster(&name) else {
+    let Some(cluster) = index.cluster(&name) else {
         return Placement::Refused {
             reason: Reason::ReferenceNotFound,
             message: format!("ClickHouseCluster `{name}`, named by clusterRef, does not exist"),
@@ -32,7 +31,7 @@ pub(crate) fn place(context: &Context, workspace: &Workspace) -> Placement {
         &namespace,
     ) {
         Admission::ByLabels(selector) => {
-            let found = context.index.namespace(&namespace);
+            let found = index.namespace(&namespace);
             let labels = found.and_then(|found| found.metadata.labels.clone());
             admits_labels(selector, &labels.unwrap_or_default())
         }

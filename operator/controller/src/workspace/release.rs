@@ -2,28 +2,50 @@
 //! go. One that keeps its data is not held for that, so the Secret that published it says what there
 //! is to do; the Secret goes when it is done.
 
-use crate::cluster::{ConnectError, Connected};
-use crate::context::Context;
-use crate::happenings::Happening;
-use crate::index::Members;
-use crate::kubernetes::KubernetesError;
-use crate::names::ObjectName;
-use crate::queue::Next;
+use crate::events::Event;
+use crate::fleet::{ConnectError, Connected, Fleet};
+use crate::index::{Index, Members};
+use crate::kubernetes::Kubernetes;
+use crate::reasons;
 use crate::secrets::published_secret_name;
+use crate::topology::Topology;
+use crate::workspace::checks::Checker;
 use crate::workspace::farewell::{Fate, Leaving, Place, conclude};
 use crate::workspace::findings::Fault;
-use crate::workspace::replicas::{OnReplica, on_each};
-use crate::workspace::{events, is_paused, pending};
+use crate::workspace::paused::is_paused;
+use crate::workspace::replicas::{Executor, OnReplica, on_each};
+use crate::workspace::settings::Settings;
+use crate::workspace::{events, pending};
 use aviary_crds::Workspace;
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::Reason;
 use aviary_crds::names::published_secret;
 use aviary_plan::catalog::identifier;
-use aviary_plan::plan::{Retired, retire};
+use aviary_plan::planner::{Retired, retire};
 use aviary_plan::{Consent, Consents};
+use aviary_runtime::ObjectName;
+use aviary_runtime::events::EventRecorder;
+use aviary_runtime::kubernetes::KubernetesError;
+use aviary_runtime::queue::Next;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
+
+/// What looking after the end of a workspace takes.
+pub(crate) struct Retirement {
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) executor: Executor,
+    pub(crate) checker: Arc<Checker>,
+    pub(crate) events: EventRecorder,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Retirement {
+    fn index(&self) -> &Index {
+        self.kubernetes.index()
+    }
+}
 
 /// What a workspace that goes or is gone leaves behind.
 struct Estate {
@@ -37,18 +59,18 @@ struct Estate {
 
 /// Looks after a workspace that is being deleted.
 pub(crate) async fn release(
-    context: &Context,
+    retirement: &Retirement,
     workspace: &Arc<Workspace>,
     members: &Members,
 ) -> Result<Next, KubernetesError> {
     let estate = Estate {
         place: Place::of(workspace),
         uid: workspace.uid().unwrap_or_default(),
-        secret: published_secret_name(&context.namespace, workspace),
+        secret: published_secret_name(&retirement.settings.namespace, workspace),
         owner: Some(workspace.clone()),
     };
-    let fate = settle(context, &estate).await?;
-    conclude_sources(context, &estate.place, members, &fate).await?;
+    let fate = settle(retirement, &estate).await?;
+    conclude_sources(retirement, &estate.place, members, &fate).await?;
     Ok(match fate {
         Fate::NotYet(_) => Next::Retry,
         Fate::Gone | Fate::Left(_) => Next::Forget,
@@ -57,7 +79,7 @@ pub(crate) async fn release(
 
 /// What becomes of data sources is up to the estate that their tables are in.
 async fn conclude_sources(
-    context: &Context,
+    retirement: &Retirement,
     place: &Place,
     members: &Members,
     fate: &Fate,
@@ -67,13 +89,18 @@ async fn conclude_sources(
         ..Leaving::default()
     };
     let concerns = |drop: &PendingDrop| drop.table.is_some();
-    let concluded = conclude(context, place, leaving, concerns, |_| fate.clone());
+    let Retirement {
+        kubernetes, events, ..
+    } = retirement;
+    let concluded = conclude(kubernetes, events, place, leaving, concerns, |_| {
+        fate.clone()
+    });
     concluded.await.map(drop)
 }
 
 /// Looks after workspaces that had this name and are gone.
 pub(crate) async fn release_gone(
-    context: &Context,
+    retirement: &Retirement,
     name: &ObjectName,
     members: &Members,
 ) -> Result<Next, KubernetesError> {
@@ -87,16 +114,16 @@ pub(crate) async fn release_gone(
     let lost = Fate::Left(format!("Workspace `{name}` does not exist any more"));
     let mut worst = (nowhere, lost);
     let mut next = Next::Forget;
-    for estate in estates(context, name) {
+    for estate in estates(retirement, name) {
         if Some(&estate.uid) == present.as_ref() {
             continue;
         }
         // The watch may be behind; whose users are dropped must be gone for certain.
-        let uid = context.kubernetes.get_uid::<Workspace>(name).await?;
+        let uid = retirement.kubernetes.get_uid::<Workspace>(name).await?;
         if uid.as_ref() == Some(&estate.uid) {
             continue;
         }
-        let fate = settle(context, &estate).await?;
+        let fate = settle(retirement, &estate).await?;
         if matches!(fate, Fate::NotYet(_)) {
             next = Next::Retry;
         }
@@ -106,15 +133,15 @@ pub(crate) async fn release_gone(
     }
     if present.is_none() {
         let (place, fate) = worst;
-        conclude_sources(context, &place, members, &fate).await?;
+        conclude_sources(retirement, &place, members, &fate).await?;
     }
     Ok(next)
 }
 
 /// What workspaces of this name have left, or have while they are there: by the Secrets that
 /// published them, and by what is written down of them.
-fn estates(context: &Context, name: &ObjectName) -> Vec<Estate> {
-    let secrets = context.index.published_secrets(name).into_iter();
+fn estates(retirement: &Retirement, name: &ObjectName) -> Vec<Estate> {
+    let secrets = retirement.index().published_secrets(name).into_iter();
     let mut estates: Vec<Estate> = secrets
         .filter_map(|(secret, published)| {
             let estate = published.access.as_ref()?.estate.clone()?;
@@ -130,7 +157,7 @@ fn estates(context: &Context, name: &ObjectName) -> Vec<Estate> {
             })
         })
         .collect();
-    for (cluster, drop) in context.index.pending_drops(name) {
+    for (cluster, drop) in retirement.index().pending_drops(name) {
         let is_known = estates.iter().any(|estate| estate.uid == drop.owner_uid);
         if drop.table.is_none() && !is_known {
             estates.push(Estate {
@@ -139,7 +166,10 @@ fn estates(context: &Context, name: &ObjectName) -> Vec<Estate> {
                     cluster,
                     database: drop.database,
                 },
-                secret: ObjectName::new(&context.namespace, published_secret(&drop.owner_uid)),
+                secret: ObjectName::new(
+                    &retirement.settings.namespace,
+                    published_secret(&drop.owner_uid),
+                ),
                 uid: drop.owner_uid,
                 owner: None,
             });
@@ -148,14 +178,20 @@ fn estates(context: &Context, name: &ObjectName) -> Vec<Estate> {
     estates
 }
 
-async fn settle(context: &Context, estate: &Estate) -> Result<Fate, KubernetesError> {
-    let fate = retire_everywhere(context, estate).await?;
+async fn settle(retirement: &Retirement, estate: &Estate) -> Result<Fate, KubernetesError> {
+    let fate = retire_everywhere(retirement, estate).await?;
     let leaving = Leaving {
         workspace: estate.owner.as_ref(),
         ..Leaving::default()
     };
     let concerns = |drop: &PendingDrop| drop.owner_uid == estate.uid;
-    conclude(context, &estate.place, leaving, concerns, |_| fate.clone()).await?;
+    let Retirement {
+        kubernetes, events, ..
+    } = retirement;
+    conclude(kubernetes, events, &estate.place, leaving, concerns, |_| {
+        fate.clone()
+    })
+    .await?;
     match &fate {
         Fate::NotYet(fault) => {
             let workspace = &estate.place.workspace;
@@ -165,23 +201,26 @@ async fn settle(context: &Context, estate: &Estate) -> Result<Fate, KubernetesEr
         Fate::Left(why) => {
             let database = &estate.place.database;
             let what = format!("database `{database}` and its users were left as they are: {why}");
-            let happening = Happening::Released { what };
-            context.telemetry.emit(&estate.reference(), &happening);
+            let event = Event::Released { what };
+            events.publish(&estate.reference(), (&event).into());
         }
         Fate::Gone => {}
     }
-    context.checker.forget(&estate.uid);
-    context.kubernetes.delete_secret(&estate.secret).await?;
+    retirement.checker.forget(&estate.uid);
+    retirement.kubernetes.delete_secret(&estate.secret).await?;
     Ok(fate)
 }
 
-async fn retire_everywhere(context: &Context, estate: &Estate) -> Result<Fate, KubernetesError> {
+async fn retire_everywhere(
+    retirement: &Retirement,
+    estate: &Estate,
+) -> Result<Fate, KubernetesError> {
     let owner = estate.owner.as_deref();
     if owner.is_some_and(|owner| is_paused(&owner.metadata)) {
         return Ok(Fate::Left("the workspace is paused".to_owned()));
     }
     let name = &estate.place.cluster;
-    let Some(cluster) = context.index.cluster(name) else {
+    let Some(cluster) = retirement.index().cluster(name) else {
         let why = format!("ClickHouseCluster `{name}` does not exist any more");
         return Ok(Fate::Left(why));
     };
@@ -189,45 +228,49 @@ async fn retire_everywhere(context: &Context, estate: &Estate) -> Result<Fate, K
         let why = format!("ClickHouseCluster `{name}` is paused");
         return Ok(Fate::NotYet(Fault::new(Reason::Paused, why)));
     }
-    let replicas = match context.fleet.connect(name, &cluster).await {
+    let replicas = match retirement
+        .fleet
+        .connect(name, &Topology::of(&cluster))
+        .await
+    {
         Ok(replicas) => replicas,
         Err(ConnectError::Kubernetes(error)) => return Err(error),
         Err(error) => {
-            let reason = error.reason().unwrap_or(Reason::Unknown);
+            let reason = reasons::of_connection(&error);
             return Ok(Fate::NotYet(Fault::new(reason, error.to_string())));
         }
     };
-    let work = retire_on_each(context, estate, &replicas);
-    Ok(context.fleet.in_turn(name, work).await)
+    let work = retire_on_each(retirement, estate, &replicas);
+    Ok(retirement.fleet.in_turn(name, work).await)
 }
 
-async fn retire_on_each(context: &Context, estate: &Estate, replicas: &[Connected]) -> Fate {
+async fn retire_on_each(retirement: &Retirement, estate: &Estate, replicas: &[Connected]) -> Fate {
     // What counts is what is said now, and not what was said before the wait.
-    let members = &context.index.members(&estate.place.workspace);
+    let members = &retirement.index().members(&estate.place.workspace);
     let workspace = members.workspace.as_deref();
     let workspace = workspace.filter(|it| it.metadata.uid.as_ref() == Some(&estate.uid));
     let owner = workspace.filter(|_| estate.owner.is_some());
     let known = pending::pending(
-        context.index.cluster(&estate.place.cluster).as_deref(),
+        retirement.index().cluster(&estate.place.cluster).as_deref(),
         &estate.place.workspace,
     );
     let mut consents: Consents = pending::consents(&known, members);
     consents.extend(owner.and_then(Consent::of_workspace));
     let database = identifier(&estate.place.database);
-    let outcomes = on_each(context, replicas, |connected| {
+    let outcomes = on_each(&retirement.executor, replicas, |connected| {
         let (database, consents) = (&database, &consents);
         async move {
             let observed = connected.replica.observe(database).await?;
             let workspace = Retired {
                 uid: &estate.uid,
-                kubernetes: &context.kubernetes_uid,
+                kubernetes: &retirement.settings.kubernetes_uid,
                 consents,
             };
             Ok(retire(&observed.catalog, workspace).into())
         }
     })
     .await;
-    events::tell(context, &estate.reference(), members, &outcomes);
+    events::tell(&retirement.events, &estate.reference(), members, &outcomes);
     let problem = outcomes.iter().find_map(problem);
     problem.map_or(Fate::Gone, Fate::NotYet)
 }
@@ -258,14 +301,14 @@ impl Estate {
 
 #[cfg(test)]
 mod tests {
-    use crate::names::ObjectName;
-    use crate::queue::Next;
     use crate::secrets::PublishedSecret;
-    use crate::testing::{FakeApi, Request, context, failure, object};
-    use crate::workspace::reconcile;
+    use crate::testing::{object, workspaces as make};
     use aviary_crds::names::{ANNOTATION_PAUSED, DATA_SOURCE_FINALIZER, WORKSPACE_FINALIZER};
     use aviary_crds::published::{ClickHouseUser, WorkspaceAccess, WorkspaceEstate};
     use aviary_crds::{ClickHouseCluster, DataSource, Workspace};
+    use aviary_runtime::ObjectName;
+    use aviary_runtime::queue::Next;
+    use aviary_runtime::testing::{FakeApi, Request, failure};
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
     use rstest::rstest;
@@ -384,12 +427,14 @@ mod tests {
         #[case] requests: &[&str],
     ) {
         let api = FakeApi::default();
-        let context = context(api.client(answer));
+        let workspaces = make(api.client(answer));
         if cluster_exists {
-            context.index.apply(&cluster_name(), cluster());
+            workspaces.index().apply(&cluster_name(), cluster());
         }
-        context.index.apply(&name(), workspace(policy, seconds_ago));
-        assert_eq!(reconcile(&context, &name()).await.unwrap(), expected);
+        workspaces
+            .index()
+            .apply(&name(), workspace(policy, seconds_ago));
+        assert_eq!(workspaces.reconcile(&name()).await.unwrap(), expected);
         assert_eq!(told(&api.asked()), requests);
     }
 
@@ -401,10 +446,10 @@ mod tests {
             path if path.contains("/clickhouseclusters/") => failure(409, "Conflict", "changed"),
             _ => answer(request),
         });
-        let context = context(client);
-        context.index.apply(&cluster_name(), cluster());
-        context.index.apply(&name(), workspace("Delete", 40));
-        assert!(reconcile(&context, &name()).await.is_err());
+        let workspaces = make(client);
+        workspaces.index().apply(&cluster_name(), cluster());
+        workspaces.index().apply(&name(), workspace("Delete", 40));
+        assert!(workspaces.reconcile(&name()).await.is_err());
         assert_eq!(told(&api.asked()), [CREDENTIALS, WRITTEN]);
         let version = &api.asked()[1].body["metadata"]["resourceVersion"];
         assert_eq!(version, "1");
@@ -413,13 +458,13 @@ mod tests {
     #[tokio::test]
     async fn a_paused_cluster_is_asked_nothing_and_what_was_to_be_dropped_is_kept_in_mind() {
         let api = FakeApi::default();
-        let context = context(api.client(answer));
+        let workspaces = make(api.client(answer));
         let mut paused = cluster();
         let annotation = (ANNOTATION_PAUSED.to_owned(), "true".to_owned());
         paused.metadata.annotations = Some([annotation].into());
-        context.index.apply(&cluster_name(), paused);
-        context.index.apply(&name(), workspace("Delete", 40));
-        let next = reconcile(&context, &name()).await.unwrap();
+        workspaces.index().apply(&cluster_name(), paused);
+        workspaces.index().apply(&name(), workspace("Delete", 40));
+        let next = workspaces.reconcile(&name()).await.unwrap();
         assert_eq!(next, Next::Retry);
         assert_eq!(told(&api.asked()), [WRITTEN, LET_GO]);
     }
@@ -428,12 +473,12 @@ mod tests {
     #[tokio::test]
     async fn a_workspace_that_is_gone_is_looked_after_by_its_secret() {
         let api = FakeApi::default();
-        let context = context(api.client(answer));
+        let workspaces = make(api.client(answer));
         let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
-        let affected = context.index.apply(&secret, published());
+        let affected = workspaces.index().apply(&secret, published());
         assert!(affected.workspaces.contains(&name()));
-        context.index.apply(&cluster_name(), cluster());
-        let next = reconcile(&context, &name()).await.unwrap();
+        workspaces.index().apply(&cluster_name(), cluster());
+        let next = workspaces.reconcile(&name()).await.unwrap();
         assert_eq!(next, Next::Retry);
         assert_eq!(told(&api.asked()), [IS_IT_GONE, CREDENTIALS]);
     }
@@ -445,11 +490,11 @@ mod tests {
             "GET" => (200, json!(workspace("Delete", 0))),
             _ => answer(request),
         });
-        let context = context(client);
+        let workspaces = make(client);
         let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
-        context.index.apply(&secret, published());
-        context.index.apply(&cluster_name(), cluster());
-        let next = reconcile(&context, &name()).await.unwrap();
+        workspaces.index().apply(&secret, published());
+        workspaces.index().apply(&cluster_name(), cluster());
+        let next = workspaces.reconcile(&name()).await.unwrap();
         assert_eq!(next, Next::Forget);
         assert_eq!(told(&api.asked()), [IS_IT_GONE]);
     }
@@ -469,15 +514,15 @@ mod tests {
         #[case] requests: &[&str],
     ) {
         let api = FakeApi::default();
-        let context = context(api.client(answer));
-        context.index.apply(&cluster_name(), cluster());
+        let workspaces = make(api.client(answer));
+        workspaces.index().apply(&cluster_name(), cluster());
         let sales = ObjectName::new("shop", "sales");
-        context.index.apply(&sales, source(seconds_ago));
+        workspaces.index().apply(&sales, source(seconds_ago));
         if published_by_a_secret {
             let secret = ObjectName::new("aviary-system", "aviary-workspace-uid-of-orders");
-            context.index.apply(&secret, published());
+            workspaces.index().apply(&secret, published());
         }
-        reconcile(&context, &name()).await.unwrap();
+        workspaces.reconcile(&name()).await.unwrap();
         assert_eq!(told(&api.asked()), requests);
     }
 
@@ -493,15 +538,15 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         let api = FakeApi::default();
-        let context = context(api.client(answer));
+        let workspaces = make(api.client(answer));
         let mut source = source(0);
         source.metadata.deletion_timestamp = None;
         source.metadata.finalizers = is_held.then(|| vec![DATA_SOURCE_FINALIZER.to_owned()]);
         source.spec.deletion_policy = serde_json::from_value(json!(policy)).unwrap();
-        context
-            .index
+        workspaces
+            .index()
             .apply(&ObjectName::new("shop", "sales"), source);
-        reconcile(&context, &name()).await.unwrap();
+        workspaces.reconcile(&name()).await.unwrap();
         let first = api
             .asked()
             .first()

@@ -1,16 +1,18 @@
 //! Observe, plan and execute on every replica of a cluster, all at once and each on its own, so
 //! that a replica which is away holds nobody up and catches up when it is back.
 
-use crate::cluster::{Connected, describe};
-use crate::context::Context;
+use crate::fleet::Connected;
+use crate::reasons;
 use crate::workspace::findings::{Fault, InClickHouse};
 use aviary_clickhouse::{Bounds, ClickHouseError, Failure, Replica};
 use aviary_crds::conditions::Reason;
-use aviary_plan::plan::{Circumstances, Plan, Step};
+use aviary_plan::planner::{Circumstances, Plan, Step};
 use aviary_plan::{
     CredentialHashes, ObjectKey, Rejection, Scope, ServerFeatures, WorkspaceModel, desired, plan,
 };
+use aviary_runtime::lease::Mandate;
 use futures::future::join_all;
+use prometheus_client::metrics::counter::Counter;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -20,6 +22,15 @@ use tokio_util::sync::CancellationToken;
 const OBSERVING: Duration = Duration::from_secs(15);
 /// How long after the start of a pass a replica is still given steps to do.
 const WORKING: Duration = Duration::from_mins(2);
+
+/// Carries plans out.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    /// Asked before each step.
+    pub(crate) mandate: Mandate,
+    /// Counts steps that changed something in ClickHouse.
+    pub(crate) changes: Counter,
+}
 
 /// What became of the workspace on one replica.
 pub(crate) struct OnReplica {
@@ -75,12 +86,12 @@ pub(crate) struct Wish<'a> {
 
 /// Makes every replica agree with the wish.
 pub(crate) async fn converge(
-    context: &Context,
+    executor: &Executor,
     replicas: &[Connected],
     wish: &Wish<'_>,
 ) -> Vec<OnReplica> {
     on_each(
-        context,
+        executor,
         replicas,
         |Connected { replica, url, .. }| async move {
             let circumstances = Circumstances {
@@ -120,7 +131,7 @@ fn apart(replicas: usize, name: &str, server: &ServerFeatures) -> Option<Rejecti
 
 /// Plans on every replica with `make_plan`, and executes.
 pub(crate) async fn on_each<MakePlan, Planning>(
-    context: &Context,
+    executor: &Executor,
     replicas: &[Connected],
     make_plan: MakePlan,
 ) -> Vec<OnReplica>
@@ -141,14 +152,14 @@ where
             let work = |given_up| {
                 let connected = connected.until(given_up);
                 let planning = make_plan(connected.clone());
-                async move { run(context, &connected.replica, planning).await }
+                async move { run(executor, &connected.replica, planning).await }
             };
             not_for_the_silent(connected, one_is_through, work).await
         };
         if let Ok(work) = &work {
             one_is_through.cancel();
             let changes = work.done.len() as u64;
-            context.metrics.clickhouse_changes.inc_by(changes);
+            executor.changes.inc_by(changes);
         }
         OnReplica {
             name: connected.replica.name().to_owned(),
@@ -183,18 +194,17 @@ async fn not_for_the_silent<Working: Future>(
 }
 
 async fn run(
-    context: &Context,
+    executor: &Executor,
     replica: &Replica,
     planning: impl Future<Output = Result<Look, ClickHouseError>>,
 ) -> Result<Work, Fault> {
-    let name = replica.name();
     let bounds = Bounds {
         end: Instant::now() + WORKING,
-        may_change: &|| context.mandate.holds(),
+        may_change: &|| executor.mandate.holds(),
     };
     let planned = tokio::time::timeout(OBSERVING, planning).await;
     let Look { plan, quarantined } = match planned {
-        Ok(look) => look.map_err(|error| fault(name, &error))?,
+        Ok(look) => look.map_err(|error| fault(&error))?,
         Err(_) => {
             let why = format!(
                 "it did not tell within {} s what it has",
@@ -214,7 +224,7 @@ async fn run(
                     object: step.object.clone(),
                     scope: step.scope,
                     consented_by: step.consent().map(|it| it.owner().to_owned()),
-                    fault: failed(name, &failure),
+                    fault: failed(&failure),
                 }),
             }
         }
@@ -227,11 +237,11 @@ async fn run(
     })
 }
 
-fn failed(replica: &str, failure: &Failure) -> Fault {
+fn failed(failure: &Failure) -> Fault {
     match failure {
-        Failure::ClickHouse(cause) => fault(replica, cause),
+        Failure::ClickHouse(cause) => fault(cause),
         Failure::Skipped { cause } => {
-            let Fault { reason, message } = fault(replica, cause);
+            let Fault { reason, message } = fault(cause);
             Fault::new(reason, format!("an earlier step failed: {message}"))
         }
         Failure::NotBegun | Failure::Stopped => {
@@ -240,8 +250,11 @@ fn failed(replica: &str, failure: &Failure) -> Fault {
     }
 }
 
-fn fault(replica: &str, error: &ClickHouseError) -> Fault {
-    Fault::new(error.reason(), describe(replica, error))
+fn fault(error: &ClickHouseError) -> Fault {
+    Fault::new(
+        reasons::of_category(error.category()),
+        error.without_replica(),
+    )
 }
 
 /// How an object stands on all replicas. Where a foundation fails, it fails for all that is in the
@@ -315,10 +328,9 @@ pub(crate) fn refusals(replicas: &[OnReplica]) -> BTreeMap<ObjectKey, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, FakeApi, silent_replica};
+    use crate::testing::{self, silent_replica};
     use aviary_plan::catalog::identifier;
     use futures::FutureExt;
-    use serde_json::json;
     use std::sync::Arc;
 
     fn worked(name: &str, failures: Vec<Failed>) -> OnReplica {
@@ -348,11 +360,11 @@ mod tests {
     async fn a_replica_that_falls_silent_is_waited_for_once_and_not_long() {
         let ((_first, first), (_second, second)) = (silent_replica().await, silent_replica().await);
         let replicas = [first, second];
-        let context = testing::context(FakeApi::default().client(|_| (404, json!({}))));
+        let executor = testing::executor();
         let well = &replicas[0].pulse;
         let database = &identifier("shop");
         let pass = || {
-            on_each(&context, &replicas, |connected| async move {
+            on_each(&executor, &replicas, |connected| async move {
                 if Arc::ptr_eq(&connected.pulse, well) {
                     return Ok(Look::default());
                 }

@@ -1,7 +1,6 @@
 //! What a pass found out becomes statuses: one patch for each that changed, none for the others.
 
-use crate::context::Context;
-use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::kubernetes::{Kubernetes, Reported};
 use crate::workspace::endpoints::Standing;
 use crate::workspace::findings::{
     Before, Fault, InClickHouse, accepted, applied, cleaned_up, sum_up, unmet, workspace_applied,
@@ -16,6 +15,7 @@ use aviary_crds::{
 };
 use aviary_plan::model::{ValidDataSource, ValidPipe, stays_in_reach};
 use aviary_plan::{ObjectKey, WorkspaceModel};
+use aviary_runtime::kubernetes::KubernetesError;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -34,8 +34,6 @@ pub(crate) struct Report<'a> {
     pub(crate) model: &'a WorkspaceModel,
     /// Faults of specs, by object.
     pub(crate) rejections: &'a BTreeMap<ObjectKey, Fault>,
-    /// Whether the Secrets with tokens are there and gateways were told of them.
-    pub(crate) tokens_are_given_out: bool,
     /// How data sources and the workspace stand in ClickHouse; empty if it was not asked.
     pub(crate) in_clickhouse: &'a BTreeMap<ObjectKey, InClickHouse>,
     /// What was found and done on each replica.
@@ -49,8 +47,10 @@ pub(crate) struct Report<'a> {
 }
 
 /// Writes what changed.
-pub(crate) async fn report(context: &Context, report: &Report<'_>) -> Result<(), KubernetesError> {
-    let kubernetes = &context.kubernetes;
+pub(crate) async fn report(
+    kubernetes: &Kubernetes,
+    report: &Report<'_>,
+) -> Result<(), KubernetesError> {
     let data_sources: Vec<_> = report
         .data_sources
         .iter()
@@ -92,7 +92,7 @@ async fn write<K>(
     statuses: &[(&Arc<K>, K::Status)],
 ) -> Result<(), KubernetesError>
 where
-    K: crate::kubernetes::Reported,
+    K: Reported,
 {
     let patches = statuses
         .iter()
@@ -314,15 +314,14 @@ fn token_status(report: &Report<'_>, object: &AccessToken) -> AccessTokenStatus 
     }];
     findings.push(match rejection {
         Some(fault) => unmet(ConditionType::Applied, fault),
-        None if report.tokens_are_given_out => Finding::met(
+        None => Finding::met(
             ConditionType::Applied,
             Reason::Succeeded,
             "gateways know the token",
         ),
-        None => not_asked(report, ConditionType::Applied),
     });
     let secret_name = valid
-        .filter(|_| rejection.is_none() && report.tokens_are_given_out)
+        .filter(|_| rejection.is_none())
         .map(|token| token.secret_name.clone());
     let ready = secret_name
         .as_ref()

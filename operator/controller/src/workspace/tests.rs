@@ -1,8 +1,13 @@
 //! Passes over a workspace in front of an API server that answers as told.
 
-use super::*;
-use crate::testing::{self, FakeApi, Request, failure, object};
-use aviary_crds::{ClickHouseCluster, Pipe};
+use crate::testing::{self, object};
+use aviary_crds::conditions::{ConditionType, Finding, Reason, merge};
+use aviary_crds::names::ANNOTATION_PAUSED;
+use aviary_crds::{ClickHouseCluster, Pipe, Workspace, WorkspaceStatus};
+use aviary_runtime::ObjectName;
+use aviary_runtime::queue::Next;
+use aviary_runtime::testing::{FakeApi, Request, failure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const SECRETS: &str = "/api/v1/namespaces/aviary-system/secrets";
@@ -56,9 +61,9 @@ fn conditions(request: &Request) -> Vec<String> {
 #[tokio::test]
 async fn gateways_learn_of_tokens_though_there_is_no_cluster() {
     let api = FakeApi::default();
-    let context = testing::context(api.client(accept));
-    context.index.apply(&name(), workspace());
-    reconcile(&context, &name()).await.unwrap();
+    let workspaces = testing::workspaces(api.client(accept));
+    workspaces.index().apply(&name(), workspace());
+    workspaces.reconcile(&name()).await.unwrap();
     let asked = api.asked();
     assert_eq!(
         (asked[0].method.as_str(), asked[0].path.as_str()),
@@ -71,18 +76,18 @@ async fn gateways_learn_of_tokens_though_there_is_no_cluster() {
 #[tokio::test]
 async fn a_paused_cluster_leaves_conditions_as_they_were() {
     let api = FakeApi::default();
-    let context = testing::context(api.client(accept));
+    let workspaces = testing::workspaces(api.client(accept));
     let mut ready = workspace();
     let said = Finding::met(ConditionType::Ready, Reason::Succeeded, "in place");
     ready.status = Some(WorkspaceStatus {
         conditions: merge(&[], &[said], Some(1), Timestamp::UNIX_EPOCH),
         ..WorkspaceStatus::default()
     });
-    context.index.apply(&name(), ready);
+    workspaces.index().apply(&name(), ready);
     let cluster = ObjectName::new("shop", "shared");
-    context.index.apply(&cluster, paused_cluster());
-    let next = reconcile(&context, &name()).await.unwrap();
-    assert_eq!(next, Next::After(context.resync_interval));
+    workspaces.index().apply(&cluster, paused_cluster());
+    let next = workspaces.reconcile(&name()).await.unwrap();
+    assert_eq!(next, Next::After(testing::settings().resync_interval));
     let asked = api.asked();
     assert_eq!(asked[0].path, SECRETS);
     let expected = ["Ready=True Succeeded", "Stalled=True Paused"];
@@ -92,13 +97,15 @@ async fn a_paused_cluster_leaves_conditions_as_they_were() {
 #[tokio::test]
 async fn what_is_in_a_workspace_that_cannot_be_read_stays_as_it_is() {
     let api = FakeApi::default();
-    let context = testing::context(api.client(accept));
-    context
-        .index
+    let workspaces = testing::workspaces(api.client(accept));
+    workspaces
+        .index()
         .apply(&ObjectName::new("shop", "p"), pipe("p"));
     let uid = "uid-of-orders".to_owned();
-    context.index.mark_unreadable::<Workspace>(&name(), uid);
-    reconcile(&context, &name()).await.unwrap();
+    workspaces
+        .index()
+        .mark_unreadable::<Workspace>(&name(), uid);
+    workspaces.reconcile(&name()).await.unwrap();
     assert_eq!(api.asked(), []);
 }
 
@@ -109,13 +116,13 @@ async fn a_status_that_cannot_be_written_keeps_no_other_from_it() {
         path if path.contains("/pipes/a/") => failure(403, "Forbidden", "no"),
         _ => accept(request),
     });
-    let context = testing::context(client);
-    context.index.apply(&name(), workspace());
+    let workspaces = testing::workspaces(client);
+    workspaces.index().apply(&name(), workspace());
     for pipe_name in ["a", "b", "c"] {
         let name = ObjectName::new("shop", pipe_name);
-        context.index.apply(&name, pipe(pipe_name));
+        workspaces.index().apply(&name, pipe(pipe_name));
     }
-    assert!(reconcile(&context, &name()).await.is_err());
+    assert!(workspaces.reconcile(&name()).await.is_err());
     let asked = api.asked();
     let pipes = asked.iter().filter(|one| one.path.contains("/pipes/"));
     assert_eq!(pipes.count(), 3);

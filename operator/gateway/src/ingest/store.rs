@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use url::form_urlencoded;
 
@@ -54,6 +55,9 @@ pub(super) struct Store {
     /// Asks whether what one replica stores, the others know.
     replicated: String,
     insert_landing: String,
+    /// One INSERT into the landing at a time: its views are work for ClickHouse's processors, which a
+    /// second would only take away from others.
+    landing: Semaphore,
     /// The way past the landing, where there is one.
     fast: Option<FastPath>,
     insert_timeout: Duration,
@@ -130,6 +134,7 @@ impl Store {
                 types: Arc::new(types),
                 insert: insert(&table(""), &list(names)),
             }),
+            landing: Semaphore::new(1),
             columns: columns.clone(),
             replicas: Arc::clone(&destination.replicas),
             writer: destination.writer.clone(),
@@ -208,6 +213,8 @@ impl Store {
         let rows = block.rows() as u64;
         let body = block.encode(&self.columns);
         let name = token.part("landing").of_body(&body);
+        // Semaphores are never closed; were it, the INSERT would only lack its bound.
+        let _turn = self.landing.acquire().await.ok();
         let sent = match self.write(&self.insert_landing, &name, &body).await {
             Err(error) if error.is_for_a_row() => {
                 self.settle_quarantine(block, &name).await?;

@@ -1,8 +1,9 @@
 //! Reads a type from text. Strict: what it lets through, ClickHouse takes, and
-//! [`super::ColumnType`] writes it back as ClickHouse does.
+//! [`ColumnType`] writes it back as ClickHouse does.
 
-use super::{ColumnType, FloatWidth, TypeError};
+use super::types::{ColumnType, FloatWidth, TypeError};
 use aviary_sql::is_plain_name;
+use aviary_sql::scanner::{Scanner, TokenKind, Unterminated};
 
 /// Nesting beyond this is a mistake, not a schema.
 const MAXIMUM_DEPTH: usize = 12;
@@ -23,7 +24,14 @@ const SIMPLE_AGGREGATES: [&str; 12] = [
     "sumWithOverflow",
 ];
 
-pub(super) fn parse(text: &str) -> Result<ColumnType, TypeError> {
+impl ColumnType {
+    /// Reads a type as people write it, `Decimal32(2)` and `Enum('a', 'b')` included.
+    pub fn parse(text: &str) -> Result<Self, TypeError> {
+        parse(text)
+    }
+}
+
+fn parse(text: &str) -> Result<ColumnType, TypeError> {
     let malformed = |why: String| TypeError::Malformed {
         text: text.to_owned(),
         why,
@@ -51,57 +59,39 @@ enum Token {
 
 fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut found = Vec::new();
-    let mut rest = text.chars().peekable();
-    while let Some(&next) = rest.peek() {
-        match next {
-            ' ' | '\t' | '\n' | '\r' => {
-                rest.next();
+    let mut scanned = Scanner::new(text).filter(|token| token.kind != TokenKind::Space);
+    while let Some(token) = scanned.next() {
+        let written = token.text(text);
+        found.push(match token.kind {
+            TokenKind::Symbol(mark @ ('(' | ')' | ',' | '=')) => Token::Mark(mark),
+            TokenKind::Symbol('-') => {
+                let end = scanned.next().unwrap_or(token).end;
+                number(&text[token.start..end])?
             }
-            '(' | ')' | ',' | '=' => {
-                rest.next();
-                found.push(Token::Mark(next));
+            TokenKind::Word if written.starts_with(|it: char| it.is_ascii_digit()) => {
+                number(written)?
             }
-            '\'' => {
-                rest.next();
-                found.push(Token::Text(quoted(&mut rest)?));
+            TokenKind::Word if !written.contains('$') => Token::Word(written.to_owned()),
+            TokenKind::String if written.starts_with('\'') => match token.string(text) {
+                Some(value) if !value.contains('\0') => Token::Text(value),
+                Some(_) => return Err("NUL has no place in a type".to_owned()),
+                None => return Err("texts in a type are UTF-8".to_owned()),
+            },
+            TokenKind::Unterminated(Unterminated::String) => {
+                return Err("a quote is not closed".to_owned());
             }
-            '-' | '0'..='9' => {
-                let mut digits = String::new();
-                while let Some(digit) = rest.next_if(|c| *c == '-' || c.is_ascii_digit()) {
-                    digits.push(digit);
-                }
-                let number = digits.parse();
-                found.push(Token::Number(
-                    number.map_err(|_| format!("`{digits}` is not a number"))?,
-                ));
+            _ => {
+                let first = written.chars().next().unwrap_or_default();
+                return Err(format!("`{first}` has no place in a type"));
             }
-            'A'..='Z' | 'a'..='z' | '_' => {
-                let mut word = String::new();
-                while let Some(letter) = rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
-                    word.push(letter);
-                }
-                found.push(Token::Word(word));
-            }
-            other => return Err(format!("`{other}` has no place in a type")),
-        }
+        });
     }
     Ok(found)
 }
 
-fn quoted(rest: &mut impl Iterator<Item = char>) -> Result<String, String> {
-    let mut value = String::new();
-    while let Some(next) = rest.next() {
-        match next {
-            '\'' => return Ok(value),
-            '\\' => match rest.next() {
-                Some(escaped @ ('\'' | '\\')) => value.push(escaped),
-                _ => return Err("only \\' and \\\\ can be escaped in a type".to_owned()),
-            },
-            '\0' => return Err("NUL has no place in a type".to_owned()),
-            other => value.push(other),
-        }
-    }
-    Err("a quote is not closed".to_owned())
+fn number(digits: &str) -> Result<Token, String> {
+    let number = digits.parse().map(Token::Number);
+    number.map_err(|_| format!("`{digits}` is not a number"))
 }
 
 struct Parser<'a> {
@@ -511,6 +501,8 @@ mod tests {
             ("Enum('b','a'=0)", "Enum8('a' = 0, 'b' = 1)"),
             ("Enum('a'=1000)", "Enum16('a' = 1000)"),
             ("Enum8('it\\'s'=-1)", "Enum8('it\\'s' = -1)"),
+            ("Enum8('it''s'=-1)", "Enum8('it\\'s' = -1)"),
+            ("Enum8('\\x41\\n' = 1)", "Enum8('A\\n' = 1)"),
             (
                 "LowCardinality(Nullable(String))",
                 "LowCardinality(Nullable(String))",
@@ -556,6 +548,11 @@ mod tests {
             ("Int32)", "something after the type"),
             ("Int32; DROP TABLE x", "has no place in a type"),
             ("DateTime('UTC\\')", "a quote is not closed"),
+            ("DateTime(‘UTC’)", "`‘` has no place in a type"),
+            ("DateTime($$UTC$$)", "`$` has no place in a type"),
+            ("Int32 -- x", "`-` has no place in a type"),
+            ("Enum8('a\\0' = 1)", "NUL has no place in a type"),
+            ("Enum8('a' = -)", "is not a number"),
             (
                 "Tuple(a Int32, String)",
                 "all elements of a Tuple have names",

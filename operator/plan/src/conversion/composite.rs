@@ -4,7 +4,7 @@
 //! 'Array(Int32)')` would be shorter, but makes 0 of `"x"` and drops what it cannot
 //! read.) Of a key that an object has twice, the last value counts.
 
-use super::nullable;
+use super::scalar::nullable;
 use crate::column_type::ColumnType;
 use aviary_sql::StringLiteral;
 

@@ -10,12 +10,13 @@
 //! given, so that a default such as `a + 1` means the converted column `a`, and
 //! messages are computed only for the rows that are left by the filter.
 
-use super::{deduplication, quoted, replication_path};
-use crate::catalog::{Catalog, Column, Table, TableEngine, View};
+use super::replication::{deduplication, replication_path};
+use super::server::ServerFeatures;
+use crate::catalog::{Catalog, Column, Table, TableEngine, View, quoted};
 use crate::comment::Comment;
 use crate::conversion::{Complaint, Conversion, complaint, conversion};
-use crate::desired::ServerFeatures;
-use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel, names};
+use crate::derived_names;
+use crate::model::{ValidColumn, ValidDataSource, WorkspaceModel};
 use aviary_crds::published::judged;
 use aviary_sql::StringLiteral;
 use std::collections::BTreeMap;
@@ -34,8 +35,8 @@ pub(super) fn add(
     server: &ServerFeatures,
     comment: &Comment,
 ) {
-    let landing = names::landing(&source.name);
-    let quarantine = names::quarantine(&source.name);
+    let landing = derived_names::landing(&source.name);
+    let quarantine = derived_names::quarantine(&source.name);
     let from = catalog.qualified(&landing).to_string();
     let definer = server.sql_security.then(|| model.writer.clone());
     let view = |target: &str, query: String| View {
@@ -46,8 +47,12 @@ pub(super) fn add(
     };
     let ingest = view(&source.name, ingest_query(&source.columns, &from));
     let reject = view(&quarantine, reject_query(&source.columns, &from));
-    catalog.views.insert(names::ingest(&source.name), ingest);
-    catalog.views.insert(names::reject(&source.name), reject);
+    catalog
+        .views
+        .insert(derived_names::ingest(&source.name), ingest);
+    catalog
+        .views
+        .insert(derived_names::reject(&source.name), reject);
     let path = replication_path(model, source, server, "_quarantine");
     let table = quarantine_table(source, path, comment.clone());
     catalog.tables.insert(quarantine, table);

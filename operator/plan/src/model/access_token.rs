@@ -1,6 +1,9 @@
 //! A token, checked: which Secret it writes, and which of its scopes mean something.
 
-use super::{Claims, ObjectKey, Rejection, WorkspaceModel, object_name, precedence, uid};
+use super::claims::Claims;
+use super::metadata::{object_name, precedence, uid};
+use crate::last_published::LastPublished;
+use crate::objects::{ObjectKey, Rejection};
 use aviary_crds::conditions::Reason;
 use aviary_crds::{AccessToken, Scope, ScopeType};
 use std::collections::BTreeMap;
@@ -21,23 +24,28 @@ pub struct ValidAccessToken {
     pub missing: Vec<String>,
 }
 
-pub(super) fn add(model: &mut WorkspaceModel, tokens: &[Arc<AccessToken>], claims: &Claims) {
+pub(super) fn check_all(
+    tokens: &[Arc<AccessToken>],
+    last: &LastPublished,
+    claims: &Claims,
+    rejections: &mut Vec<Rejection>,
+) -> Vec<ValidAccessToken> {
     let secret_name = |token: &AccessToken| {
         let given = token.spec.secret_name.clone();
         given.unwrap_or_else(|| object_name(&token.metadata))
     };
     let mut by_age: Vec<&Arc<AccessToken>> = tokens.iter().collect();
     by_age.sort_by_cached_key(|token| {
-        let status = token.status.as_ref();
-        let has_it = status.and_then(|it| it.secret_name.as_ref()) == Some(&secret_name(token));
+        let has_it = last.secrets.get(&uid(&token.metadata)) == Some(&secret_name(token));
         precedence(&token.metadata, has_it)
     });
+    let mut valid: Vec<ValidAccessToken> = Vec::new();
     let mut secrets: BTreeMap<String, String> = BTreeMap::new();
     for token in by_age {
         let object = object_name(&token.metadata);
         let secret_name = secret_name(token);
         if let Some(holder) = secrets.get(&secret_name) {
-            model.rejections.push(Rejection {
+            rejections.push(Rejection {
                 object: ObjectKey::AccessToken(object),
                 reason: Reason::NameConflict,
                 message: format!(
@@ -54,7 +62,7 @@ pub(super) fn add(model: &mut WorkspaceModel, tokens: &[Arc<AccessToken>], claim
             .filter(|scope| !is_known(scope, claims))
             .map(|scope| scope.resource.clone())
             .collect();
-        model.access_tokens.push(ValidAccessToken {
+        valid.push(ValidAccessToken {
             uid: uid(&token.metadata),
             secret_name,
             scopes: token.spec.scopes.clone(),
@@ -62,7 +70,8 @@ pub(super) fn add(model: &mut WorkspaceModel, tokens: &[Arc<AccessToken>], claim
             object,
         });
     }
-    model.access_tokens.sort_by(|a, b| a.object.cmp(&b.object));
+    valid.sort_by(|a, b| a.object.cmp(&b.object));
+    valid
 }
 
 fn is_known(scope: &Scope, claims: &Claims) -> bool {

@@ -1,10 +1,13 @@
 //! A data source, checked: types parsed, expressions guarded, the TTL policy
 //! turned into an expression.
 
-use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
+use super::claims::Claims;
+use super::metadata::{object_name, uid};
 use crate::catalog::is_tuple;
 use crate::column_type::ColumnType;
-use crate::expression::{check_scalar, check_ttl};
+use crate::derived_names;
+use crate::expression_guard::{check_scalar, check_ttl};
+use crate::objects::{ObjectKey, Rejection};
 use crate::ttl::{LONGEST_DAYS, guarded, guarded_clause};
 use aviary_crds::DeletionPolicy;
 use aviary_crds::conditions::Reason;
@@ -165,27 +168,33 @@ impl ValidDataSource {
     }
 }
 
-pub(super) fn add(model: &mut WorkspaceModel, data_sources: &[Arc<DataSource>], claims: &Claims) {
+pub(super) fn check_all(
+    data_sources: &[Arc<DataSource>],
+    claims: &Claims,
+    rejections: &mut Vec<Rejection>,
+) -> Vec<ValidDataSource> {
+    let mut valid = Vec::new();
     for source in data_sources {
         let object = ObjectKey::DataSource(object_name(&source.metadata));
-        let name = names::sql_name(source.spec.name.as_deref(), &source.metadata);
+        let name = derived_names::sql_name(source.spec.name.as_deref(), &source.metadata);
         if !claims.holds(&object, &name) {
             continue;
         }
         match check(source, name) {
-            Ok(valid) => model.data_sources.push(valid),
-            Err(faults) => model.rejections.push(Rejection {
+            Ok(source) => valid.push(source),
+            Err(faults) => rejections.push(Rejection {
                 object,
                 reason: Reason::Invalid,
                 message: faults.join("; "),
             }),
         }
     }
+    valid
 }
 
 fn check(source: &DataSource, name: String) -> Result<ValidDataSource, Vec<String>> {
     let spec = &source.spec;
-    let mut faults: Vec<String> = names::refusal(&name).into_iter().collect();
+    let mut faults: Vec<String> = derived_names::refusal(&name).into_iter().collect();
     let names: Vec<&str> = spec.columns.iter().map(|it| it.name.as_str()).collect();
     let columns = check_columns(spec, &names, &mut faults);
     let engine_arguments = check_engine(spec, &mut faults);

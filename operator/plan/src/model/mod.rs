@@ -3,16 +3,22 @@
 //! from being looked at.
 
 mod access_token;
+mod claims;
 mod data_source;
-pub mod names;
+mod metadata;
 mod pipe;
-mod unknown;
+mod unknown_names;
 
+use self::claims::Claims;
+use self::metadata::{object_name, uid};
 use crate::catalog::identifier;
 use crate::consent::{Consent, Consents};
-use aviary_crds::conditions::Reason;
+use crate::derived_names;
+use crate::last_published::LastPublished;
+use crate::objects::{Rejection, WorkspaceObjects};
+use aviary_crds::DeletionPolicy;
+use aviary_crds::Pipe;
 use aviary_crds::names::default_database;
-use aviary_crds::{AccessToken, DataSource, DeletionPolicy, Pipe, Workspace};
 use aviary_sql::Identifier;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,44 +28,9 @@ use std::time::Duration;
 pub use access_token::ValidAccessToken;
 pub use data_source::{ValidColumn, ValidDataSource};
 pub use pipe::{ValidPipe, stays_in_reach};
-pub use unknown::{Unknown, UnknownKind};
+pub use unknown_names::{Unknown, UnknownKind};
 
-/// A workspace and everything in its namespace that names it.
-#[derive(Clone, Debug)]
-pub struct WorkspaceObjects {
-    /// The workspace.
-    pub workspace: Arc<Workspace>,
-    /// Its data sources.
-    pub data_sources: Vec<Arc<DataSource>>,
-    /// Its pipes.
-    pub pipes: Vec<Arc<Pipe>>,
-    /// Its tokens.
-    pub access_tokens: Vec<Arc<AccessToken>>,
-}
-
-/// An object of a workspace, by its Kubernetes name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKey {
-    /// The workspace itself.
-    Workspace,
-    /// A `DataSource`.
-    DataSource(String),
-    /// A `Pipe`.
-    Pipe(String),
-    /// An `AccessToken`.
-    AccessToken(String),
-}
-
-/// Something that will not be done until somebody changes something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// The object to report on.
-    pub object: ObjectKey,
-    /// Why, as a condition's reason.
-    pub reason: Reason,
-    /// What is wrong, where, and what to do.
-    pub message: String,
-}
+use self::pipe::Tables;
 
 /// What a workspace asks for, as far as it is valid.
 #[derive(Clone, Debug)]
@@ -101,9 +72,9 @@ pub struct WorkspaceModel {
     pub rejections: Vec<Rejection>,
 }
 
-/// Checks the objects of a workspace. Objects that are being deleted count as gone, and
-/// are heard on what becomes of their data.
-pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
+/// Checks the objects of a workspace, of which some may have been live before. Objects
+/// that are being deleted count as gone, and are heard on what becomes of their data.
+pub fn model(objects: &WorkspaceObjects, last: &LastPublished) -> WorkspaceModel {
     let workspace = &objects.workspace;
     let namespace = workspace.metadata.namespace.clone().unwrap_or_default();
     let name = workspace.metadata.name.clone().unwrap_or_default();
@@ -113,8 +84,8 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
         .clone()
         .unwrap_or_else(|| default_database(&namespace, &name));
     let mut model = WorkspaceModel {
-        reader: names::reader(&database),
-        writer: names::writer(&database),
+        reader: derived_names::reader(&database),
+        writer: derived_names::writer(&database),
         database: identifier(&database),
         uid: workspace.metadata.uid.clone().unwrap_or_default(),
         kubernetes: String::new(),
@@ -147,16 +118,30 @@ pub fn model(objects: &WorkspaceObjects) -> WorkspaceModel {
         .map(|source| (uid(&source.metadata), object_name(&source.metadata)))
         .collect();
 
-    model.live_columns = data_sources
-        .iter()
-        .filter_map(|source| Some((uid(&source.metadata), live_columns(source)?)))
+    model.live_columns = model
+        .existing_data_sources
+        .keys()
+        .filter_map(|uid| Some((uid.clone(), last.columns.get(uid)?.clone())))
         .collect();
 
-    let claims = Claims::of(&data_sources, &pipes, &mut model.rejections);
-    data_source::add(&mut model, &data_sources, &claims);
-    pipe::add(&mut model, &pipes, &claims);
-    access_token::add(&mut model, &access_tokens, &claims);
+    let rejections = &mut model.rejections;
+    let claims = Claims::of(&data_sources, &pipes, last, rejections);
+    model.data_sources = data_source::check_all(&data_sources, &claims, rejections);
+    let tables = Tables {
+        database: &model.database,
+        data_sources: &model.data_sources,
+    };
+    model.pipes = pipe::check_all(tables, &pipes, &claims, rejections);
+    model.access_tokens = access_token::check_all(&access_tokens, last, &claims, rejections);
     model
+}
+
+impl WorkspaceModel {
+    /// Says where in the pipe the unknown name stands. Nothing if it does not stand there, as when
+    /// it is in another pipe that this one reads.
+    pub fn explain_unknown(&self, pipe: &Pipe, unknown: &Unknown) -> Option<String> {
+        unknown_names::explain(&self.data_sources, pipe, unknown)
+    }
 }
 
 /// Objects that are not being deleted, by name.
@@ -170,104 +155,16 @@ fn existing<T>(objects: &[Arc<T>], metadata: fn(&T) -> &ObjectMeta) -> Vec<Arc<T
     kept
 }
 
-fn live_columns(source: &DataSource) -> Option<BTreeSet<String>> {
-    let published = source.status.as_ref()?.published.as_ref()?;
-    let columns = published.columns.iter();
-    Some(columns.map(|column| column.name.clone()).collect())
-}
-
-fn object_name(metadata: &ObjectMeta) -> String {
-    metadata.name.clone().unwrap_or_default()
-}
-
-fn uid(metadata: &ObjectMeta) -> String {
-    metadata.uid.clone().unwrap_or_default()
-}
-
-/// Who comes first of several that want the same: the oldest. Kubernetes tells ages in whole seconds;
-/// of those from one second it is who has it already.
-fn precedence(metadata: &ObjectMeta, has_it: bool) -> impl Ord + use<> {
-    let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
-    (created, !has_it, uid(metadata))
-}
-
-/// Who has which name in SQL. Data sources and pipes share one name space; of two
-/// objects that want a name the older has it.
-struct Claims {
-    holders: BTreeMap<String, ObjectKey>,
-}
-
-impl Claims {
-    fn of(
-        data_sources: &[Arc<DataSource>],
-        pipes: &[Arc<Pipe>],
-        rejections: &mut Vec<Rejection>,
-    ) -> Self {
-        let sources = data_sources.iter().map(|source| {
-            let object = ObjectKey::DataSource(object_name(&source.metadata));
-            let name = names::sql_name(source.spec.name.as_deref(), &source.metadata);
-            let published = source.status.as_ref().and_then(|it| it.published.as_ref());
-            let has_it = published.is_some_and(|published| published.name == name);
-            (name, precedence(&source.metadata, has_it), object)
-        });
-        let pipes = pipes.iter().map(|pipe| {
-            let object = ObjectKey::Pipe(object_name(&pipe.metadata));
-            let name = names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
-            let published = pipe.status.as_ref().and_then(|it| it.published.as_ref());
-            let has_it = published.is_some_and(|published| published.name == name);
-            (name, precedence(&pipe.metadata, has_it), object)
-        });
-        let mut wanted: Vec<_> = sources.chain(pipes).collect();
-        wanted.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
-        let mut holders: BTreeMap<String, ObjectKey> = BTreeMap::new();
-        for (name, _, object) in wanted {
-            if let Some(holder) = holders.get(&name) {
-                rejections.push(Rejection {
-                    message: format!(
-                        "the name `{name}` is taken by {holder} in this workspace: make this one anew with another spec.name"
-                    ),
-                    object,
-                    reason: Reason::NameConflict,
-                });
-            } else {
-                holders.insert(name, object);
-            }
-        }
-        Self { holders }
-    }
-
-    fn holds(&self, object: &ObjectKey, name: &str) -> bool {
-        self.holders.get(name) == Some(object)
-    }
-
-    fn holder(&self, name: &str) -> Option<&ObjectKey> {
-        self.holders.get(name)
-    }
-
-    fn names(&self) -> BTreeSet<&str> {
-        self.holders.keys().map(String::as_str).collect()
-    }
-}
-
-impl std::fmt::Display for ObjectKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Workspace => formatter.write_str("the Workspace"),
-            Self::DataSource(name) => write!(formatter, "DataSource {name}"),
-            Self::Pipe(name) => write!(formatter, "Pipe {name}"),
-            Self::AccessToken(name) => write!(formatter, "AccessToken {name}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::objects;
+    use aviary_crds::conditions::Reason;
 
     /// Which objects are refused because another has the name.
     fn refused(manifests: &str) -> Vec<String> {
-        let model = model(&objects("acme", manifests));
+        let objects = objects("acme", manifests);
+        let model = model(&objects, &LastPublished::of(&objects));
         let taken = model.rejections.iter();
         let taken = taken.filter(|rejection| rejection.reason == Reason::NameConflict);
         taken
@@ -307,5 +204,42 @@ metadata: {name: second, uid: a, creationTimestamp: '2026-01-01T00:00:00Z'}
 spec: {workspace: shop, secretName: shared, scopes: []}
 ";
         assert_eq!(refused(tokens), ["AccessToken second"]);
+    }
+
+    /// Not what a status says: who plans without a Kubernetes has none.
+    #[test]
+    fn the_past_is_what_is_given() {
+        let manifests = "
+kind: DataSource
+metadata: {name: sales, uid: z, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, columns: [{name: id, type: Int32}]}
+---
+kind: Pipe
+metadata: {name: sales, uid: a, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {workspace: shop, nodes: [{name: one, sql: SELECT 1}], endpoint: {node: one}}
+status: {published: {name: sales, revision: r, generation: 1, template: SELECT 1, columns: []}}
+";
+        let objects = objects("acme", manifests);
+        let names = BTreeMap::from([("z".to_owned(), "sales".to_owned())]);
+        let columns = BTreeMap::from([
+            ("z".to_owned(), BTreeSet::from(["old".to_owned()])),
+            ("gone".to_owned(), BTreeSet::new()),
+        ]);
+        let last = LastPublished {
+            names,
+            columns,
+            ..LastPublished::default()
+        };
+        let planned = model(&objects, &last);
+        let refused = planned.rejections.iter().map(|it| it.object.to_string());
+        assert_eq!(refused.collect::<Vec<_>>(), ["Pipe sales"]);
+        let live: Vec<_> = planned.live_columns.into_iter().collect();
+        assert_eq!(
+            live,
+            [("z".to_owned(), BTreeSet::from(["old".to_owned()]))],
+            "of what exists"
+        );
+        let of_status = LastPublished::of(&objects);
+        assert!(of_status.names.contains_key("a"), "the status is read");
     }
 }

@@ -1,14 +1,18 @@
 //! Pipes, checked: each becomes one template with the pipes it uses inside, in an
 //! order in which every pipe comes after those it uses.
 
-use super::unknown::{near, nodes};
-use super::{Claims, ObjectKey, Rejection, WorkspaceModel, names, object_name, uid};
-use crate::desired::short_hash;
+use super::claims::Claims;
+use super::data_source::ValidDataSource;
+use super::metadata::{object_name, uid};
+use super::unknown_names::{near, nodes};
+use crate::derived_names;
+use crate::objects::{ObjectKey, Rejection};
+use crate::short_hash::short_hash;
 use aviary_crds::Pipe;
 use aviary_crds::conditions::Reason;
 use aviary_sql::{
-    ComposeInput, Node, Rendered, TableReference, Template, compose, compose_with_pipes, nearest,
-    places,
+    ComposeInput, Identifier, Node, Rendered, TableReference, Template, compose,
+    compose_with_pipes, nearest, places,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,7 +47,7 @@ impl ValidPipe {
 }
 
 /// A pipe on its own, before the others are put into it.
-struct Draft<'a> {
+struct ParsedPipe<'a> {
     pipe: &'a Pipe,
     name: String,
     endpoint: &'a str,
@@ -56,21 +60,36 @@ struct Draft<'a> {
 }
 
 /// What is wrong with a pipe.
-struct Fault {
+struct InvalidPipe {
     reason: Reason,
     message: String,
 }
 
-pub(super) fn add(model: &mut WorkspaceModel, pipes: &[Arc<Pipe>], claims: &Claims) {
-    let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
-    let mut faults: BTreeMap<String, (String, Fault)> = BTreeMap::new();
+/// The tables that pipes can read besides each other.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    /// The database they are in.
+    pub(super) database: &'a Identifier,
+    /// Valid data sources.
+    pub(super) data_sources: &'a [ValidDataSource],
+}
+
+pub(super) fn check_all(
+    tables: Tables<'_>,
+    pipes: &[Arc<Pipe>],
+    claims: &Claims,
+    rejections: &mut Vec<Rejection>,
+) -> Vec<ValidPipe> {
+    let mut valid = Vec::new();
+    let mut drafts: BTreeMap<String, ParsedPipe<'_>> = BTreeMap::new();
+    let mut faults: BTreeMap<String, (String, InvalidPipe)> = BTreeMap::new();
     for pipe in pipes {
         let object = object_name(&pipe.metadata);
-        let name = names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
+        let name = derived_names::sql_name(pipe.spec.name.as_deref(), &pipe.metadata);
         if !claims.holds(&ObjectKey::Pipe(object.clone()), &name) {
             continue;
         }
-        match draft(model, pipe, name.clone(), claims) {
+        match draft(tables, pipe, name.clone(), claims) {
             Ok(draft) => {
                 drafts.insert(name, draft);
             }
@@ -83,8 +102,8 @@ pub(super) fn add(model: &mut WorkspaceModel, pipes: &[Arc<Pipe>], claims: &Clai
     while let Some(name) = next_ready(&drafts, &remaining) {
         remaining.remove(&name);
         let draft = &drafts[&name];
-        match finish(model, draft, &drafts, &faults) {
-            Ok(valid) => model.pipes.push(valid),
+        match finish(tables, draft, &drafts, &faults) {
+            Ok(pipe) => valid.push(pipe),
             Err(fault) => {
                 faults.insert(name, (object_name(&draft.pipe.metadata), fault));
             }
@@ -95,21 +114,22 @@ pub(super) fn add(model: &mut WorkspaceModel, pipes: &[Arc<Pipe>], claims: &Clai
         let object = object_name(&drafts[name].pipe.metadata);
         faults.insert(name.clone(), (object, fault));
     }
-    let rejections = faults.into_values().map(|(object, fault)| Rejection {
+    let invalid = faults.into_values().map(|(object, fault)| Rejection {
         object: ObjectKey::Pipe(object),
         reason: fault.reason,
         message: fault.message,
     });
-    model.rejections.extend(rejections);
+    rejections.extend(invalid);
+    valid
 }
 
 fn draft<'a>(
-    model: &WorkspaceModel,
+    tables: Tables<'_>,
     pipe: &'a Pipe,
     name: String,
     claims: &Claims,
-) -> Result<Draft<'a>, Fault> {
-    let invalid = |message: String| Fault {
+) -> Result<ParsedPipe<'a>, InvalidPipe> {
+    let invalid = |message: String| InvalidPipe {
         reason: Reason::Invalid,
         message,
     };
@@ -117,7 +137,7 @@ fn draft<'a>(
         "`openapi` is the description of all endpoints: make it anew with another spec.name"
             .to_owned()
     });
-    if let Some(refusal) = reserved.or_else(|| names::refusal(&name)) {
+    if let Some(refusal) = reserved.or_else(|| derived_names::refusal(&name)) {
         return Err(invalid(refusal));
     }
     let taken = claims.names();
@@ -140,7 +160,7 @@ fn draft<'a>(
         .as_ref()
         .map_or(last, |endpoint| endpoint.node.as_str());
     let own_template = compose(&nodes, endpoint).map_err(|error| invalid(error.to_string()))?;
-    let mut draft = Draft {
+    let mut draft = ParsedPipe {
         pipe,
         name,
         endpoint,
@@ -154,7 +174,7 @@ fn draft<'a>(
         let here = table
             .database
             .as_deref()
-            .is_none_or(|database| database == model.database.as_str());
+            .is_none_or(|database| database == tables.database.as_str());
         if !here {
             continue;
         }
@@ -165,7 +185,7 @@ fn draft<'a>(
             Some(ObjectKey::DataSource(_)) => {
                 draft.data_sources.insert(table.name);
             }
-            _ => match names::source_of_quarantine(&table.name) {
+            _ => match derived_names::source_of_quarantine(&table.name) {
                 Some(source) if matches!(claims.holder(source), Some(ObjectKey::DataSource(_))) => {
                     draft.data_sources.insert(source.to_owned());
                 }
@@ -197,7 +217,7 @@ fn draft<'a>(
             )
         })
         .collect();
-    Err(Fault {
+    Err(InvalidPipe {
         reason: Reason::ReferenceNotFound,
         message: missing.join("; "),
     })
@@ -208,8 +228,8 @@ pub fn stays_in_reach(template: &str) -> bool {
     check_reach_of(template).is_ok()
 }
 
-fn check_reach_of(template: &str) -> Result<(), Fault> {
-    let fault = |reason, message: String| Fault { reason, message };
+fn check_reach_of(template: &str) -> Result<(), InvalidPipe> {
+    let fault = |reason, message: String| InvalidPipe { reason, message };
     let template =
         Template::parse(template).map_err(|error| fault(Reason::Invalid, error.to_string()))?;
     for rendered in template.render_for_check() {
@@ -236,7 +256,7 @@ fn tables_of(template: &str) -> Result<BTreeMap<TableReference, bool>, String> {
 
 /// A pipe that uses none of those that still wait.
 fn next_ready(
-    drafts: &BTreeMap<String, Draft<'_>>,
+    drafts: &BTreeMap<String, ParsedPipe<'_>>,
     remaining: &BTreeSet<String>,
 ) -> Option<String> {
     remaining
@@ -246,13 +266,13 @@ fn next_ready(
 }
 
 fn finish(
-    model: &WorkspaceModel,
-    draft: &Draft<'_>,
-    drafts: &BTreeMap<String, Draft<'_>>,
-    faults: &BTreeMap<String, (String, Fault)>,
-) -> Result<ValidPipe, Fault> {
+    tables: Tables<'_>,
+    draft: &ParsedPipe<'_>,
+    drafts: &BTreeMap<String, ParsedPipe<'_>>,
+    faults: &BTreeMap<String, (String, InvalidPipe)>,
+) -> Result<ValidPipe, InvalidPipe> {
     if let Some(broken) = draft.pipes.iter().find(|used| faults.contains_key(*used)) {
-        return Err(Fault {
+        return Err(InvalidPipe {
             reason: Reason::DependencyNotReady,
             message: format!("it uses the pipe `{broken}`, which is not valid: see there"),
         });
@@ -277,11 +297,11 @@ fn finish(
         pipes: &pipes,
         endpoint: draft.endpoint,
     })
-    .map_err(|error| Fault {
+    .map_err(|error| InvalidPipe {
         reason: Reason::Invalid,
         message: error.to_string(),
     })?;
-    let revision = revision(model, &draft.name, &template, &data_sources);
+    let revision = revision(tables, &draft.name, &template, &data_sources);
     Ok(ValidPipe {
         object: object_name(&draft.pipe.metadata),
         uid: uid(&draft.pipe.metadata),
@@ -296,12 +316,12 @@ fn finish(
 
 /// The shapes of the tables belong to it: a new column changes `SELECT *`.
 fn revision(
-    model: &WorkspaceModel,
+    tables: Tables<'_>,
     name: &str,
     template: &str,
     data_sources: &BTreeSet<String>,
 ) -> String {
-    let shapes = model
+    let shapes = tables
         .data_sources
         .iter()
         .filter(|source| data_sources.contains(&source.name))
@@ -313,7 +333,10 @@ fn revision(
 }
 
 /// All pipes that a pipe uses, directly or not.
-fn transitive(draft: &Draft<'_>, drafts: &BTreeMap<String, Draft<'_>>) -> BTreeSet<String> {
+fn transitive(
+    draft: &ParsedPipe<'_>,
+    drafts: &BTreeMap<String, ParsedPipe<'_>>,
+) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open: Vec<&String> = draft.pipes.iter().collect();
     while let Some(name) = open.pop() {
@@ -327,9 +350,9 @@ fn transitive(draft: &Draft<'_>, drafts: &BTreeMap<String, Draft<'_>>) -> BTreeS
 /// A pipe is left over because it is in a circle or uses one that is.
 fn circle_fault(
     name: &str,
-    drafts: &BTreeMap<String, Draft<'_>>,
+    drafts: &BTreeMap<String, ParsedPipe<'_>>,
     remaining: &BTreeSet<String>,
-) -> Fault {
+) -> InvalidPipe {
     let mut path: Vec<&str> = vec![name];
     loop {
         let current = path[path.len() - 1];
@@ -339,7 +362,7 @@ fn circle_fault(
             .find(|used| remaining.contains(*used));
         let Some(next) = next else {
             // Cannot be: what waits for nothing is not left over.
-            return Fault {
+            return InvalidPipe {
                 reason: Reason::DependencyCycle,
                 message: format!("pipes use each other in a circle around `{current}`"),
             };
@@ -349,12 +372,12 @@ fn circle_fault(
             path.push(next);
             let circle = path[start..].join(" -> ");
             return if in_circle {
-                Fault {
+                InvalidPipe {
                     reason: Reason::DependencyCycle,
                     message: format!("pipes use each other in a circle: {circle}"),
                 }
             } else {
-                Fault {
+                InvalidPipe {
                     reason: Reason::DependencyNotReady,
                     message: format!("it uses pipes that use each other in a circle: {circle}"),
                 }

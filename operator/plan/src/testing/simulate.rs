@@ -1,8 +1,7 @@
 //! Does to a catalog what ClickHouse does when it runs the steps of a plan.
 
 use crate::catalog::{Catalog, Database, User};
-use crate::plan::step::ColumnPart;
-use crate::plan::{Action, Plan};
+use crate::planner::{Action, ColumnPart, Plan};
 
 /// The catalog after the plan.
 pub(crate) fn apply(catalog: &Catalog, plan: &Plan) -> Catalog {

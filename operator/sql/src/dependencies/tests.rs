@@ -135,7 +135,7 @@ fn the_parser_finds_references() {
 #[test]
 fn the_scanner_finds_references() {
     for (sql, expected) in PLAIN {
-        assert_eq!(shown(&scan::references(sql)), *expected, "{sql}");
+        assert_eq!(shown(&by_keyword::references(sql)), *expected, "{sql}");
     }
 }
 

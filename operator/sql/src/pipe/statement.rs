@@ -1,11 +1,10 @@
 //! One node's SQL, looked at as text: where it begins and ends, that it is a
 //! single query, and what it reads.
 
-use super::{ComposeError, Node};
+use super::{error::ComposeError, node::Node};
 use crate::{
-    References, Template, TemplateError,
-    lexer::{Token, TokenKind, significant_tokens},
-    references,
+    References, Template, TemplateError, references,
+    scanner::{Token, TokenKind, significant_tokens},
     template::{OutlineItem, line_and_column, outline},
 };
 

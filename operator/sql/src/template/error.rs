@@ -36,13 +36,13 @@ impl std::error::Error for TemplateError {}
 /// A fault at a byte position. The parser works with these; line and column are
 /// counted once, at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ParseError {
     at: usize,
     message: String,
     hint: Option<String>,
 }
 
-impl Fault {
+impl ParseError {
     pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
         Self {
             at,

@@ -2,7 +2,7 @@
 //! in Tinybird's templates. This file knows its grammar only; what the names in
 //! it mean is settled by `lower`.
 
-use super::{Value, error::Fault, scan::Inner};
+use super::{Value, error::ParseError, expression_text::read_text, segments::Inner};
 
 /// Deepest nesting of brackets and `not` in one expression.
 const MAX_DEPTH: usize = 32;
@@ -78,7 +78,7 @@ enum Operator {
 }
 
 /// Parses the whole inside of a pair of marks as one expression.
-pub(super) fn parse(inner: Inner<'_>) -> Result<Expression, Fault> {
+pub(super) fn parse(inner: Inner<'_>) -> Result<Expression, ParseError> {
     let mut parser = Parser {
         tokens: tokenize(inner)?,
         next: 0,
@@ -104,7 +104,7 @@ const SYMBOLS: [&str; 13] = [
     "==", "!=", "<=", ">=", "<", ">", "=", "(", ")", "[", "]", ",", "-",
 ];
 
-fn tokenize(inner: Inner<'_>) -> Result<Vec<(usize, Token)>, Fault> {
+fn tokenize(inner: Inner<'_>) -> Result<Vec<(usize, Token)>, ParseError> {
     let mut tokens = Vec::new();
     let mut rest = inner.text;
     loop {
@@ -116,7 +116,11 @@ fn tokenize(inner: Inner<'_>) -> Result<Vec<(usize, Token)>, Fault> {
         let (token, length) = match first {
             'a'..='z' | 'A'..='Z' | '_' => name(rest),
             '0'..='9' => number(rest, at)?,
-            '\'' | '"' => text(rest, first, at)?,
+            '\'' | '"' => {
+                let (text, length) = read_text(rest, first)
+                    .ok_or_else(|| ParseError::new(at, "this text does not end"))?;
+                (Token::Text(text), length)
+            }
             _ => symbol(rest, first, at)?,
         };
         tokens.push((at, token));
@@ -131,7 +135,7 @@ fn name(rest: &str) -> (Token, usize) {
     (Token::Name(rest[..length].to_owned()), length)
 }
 
-fn number(rest: &str, at: usize) -> Result<(Token, usize), Fault> {
+fn number(rest: &str, at: usize) -> Result<(Token, usize), ParseError> {
     let bytes = rest.as_bytes();
     let belongs = |index: usize| match bytes[index] {
         b'+' | b'-' => matches!(bytes[index - 1], b'e' | b'E'),
@@ -148,46 +152,20 @@ fn number(rest: &str, at: usize) -> Result<(Token, usize), Fault> {
             .map_or_else(|_| Value::Text(written.to_owned()), Value::Integer)
     } else {
         let parsed = written.parse().ok().filter(|float: &f64| float.is_finite());
-        Value::Float(parsed.ok_or_else(|| Fault::new(at, format!("`{written}` is not a number")))?)
+        Value::Float(
+            parsed.ok_or_else(|| ParseError::new(at, format!("`{written}` is not a number")))?,
+        )
     };
     Ok((Token::Number(value), length))
 }
 
-fn text(rest: &str, quote: char, at: usize) -> Result<(Token, usize), Fault> {
-    let mut value = String::new();
-    let mut characters = rest.char_indices().skip(1);
-    while let Some((index, character)) = characters.next() {
-        match character {
-            '\\' => match characters.next() {
-                Some((_, escaped)) => unescape(escaped, &mut value),
-                None => break,
-            },
-            _ if character == quote => return Ok((Token::Text(value), index + 1)),
-            _ => value.push(character),
-        }
-    }
-    Err(Fault::new(at, "this text does not end"))
-}
-
-/// As Python: an escape it does not know stays as written.
-fn unescape(escaped: char, value: &mut String) {
-    match escaped {
-        'n' => value.push('\n'),
-        't' => value.push('\t'),
-        'r' => value.push('\r'),
-        '\\' | '\'' | '"' => value.push(escaped),
-        '\n' => {}
-        other => value.extend(['\\', other]),
-    }
-}
-
-fn symbol(rest: &str, first: char, at: usize) -> Result<(Token, usize), Fault> {
+fn symbol(rest: &str, first: char, at: usize) -> Result<(Token, usize), ParseError> {
     SYMBOLS
         .into_iter()
         .find(|symbol| rest.starts_with(symbol))
         .map(|symbol| (Token::Symbol(symbol), symbol.len()))
         .ok_or_else(|| {
-            Fault::new(at, format!("`{first}` is not supported in expressions"))
+            ParseError::new(at, format!("`{first}` is not supported in expressions"))
                 .hint("expressions are made of calls, names, literals, comparisons, not, and, or")
         })
 }
@@ -220,14 +198,14 @@ impl Parser {
         found
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<(), Fault> {
+    fn expect(&mut self, symbol: &str) -> Result<(), ParseError> {
         if self.take_symbol(symbol) {
             return Ok(());
         }
         Err(self.unexpected(&format!("`{symbol}`")))
     }
 
-    fn unexpected(&self, expected: &str) -> Fault {
+    fn unexpected(&self, expected: &str) -> ParseError {
         let found = match self.peek() {
             None => "nothing".to_owned(),
             Some(Token::Name(name)) => format!("`{name}`"),
@@ -235,13 +213,19 @@ impl Parser {
             Some(Token::Number(_)) => "a number".to_owned(),
             Some(Token::Text(_)) => "a text".to_owned(),
         };
-        Fault::new(self.at(), format!("expected {expected}, found {found}"))
+        ParseError::new(self.at(), format!("expected {expected}, found {found}"))
     }
 
     /// Runs a rule one level deeper.
-    fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn nested<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Self) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
         if self.depth == MAX_DEPTH {
-            return Err(Fault::new(self.at(), "this expression is nested too deep"));
+            return Err(ParseError::new(
+                self.at(),
+                "this expression is nested too deep",
+            ));
         }
         self.depth += 1;
         let result = rule(self);
@@ -249,20 +233,20 @@ impl Parser {
         result
     }
 
-    fn or(&mut self) -> Result<Expression, Fault> {
+    fn or(&mut self) -> Result<Expression, ParseError> {
         self.chain("or", Self::and, ExpressionKind::Or)
     }
 
-    fn and(&mut self) -> Result<Expression, Fault> {
+    fn and(&mut self) -> Result<Expression, ParseError> {
         self.chain("and", Self::not, ExpressionKind::And)
     }
 
     fn chain(
         &mut self,
         word: &str,
-        part: fn(&mut Self) -> Result<Expression, Fault>,
+        part: fn(&mut Self) -> Result<Expression, ParseError>,
         make: fn(Vec<Expression>) -> ExpressionKind,
-    ) -> Result<Expression, Fault> {
+    ) -> Result<Expression, ParseError> {
         let first = part(self)?;
         let at = first.at;
         let mut parts = vec![first];
@@ -278,7 +262,7 @@ impl Parser {
         })
     }
 
-    fn not(&mut self) -> Result<Expression, Fault> {
+    fn not(&mut self) -> Result<Expression, ParseError> {
         let at = self.at();
         if !self.take_word("not") {
             return self.comparison();
@@ -290,7 +274,7 @@ impl Parser {
         })
     }
 
-    fn comparison(&mut self) -> Result<Expression, Fault> {
+    fn comparison(&mut self) -> Result<Expression, ParseError> {
         let left = self.primary()?;
         let Some(operator) = self.operator() else {
             return Ok(left);
@@ -298,8 +282,10 @@ impl Parser {
         let right = Box::new(self.primary()?);
         let next = self.at();
         if self.operator().is_some() {
-            return Err(Fault::new(next, "a chain of comparisons is not supported")
-                .hint("join two comparisons with `and`"));
+            return Err(
+                ParseError::new(next, "a chain of comparisons is not supported")
+                    .hint("join two comparisons with `and`"),
+            );
         }
         let at = left.at;
         let left = Box::new(left);
@@ -339,7 +325,7 @@ impl Parser {
         Some(Operator::Compare(comparison))
     }
 
-    fn primary(&mut self) -> Result<Expression, Fault> {
+    fn primary(&mut self) -> Result<Expression, ParseError> {
         let at = self.at();
         if self.take_symbol("(") {
             return self.nested(|parser| parser.parenthesized(at));
@@ -377,7 +363,7 @@ impl Parser {
     }
 
     /// `(a)` is `a`; `(a, b)` and `()` are lists.
-    fn parenthesized(&mut self, at: usize) -> Result<Expression, Fault> {
+    fn parenthesized(&mut self, at: usize) -> Result<Expression, ParseError> {
         if self.take_symbol(")") {
             return Ok(list_of(at, Vec::new()));
         }
@@ -394,7 +380,7 @@ impl Parser {
         at: usize,
         closing: &str,
         mut items: Vec<Expression>,
-    ) -> Result<Expression, Fault> {
+    ) -> Result<Expression, ParseError> {
         while !self.take_symbol(closing) {
             items.push(self.or()?);
             if !self.take_symbol(",") {
@@ -405,7 +391,7 @@ impl Parser {
         Ok(list_of(at, items))
     }
 
-    fn negative(&mut self, at: usize) -> Result<Expression, Fault> {
+    fn negative(&mut self, at: usize) -> Result<Expression, ParseError> {
         let value = match self.peek() {
             Some(Token::Number(Value::Integer(number))) => Value::Integer(-number),
             Some(Token::Number(Value::Float(number))) => Value::Float(-number),
@@ -420,7 +406,7 @@ impl Parser {
     }
 
     /// The arguments of a call, after its opening parenthesis.
-    fn call(&mut self, at: usize, function: String) -> Result<Expression, Fault> {
+    fn call(&mut self, at: usize, function: String) -> Result<Expression, ParseError> {
         let mut call = Call {
             function,
             positional: Vec::new(),
@@ -439,12 +425,12 @@ impl Parser {
         })
     }
 
-    fn argument(&mut self, call: &mut Call) -> Result<(), Fault> {
+    fn argument(&mut self, call: &mut Call) -> Result<(), ParseError> {
         let at = self.at();
         let argument = self.or()?;
         if !self.take_symbol("=") {
             if !call.keywords.is_empty() {
-                return Err(Fault::new(
+                return Err(ParseError::new(
                     at,
                     "an argument without a name cannot follow one with a name",
                 ));
@@ -453,10 +439,10 @@ impl Parser {
             return Ok(());
         }
         let ExpressionKind::Name(keyword) = argument.kind else {
-            return Err(Fault::new(at, "expected a name before `=`"));
+            return Err(ParseError::new(at, "expected a name before `=`"));
         };
         if call.keywords.iter().any(|(known, _)| *known == keyword) {
-            return Err(Fault::new(at, format!("`{keyword}` is given twice")));
+            return Err(ParseError::new(at, format!("`{keyword}` is given twice")));
         }
         let value = self.or()?;
         call.keywords.push((keyword, value));

@@ -11,22 +11,23 @@
 //! how a value gets into the query: never as text, always as a parameter that
 //! ClickHouse binds by type, so no value can change what the SQL says.
 
-mod check;
 mod error;
 mod expression;
+mod expression_text;
 mod parameter;
+mod parameter_values;
 mod parse;
 mod program;
 mod render;
-mod scan;
+mod sample_renderings;
+mod segments;
 mod slots;
 mod value;
-mod values;
 
 pub use error::TemplateError;
 pub use parameter::{Parameter, ParameterType, ScalarType, UnknownType, Value};
-pub(crate) use scan::OutlineItem;
-pub use values::{ParameterValues, RenderError, Rendered};
+pub use parameter_values::{ParameterValues, RenderError, Rendered};
+pub(crate) use segments::OutlineItem;
 
 use crate::dependencies::{References, references};
 
@@ -66,7 +67,7 @@ impl Template {
     /// branch where that is possible, with made-up values where there is no
     /// default. For validating the SQL before any request comes.
     pub fn render_for_check(&self) -> Vec<Rendered> {
-        check::renderings(&self.program)
+        sample_renderings::renderings(&self.program)
     }
 
     /// The tables and table functions that some rendering of it refers to.
@@ -81,7 +82,7 @@ impl Template {
 
 /// The tokens of a template's text, for taking it apart as text.
 pub(crate) fn outline(source: &str) -> Result<Vec<OutlineItem>, TemplateError> {
-    scan::scan(source)
+    segments::cut(source)
         .map(|scanned| scanned.outline)
         .map_err(|fault| fault.locate(source))
 }

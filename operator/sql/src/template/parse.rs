@@ -2,11 +2,11 @@
 //! `{% %}`, which `end` belongs to which `if`, and what the names mean.
 
 use super::{
-    error::Fault,
+    error::ParseError,
     expression::{self, Call, Comparison, Expression, ExpressionKind},
     parameter::{ParameterType, SUPPORTED_TYPES, ScalarType},
     program::{Arm, Choice, Condition, Operand, Part, Slot, Test},
-    scan::{Inner, Segment, scan},
+    segments::{Inner, Segment, cut},
     slots::{Reach, Slots, canonical_literal},
 };
 
@@ -29,9 +29,9 @@ pub(super) struct Program {
 }
 
 /// Parses a template.
-pub(super) fn parse(source: &str) -> Result<Program, Fault> {
+pub(super) fn parse(source: &str) -> Result<Program, ParseError> {
     if source.len() > MAX_LENGTH {
-        return Err(Fault::new(
+        return Err(ParseError::new(
             0,
             format!("longer than {MAX_LENGTH} bytes, the most a template may have"),
         ));
@@ -42,7 +42,7 @@ pub(super) fn parse(source: &str) -> Result<Program, Fault> {
         parts: Vec::new(),
         arm_count: 0,
     };
-    for segment in scan(source)?.segments {
+    for segment in cut(source)?.segments {
         match segment {
             Segment::Sql(sql) => parser.parts.push(Part::Sql(sql)),
             Segment::Expression(inner) => parser.placeholder(inner)?,
@@ -72,9 +72,9 @@ struct OpenChoice {
 }
 
 impl Parser<'_> {
-    fn finish(self) -> Result<Program, Fault> {
+    fn finish(self) -> Result<Program, ParseError> {
         if let Some(open) = self.open.last() {
-            return Err(Fault::new(open.at, "`if` without `{% end %}`")
+            return Err(ParseError::new(open.at, "`if` without `{% end %}`")
                 .hint("an `{% end %}` inside an SQL comment does not count"));
         }
         let slots = self.slots.finish();
@@ -94,7 +94,7 @@ impl Parser<'_> {
         }
     }
 
-    fn placeholder(&mut self, inner: Inner<'_>) -> Result<(), Fault> {
+    fn placeholder(&mut self, inner: Inner<'_>) -> Result<(), ParseError> {
         let Expression { at, kind } = expression::parse(inner)?;
         match kind {
             ExpressionKind::Call(call) => {
@@ -104,16 +104,16 @@ impl Parser<'_> {
                 self.parts.push(Part::Bind(slot));
                 Ok(())
             }
-            ExpressionKind::Name(name) => Err(Fault::new(at, format!("`{name}` has no type"))
+            ExpressionKind::Name(name) => Err(ParseError::new(at, format!("`{name}` has no type"))
                 .hint(format!("write `{{{{ String({name}) }}}}`, or another type"))),
             _ => Err(
-                Fault::new(at, "only a typed parameter can stand in `{{ }}`")
+                ParseError::new(at, "only a typed parameter can stand in `{{ }}`")
                     .hint("for example `{{ Int32(month, 1) }}`"),
             ),
         }
     }
 
-    fn statement(&mut self, inner: Inner<'_>) -> Result<(), Fault> {
+    fn statement(&mut self, inner: Inner<'_>) -> Result<(), ParseError> {
         let text = inner.text.trim_start();
         let at = inner.at + inner.text.len() - text.len();
         let length = text
@@ -129,16 +129,14 @@ impl Parser<'_> {
             "elif" => self.next_arm(rest, at),
             "else" => self.otherwise(rest, at),
             "end" => self.end(rest, at),
-            _ => {
-                Err(Fault::new(at, unknown_statement(keyword))
-                    .hint("there are if, elif, else and end"))
-            }
+            _ => Err(ParseError::new(at, unknown_statement(keyword))
+                .hint("there are if, elif, else and end")),
         }
     }
 
-    fn begin(&mut self, condition: Inner<'_>, at: usize) -> Result<(), Fault> {
+    fn begin(&mut self, condition: Inner<'_>, at: usize) -> Result<(), ParseError> {
         if self.open.len() == MAX_NESTING {
-            return Err(Fault::new(at, "`if` is nested too deep"));
+            return Err(ParseError::new(at, "`if` is nested too deep"));
         }
         let reach = self.reach();
         let condition = self.condition(expression::parse(condition)?, reach)?;
@@ -151,7 +149,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn next_arm(&mut self, condition: Inner<'_>, at: usize) -> Result<(), Fault> {
+    fn next_arm(&mut self, condition: Inner<'_>, at: usize) -> Result<(), ParseError> {
         self.close_arm("elif", at)?;
         let condition = self.condition(expression::parse(condition)?, Reach::Conditional)?;
         if let Some(open) = self.open.last_mut() {
@@ -160,20 +158,20 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn otherwise(&mut self, rest: Inner<'_>, at: usize) -> Result<(), Fault> {
+    fn otherwise(&mut self, rest: Inner<'_>, at: usize) -> Result<(), ParseError> {
         if !rest.text.trim().is_empty() {
-            return Err(Fault::new(rest.at, "`else` takes nothing after it")
+            return Err(ParseError::new(rest.at, "`else` takes nothing after it")
                 .hint("another condition is `{% elif ... %}`"));
         }
         self.close_arm("else", at)
     }
 
-    fn end(&mut self, rest: Inner<'_>, at: usize) -> Result<(), Fault> {
+    fn end(&mut self, rest: Inner<'_>, at: usize) -> Result<(), ParseError> {
         if !rest.text.trim().is_empty() {
-            return Err(Fault::new(rest.at, "`end` takes nothing after it"));
+            return Err(ParseError::new(rest.at, "`end` takes nothing after it"));
         }
         let Some(mut open) = self.open.pop() else {
-            return Err(Fault::new(at, "`end` without `if`"));
+            return Err(ParseError::new(at, "`end` without `if`"));
         };
         let body = std::mem::replace(&mut self.parts, open.before);
         let otherwise = match open.condition {
@@ -194,19 +192,19 @@ impl Parser<'_> {
     }
 
     /// Ends the branch being read in favour of the next one.
-    fn close_arm(&mut self, keyword: &str, at: usize) -> Result<(), Fault> {
+    fn close_arm(&mut self, keyword: &str, at: usize) -> Result<(), ParseError> {
         let Some(open) = self.open.last_mut() else {
-            return Err(Fault::new(at, format!("`{keyword}` without `if`")));
+            return Err(ParseError::new(at, format!("`{keyword}` without `if`")));
         };
         let Some(condition) = open.condition.take() else {
-            return Err(Fault::new(at, format!("`{keyword}` after `else`")));
+            return Err(ParseError::new(at, format!("`{keyword}` after `else`")));
         };
         let body = std::mem::take(&mut self.parts);
         open.arms.push(Arm { condition, body });
         Ok(())
     }
 
-    fn condition(&mut self, expression: Expression, reach: Reach) -> Result<Condition, Fault> {
+    fn condition(&mut self, expression: Expression, reach: Reach) -> Result<Condition, ParseError> {
         let Expression { at, kind } = expression;
         match kind {
             ExpressionKind::Not(negated) => {
@@ -232,7 +230,7 @@ impl Parser<'_> {
         &mut self,
         parts: Vec<Expression>,
         reach: Reach,
-    ) -> Result<Vec<Condition>, Fault> {
+    ) -> Result<Vec<Condition>, ParseError> {
         parts
             .into_iter()
             .enumerate()
@@ -247,16 +245,22 @@ impl Parser<'_> {
             .collect()
     }
 
-    fn defined(&mut self, call: Call, at: usize) -> Result<Condition, Fault> {
+    fn defined(&mut self, call: Call, at: usize) -> Result<Condition, ParseError> {
         let [argument] = &call.positional[..] else {
-            return Err(Fault::new(at, "`defined` takes the name of one parameter"));
+            return Err(ParseError::new(
+                at,
+                "`defined` takes the name of one parameter",
+            ));
         };
         match &argument.kind {
             ExpressionKind::Name(name) if call.keywords.is_empty() => {
                 let slot = self.slots.untyped(name, argument.at)?;
                 Ok(Condition::Defined(slot))
             }
-            _ => Err(Fault::new(at, "`defined` takes the name of one parameter")),
+            _ => Err(ParseError::new(
+                at,
+                "`defined` takes the name of one parameter",
+            )),
         }
     }
 
@@ -266,7 +270,7 @@ impl Parser<'_> {
         comparison: Comparison,
         right: Expression,
         reach: Reach,
-    ) -> Result<Condition, Fault> {
+    ) -> Result<Condition, ParseError> {
         let (operand, comparison, literal) = match left.kind {
             ExpressionKind::Literal(_) => (right, comparison.mirrored(), left),
             _ => (left, comparison, right),
@@ -281,9 +285,9 @@ impl Parser<'_> {
         left: Expression,
         right: Expression,
         reach: Reach,
-    ) -> Result<Condition, Fault> {
+    ) -> Result<Condition, ParseError> {
         let ExpressionKind::List(items) = right.kind else {
-            return Err(Fault::new(right.at, "`in` takes a list of literals"));
+            return Err(ParseError::new(right.at, "`in` takes a list of literals"));
         };
         let operand = self.operand(left, reach)?;
         let literals = items
@@ -293,7 +297,7 @@ impl Parser<'_> {
         Ok(Condition::Test(operand, Test::OneOf(literals)))
     }
 
-    fn operand(&mut self, expression: Expression, reach: Reach) -> Result<Operand, Fault> {
+    fn operand(&mut self, expression: Expression, reach: Reach) -> Result<Operand, ParseError> {
         let Expression { at, kind } = expression;
         match kind {
             ExpressionKind::Name(name) => Ok(Operand {
@@ -304,17 +308,17 @@ impl Parser<'_> {
                 check_function(&call, at)?;
                 let slot = self.slots.typed(call, at, reach)?;
                 if matches!(self.slots.kind(slot), ParameterType::Array(_)) {
-                    return Err(Fault::new(at, "an array cannot be a condition")
+                    return Err(ParseError::new(at, "an array cannot be a condition")
                         .hint("ask `defined(name)`"));
                 }
                 Ok(Operand { slot, typed: true })
             }
-            _ => Err(Fault::new(at, "this cannot be a condition")
+            _ => Err(ParseError::new(at, "this cannot be a condition")
                 .hint("conditions ask defined(name), or compare a parameter with a literal")),
         }
     }
 
-    fn literal(&mut self, operand: Operand, literal: Expression) -> Result<String, Fault> {
+    fn literal(&mut self, operand: Operand, literal: Expression) -> Result<String, ParseError> {
         let Expression { at, kind } = literal;
         match kind {
             ExpressionKind::Literal(value) => {
@@ -325,14 +329,14 @@ impl Parser<'_> {
                 };
                 let is_text = matches!(value, super::Value::Text(_));
                 if !operand.typed && !is_text {
-                    return Err(Fault::new(at, "a parameter without a type is text")
+                    return Err(ParseError::new(at, "a parameter without a type is text")
                         .hint("compare with a text in quotes, or write Int32(name) and the like"));
                 }
                 canonical_literal(kind, &value, at)
             }
-            ExpressionKind::None => Err(Fault::new(at, "`None` cannot be compared with")
+            ExpressionKind::None => Err(ParseError::new(at, "`None` cannot be compared with")
                 .hint("ask `defined(name)` or `not defined(name)`")),
-            _ => Err(Fault::new(
+            _ => Err(ParseError::new(
                 at,
                 "a parameter can be compared with a literal only",
             )),
@@ -341,20 +345,22 @@ impl Parser<'_> {
 }
 
 /// Refuses what is no type, with the word the author may have meant.
-fn check_function(call: &Call, at: usize) -> Result<(), Fault> {
+fn check_function(call: &Call, at: usize) -> Result<(), ParseError> {
     let function = call.function.as_str();
     if function == "Array" || ScalarType::named(function).is_some() {
         return Ok(());
     }
     if function == "defined" {
-        return Err(Fault::new(at, "`defined` is a condition and has no value")
-            .hint("use it in `{% if defined(name) %}`"));
+        return Err(
+            ParseError::new(at, "`defined` is a condition and has no value")
+                .hint("use it in `{% if defined(name) %}`"),
+        );
     }
     let hint = match ScalarType::likely(function) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("there are {SUPPORTED_TYPES}, and in conditions defined"),
     };
-    Err(Fault::new(at, format!("unknown function `{function}`")).hint(hint))
+    Err(ParseError::new(at, format!("unknown function `{function}`")).hint(hint))
 }
 
 fn unknown_statement(keyword: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{
     Parameter, ParameterType, Value,
-    error::{Fault, line_and_column},
+    error::{ParseError, line_and_column},
     expression::{Call, Expression, ExpressionKind},
     parameter::{ScalarType, is_reserved},
     program::{DefaultValue, Slot},
@@ -71,19 +71,19 @@ impl<'a> Slots<'a> {
 
     /// The slot of a name that is used without a type; text until a typed use says
     /// otherwise.
-    pub(super) fn untyped(&mut self, name: &str, at: usize) -> Result<usize, Fault> {
+    pub(super) fn untyped(&mut self, name: &str, at: usize) -> Result<usize, ParseError> {
         if let Some(&slot) = self.by_name.get(name) {
             return Ok(slot);
         }
         if is_reserved(name) {
-            return Err(Fault::new(
+            return Err(ParseError::new(
                 at,
                 format!("`{name}` is reserved and cannot be a parameter"),
             )
             .hint("requests use this name for something else: choose another"));
         }
         if self.drafts.len() == MAX_PARAMETERS {
-            return Err(Fault::new(
+            return Err(ParseError::new(
                 at,
                 format!("more than {MAX_PARAMETERS} parameters"),
             ));
@@ -95,7 +95,12 @@ impl<'a> Slots<'a> {
     }
 
     /// The slot of `Type(name, ...)`.
-    pub(super) fn typed(&mut self, call: Call, at: usize, reach: Reach) -> Result<usize, Fault> {
+    pub(super) fn typed(
+        &mut self,
+        call: Call,
+        at: usize,
+        reach: Reach,
+    ) -> Result<usize, ParseError> {
         let usage = Usage::of(call, at)?;
         let slot = self.untyped(&usage.name, usage.name_at)?;
         let source = self.source;
@@ -103,7 +108,7 @@ impl<'a> Slots<'a> {
         let known = draft.slot.parameter.kind;
         if let Some(first) = draft.typed_at.filter(|_| known != usage.kind) {
             let (line, column) = line_and_column(source, first);
-            return Err(Fault::new(
+            return Err(ParseError::new(
                 at,
                 format!(
                     "`{}` is {} here and {known} at line {line}, column {column}",
@@ -144,7 +149,7 @@ impl Draft {
     }
 
     /// Adds what another use says; what was said first wins.
-    fn merge(&mut self, usage: Usage) -> Result<(), Fault> {
+    fn merge(&mut self, usage: Usage) -> Result<(), ParseError> {
         let slot = &mut self.slot;
         let parameter = &mut slot.parameter;
         parameter.kind = usage.kind;
@@ -170,7 +175,7 @@ impl Draft {
         self.check_default(usage.at)
     }
 
-    fn check_default(&self, at: usize) -> Result<(), Fault> {
+    fn check_default(&self, at: usize) -> Result<(), ParseError> {
         let Slot {
             default, allowed, ..
         } = &self.slot;
@@ -186,7 +191,7 @@ impl Draft {
             .any(|value| !allowed.is_empty() && !is_allowed(value));
         if strays {
             let name = &self.slot.parameter.name;
-            return Err(Fault::new(
+            return Err(ParseError::new(
                 at,
                 format!("the default of `{name}` is not one of its enum values"),
             ));
@@ -210,7 +215,7 @@ struct Usage {
 }
 
 impl Usage {
-    fn of(call: Call, at: usize) -> Result<Self, Fault> {
+    fn of(call: Call, at: usize) -> Result<Self, ParseError> {
         let function = call.function;
         let mut positional = call.positional.into_iter();
         let (name, name_at) = parameter_name(&function, positional.next(), at)?;
@@ -235,7 +240,7 @@ impl Usage {
         }
         if let Some(extra) = positional.next() {
             return Err(
-                Fault::new(extra.at, format!("`{function}` takes no further argument here"))
+                ParseError::new(extra.at, format!("`{function}` takes no further argument here"))
                     .hint("after the default come description='...', required=True, enum=[...], example=..., format='...'"),
             );
         }
@@ -245,13 +250,13 @@ impl Usage {
         Ok(usage)
     }
 
-    fn keyword(&mut self, keyword: &str, value: Expression) -> Result<(), Fault> {
+    fn keyword(&mut self, keyword: &str, value: Expression) -> Result<(), ParseError> {
         let at = value.at;
         let value = literal(value)?;
         match (keyword, value) {
             ("default", value) => {
                 if self.default.is_some() {
-                    return Err(Fault::new(at, "the default is given twice"));
+                    return Err(ParseError::new(at, "the default is given twice"));
                 }
                 self.default = value;
             }
@@ -262,15 +267,15 @@ impl Usage {
             ("enum", Some(Value::List(values))) => self.enumeration = values,
             ("description" | "format" | "required" | "enum", None) => {}
             ("description" | "format", _) => {
-                return Err(Fault::new(
+                return Err(ParseError::new(
                     at,
                     format!("`{keyword}` takes a text in quotes"),
                 ));
             }
-            ("required", _) => return Err(Fault::new(at, "`required` takes True or False")),
-            ("enum", _) => return Err(Fault::new(at, "`enum` takes a list of values")),
+            ("required", _) => return Err(ParseError::new(at, "`required` takes True or False")),
+            ("enum", _) => return Err(ParseError::new(at, "`enum` takes a list of values")),
             _ => {
-                return Err(Fault::new(at, format!("unknown argument `{keyword}`"))
+                return Err(ParseError::new(at, format!("unknown argument `{keyword}`"))
                     .hint("there are default, description, required, enum, example and format"));
             }
         }
@@ -282,18 +287,18 @@ fn parameter_name(
     function: &str,
     argument: Option<Expression>,
     at: usize,
-) -> Result<(String, usize), Fault> {
+) -> Result<(String, usize), ParseError> {
     match argument {
         Some(Expression {
             at,
             kind: ExpressionKind::Name(name),
         }) => Ok((name, at)),
-        Some(other) => Err(Fault::new(
+        Some(other) => Err(ParseError::new(
             other.at,
             format!("`{function}` takes the name of a parameter first"),
         )
         .hint("a bare name, without quotes")),
-        None => Err(Fault::new(
+        None => Err(ParseError::new(
             at,
             format!("`{function}` needs the name of a parameter"),
         )),
@@ -303,7 +308,7 @@ fn parameter_name(
 /// The second argument of `Array`. As in Tinybird it may be left out, empty or
 /// anything but a word, and then the elements are text; a word that is no type is
 /// a mistake.
-fn element_type(argument: Option<Expression>) -> Result<ScalarType, Fault> {
+fn element_type(argument: Option<Expression>) -> Result<ScalarType, ParseError> {
     let Some(argument) = argument else {
         return Ok(ScalarType::String);
     };
@@ -320,8 +325,8 @@ fn element_type(argument: Option<Expression>) -> Result<ScalarType, Fault> {
     }
 }
 
-fn unknown_element(name: &str, at: usize) -> Fault {
-    Fault::new(
+fn unknown_element(name: &str, at: usize) -> ParseError {
+    ParseError::new(
         at,
         format!("`{name}` is no type for the elements of an array"),
     )
@@ -329,7 +334,7 @@ fn unknown_element(name: &str, at: usize) -> Fault {
 }
 
 /// The value of a literal; `None` in the template is nothing.
-fn literal(expression: Expression) -> Result<Option<Value>, Fault> {
+fn literal(expression: Expression) -> Result<Option<Value>, ParseError> {
     let Expression { at, kind } = expression;
     match kind {
         ExpressionKind::Literal(value) => Ok(Some(value)),
@@ -339,7 +344,7 @@ fn literal(expression: Expression) -> Result<Option<Value>, Fault> {
             .map(|item| {
                 let at = item.at;
                 match literal(item)? {
-                    Some(Value::List(_)) | None => Err(Fault::new(
+                    Some(Value::List(_)) | None => Err(ParseError::new(
                         at,
                         "a list holds texts, numbers, True and False",
                     )),
@@ -348,7 +353,7 @@ fn literal(expression: Expression) -> Result<Option<Value>, Fault> {
             })
             .collect::<Result<_, _>>()
             .map(|values| Some(Value::List(values))),
-        _ => Err(Fault::new(
+        _ => Err(ParseError::new(
             at,
             "expected a text in quotes, a number, True, False or a list",
         )),
@@ -360,7 +365,7 @@ pub(super) fn canonical_literal(
     kind: ScalarType,
     literal: &Value,
     at: usize,
-) -> Result<String, Fault> {
+) -> Result<String, ParseError> {
     let text = match literal {
         Value::List(_) => None,
         single => Some(single.to_string()),
@@ -370,12 +375,16 @@ pub(super) fn canonical_literal(
         .map(std::borrow::Cow::into_owned)
         .ok_or_else(|| {
             let shown: String = literal.to_string().chars().take(40).collect();
-            Fault::new(at, format!("`{shown}` is no {}", kind.name()))
+            ParseError::new(at, format!("`{shown}` is no {}", kind.name()))
                 .hint(format!("expected {}", value::expectation(kind)))
         })
 }
 
-fn default_value(kind: ParameterType, default: &Value, at: usize) -> Result<DefaultValue, Fault> {
+fn default_value(
+    kind: ParameterType,
+    default: &Value,
+    at: usize,
+) -> Result<DefaultValue, ParseError> {
     let (element, items) = match (kind, default) {
         (ParameterType::Scalar(scalar), single) => (scalar, vec![single.clone()]),
         (ParameterType::Array(element), Value::List(values)) => (element, values.clone()),

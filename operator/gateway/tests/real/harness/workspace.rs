@@ -9,7 +9,9 @@ use aviary_crds::published::{
 };
 use aviary_crds::{DataSource, Pipe, Scope, Workspace as WorkspaceObject};
 use aviary_gateway::{Index, Kind, Object, ObjectKey, Published};
-use aviary_plan::{CredentialHashes, WorkspaceModel, WorkspaceObjects, desired, model, plan};
+use aviary_plan::{
+    CredentialHashes, LastPublished, WorkspaceModel, WorkspaceObjects, desired, model, plan,
+};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -66,7 +68,7 @@ impl Workspace {
     /// the columns of pipes, which only ClickHouse knows.
     pub(crate) fn of(manifests: &str, replica: &str) -> Self {
         let objects = read(manifests);
-        let model = model(&objects);
+        let model = model(&objects, &LastPublished::default());
         assert!(model.rejections.is_empty(), "{:?}", model.rejections);
         let user = |name: &str| ClickHouseUser {
             name: name.to_owned(),
