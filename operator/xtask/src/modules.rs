@@ -180,6 +180,9 @@ impl Reader {
         }
         match first.as_str() {
             "crate" => self.find(0, rest, depth),
+            "self" if rest.first().is_some_and(|next| next == "super") => {
+                self.resolve(from, rest, depth + 1)
+            }
             "self" => self.find(from, rest, depth),
             "super" => {
                 let supers = path.iter().take_while(|name| *name == "super").count();
@@ -434,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_path_counts_wherever_it_stands() {
-        let a = "mod inline {\n pub fn f() { super::super::own(); }\n}\nfn g() -> crate::Own {\n println!(\"{}\", crate::own());\n use crate::*;\n}";
+        let a = "mod inline {\n pub fn f() { self::super::super::own(); }\n}\nfn g() -> crate::Own {\n println!(\"{}\", crate::own());\n use crate::*;\n}";
         let files = [
             ("lib.rs", "mod a;\npub struct Own;\npub fn own() {}"),
             ("a.rs", a),
@@ -444,7 +447,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "a.rs:2 super::super::own -> lib.rs",
+                "a.rs:2 self::super::super::own -> lib.rs",
                 "a.rs:4 crate::Own -> lib.rs",
                 "a.rs:5 crate::own -> lib.rs",
                 "a.rs:6 crate -> lib.rs",
