@@ -9,6 +9,7 @@
 mod abuse;
 mod attack;
 mod change;
+mod engine;
 mod events;
 mod floor;
 mod idle;
@@ -67,6 +68,8 @@ enum Section {
     Ingestion,
     /// Attacks on a gateway's memory and connections, and another tenant's latency meanwhile
     Abuse,
+    /// A query over HTTP against the same library in process
+    Engine,
     /// Events sent one a request and a hundred, beside the same INSERT sent directly
     Events,
     /// 50 workspaces with 10 objects each, from `kubectl apply` to ready
@@ -102,6 +105,9 @@ pub async fn run(progress: &Progress, options: Options) -> Result<()> {
     }
     if options.wants(Section::Abuse) {
         finished.add("abuse", abuse::measure(&stage, progress).await);
+    }
+    if options.wants(Section::Engine) {
+        finished.add("engine", engine::measure(&stage, progress).await);
     }
     if options.wants(Section::Events) {
         finished.add("events", events::measure(&stage, progress).await);

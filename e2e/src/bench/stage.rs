@@ -93,6 +93,17 @@ impl Stage {
         })
     }
 
+    /// The program that runs in the engine's pod.
+    pub(crate) async fn engine_program(&self) -> Result<PathBuf> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), product::ENGINE_NAMESPACE);
+        let engine = pods
+            .get("engine-0")
+            .await
+            .context("find the engine's pod")?;
+        let process = pods::process_of(&engine.uid().unwrap_or_default(), "engine")?;
+        Ok(format!("/proc/{}/exe", process.as_raw_nonzero()).into())
+    }
+
     async fn pod(&self, component: Component) -> Result<Pod> {
         let mut pods = pods::pods(&self.client, component).await?;
         ensure!(

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{EngineConfig, Macro, QUERIES_AT_ONCE, ZooKeeperNode};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::in_process;
 
 /// Arguments of `aviary engine`.
 #[derive(Debug, Clone, Args)]
@@ -51,14 +52,19 @@ pub struct EngineArgs {
     /// A ZooKeeper or Keeper, as HOST:PORT; can be given several times, for the members of one ensemble.
     #[arg(long, value_name = "HOST:PORT")]
     pub zookeeper: Vec<ZooKeeperNode>,
+
+    /// For benchmarks: do not serve, but run SELECT 1 in this process for so long, and print the
+    /// median microseconds.
+    #[arg(long, hide = true, value_name = "MILLISECONDS")]
+    pub time_in_process: Option<u64>,
 }
 
 /// Runs an engine until SIGTERM or SIGINT.
+#[expect(clippy::print_stdout, reason = "a measurement is printed")]
 pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     let default_password = password(args.password_file)?;
     let deadline = Duration::from_secs(args.drain_seconds);
-    let stopped = stop_signal()?;
-    let engine = Engine::start(EngineConfig {
+    let config = EngineConfig {
         data_path: args.data_path,
         listen: args.listen,
         library: args.library,
@@ -68,8 +74,14 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
         shutdown_deadline: deadline,
         macros: args.macros,
         zookeeper: args.zookeeper,
-    })
-    .await?;
+    };
+    if let Some(milliseconds) = args.time_in_process {
+        let median = in_process::median(config, Duration::from_millis(milliseconds)).await?;
+        println!("{}", median.as_micros());
+        return Ok(());
+    }
+    let stopped = stop_signal()?;
+    let engine = Engine::start(config).await?;
     stopped.await;
     tracing::info!("stopping");
     engine.shutdown().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::access::users_xml::is_unwritable;
+use crate::xml::is_unwritable;
 
 /// How many queries run at once unless it is said otherwise.
 pub(crate) const QUERIES_AT_ONCE: usize = 256;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::access::users_xml::escape;
 use crate::config::EngineConfig;
+use crate::xml::escape;
 
 /// Writes the whole file.
 pub(crate) fn render(config: &EngineConfig) -> String {

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::exception::Exception;
-use crate::ffi::Connection;
+use crate::libchdb::Connection;
 use crate::sql::quote::Literal;
 
 /// The setting that carries a connection's mark. It names the table of PromQL

@@ -11,20 +11,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 
 use crate::access::Access;
-use crate::access::model::DEFAULT_USER;
-use crate::access::session::UserSession;
 use crate::block_names;
 use crate::config::EngineConfig;
 use crate::config_xml;
+use crate::connections::OpenEngine;
 use crate::control::Control;
 use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
-use crate::ffi::Api;
+use crate::files::write_private;
+use crate::libchdb::Api;
 use crate::library;
 use crate::running::Registry;
-use crate::session::OpenEngine;
-use crate::sql::quote::Identifier;
-use crate::sql::statement::Statement;
+use crate::sql::quote::{Identifier, Literal};
 
 /// How often queries past the deadline are cancelled again.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
@@ -37,7 +35,7 @@ const GATHERING_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_GATHERING: Duration = Duration::from_millis(150);
 
 /// What never changes while the engine runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) version: String,
     pub(crate) timezone: String,
@@ -58,7 +56,7 @@ impl Facts {
 /// All of a running engine but its listeners.
 pub(crate) struct Core {
     pub(crate) config: EngineConfig,
-    pub(crate) facts: Facts,
+    pub(crate) facts: Arc<Facts>,
     pub(crate) access: Access,
     pub(crate) registry: Arc<Registry>,
     pub(crate) slots: Arc<Semaphore>,
@@ -101,7 +99,7 @@ impl Core {
         let mut core = Self {
             slots: Arc::new(Semaphore::new(config.max_concurrent_queries)),
             registry: Arc::new(Registry::new(Arc::clone(&control))),
-            facts: Facts::default(),
+            facts: Arc::default(),
             access,
             api,
             runtime,
@@ -119,8 +117,7 @@ impl Core {
         let broken = |exception: Exception| EngineError::Broken {
             reason: exception.to_string(),
         };
-        core.facts = core.learn().map_err(broken)?;
-        core.note_dependents().map_err(broken)?;
+        core.facts = Arc::new(core.learn().map_err(broken)?);
         Ok(core)
     }
 
@@ -138,50 +135,29 @@ impl Core {
     pub(crate) fn enter_for(
         &self,
         user: &str,
-        database: &str,
         statement: &[u8],
     ) -> Result<OpenGuard<'_>, Exception> {
-        if self.is_stale() && self.access.concerns(user, database, statement) {
+        if self.is_stale() && self.access.concerns(user, statement) {
             self.reopen()?;
         }
-        self.enter_stale()
-    }
-
-    /// The open engine with the users as libchdb knows them. Blocks.
-    pub(crate) fn enter_stale(&self) -> Result<OpenGuard<'_>, Exception> {
         RwLockReadGuard::try_map(self.gate.blocking_read(), Option::as_ref).map_err(|_| closed())
     }
 
-    /// Asks the engine something with all rights, with the users as they are now.
-    pub(crate) fn ask(&self, sql: &str) -> Result<String, Exception> {
-        let _open = self.enter()?;
-        self.control.ask(sql)
-    }
-
-    /// Whether libchdb already has this user as he is.
-    pub(crate) fn knows(&self, session: &UserSession) -> bool {
-        session.user == DEFAULT_USER || !self.access.concerns(&session.user, "", b"")
+    /// Whether views run in this user's name, so that others read and write through him.
+    pub(crate) fn acts_for_others(&self, user: &str) -> bool {
+        let names = [user.to_owned(), Identifier(user).to_string()];
+        let definers = names.map(|name| Literal(&format!(" DEFINER = {name} ")).to_string());
+        let found = self.control.ask(&format!(
+            "SELECT 1 FROM system.tables WHERE multiSearchAny(create_table_query, [{}]) LIMIT 1",
+            definers.join(", ")
+        ));
+        // Where it is not known, he may.
+        found.map_or(true, |found| !found.is_empty())
     }
 
     /// How often libchdb was opened.
     pub(crate) fn openings(&self) -> u64 {
         self.openings.load(Ordering::Relaxed)
-    }
-
-    /// Notes what there is already that acts in users' names.
-    pub(crate) fn note_dependents(&self) -> Result<(), Exception> {
-        // In hex, a definition has no characters that mean something to the answer.
-        let definitions = self.control.ask(
-            "SELECT database, hex(create_table_query) FROM system.tables \
-             WHERE lower(database) NOT IN ('system', 'information_schema') \
-             AND (engine LIKE '%View' OR engine = 'Dictionary')",
-        )?;
-        for (database, definition) in definitions.lines().filter_map(|line| line.split_once('\t')) {
-            let definition = hex::decode(definition).unwrap_or_default();
-            self.access
-                .note_dependents(&Statement::new(&definition), DEFAULT_USER, database);
-        }
-        Ok(())
     }
 
     /// Whether users changed since libchdb read them.
@@ -352,11 +328,7 @@ impl Core {
 }
 
 fn closed() -> Exception {
-    Exception {
-        code: 236,
-        name: "ABORTED".to_owned(),
-        message: "The engine is shutting down.".to_owned(),
-    }
+    Exception::new(code::ABORTED, "The engine is shutting down.")
 }
 
 fn lock(data_path: &Path) -> Result<File, EngineError> {
@@ -373,27 +345,4 @@ fn lock(data_path: &Path) -> Result<File, EngineError> {
             source,
         }),
     }
-}
-
-/// Replaces a file as a whole, readable by its owner only.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), EngineError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let scratch = path.with_extension("new");
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&scratch)
-        .map_err(io_error("create", &scratch))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &scratch))?;
-    fs::rename(&scratch, path).map_err(io_error("replace", path))?;
-    let folder = path.parent().unwrap_or(path);
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io_error("sync", folder))
 }

@@ -1,12 +1,12 @@
 //! Starting and stopping an engine.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread;
 
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config::EngineConfig;
 use crate::core::Core;
@@ -22,7 +22,8 @@ pub struct RunningEngine {
     core: Arc<Core>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    /// Ends once the last connection has.
+    served: oneshot::Receiver<()>,
 }
 
 impl Engine {
@@ -30,32 +31,37 @@ impl Engine {
     /// data path, and one process runs one engine at a time.
     pub async fn start(config: EngineConfig) -> Result<RunningEngine, EngineError> {
         let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
         for &address in &config.listen {
-            let socket = TcpListener::bind(address)
-                .await
-                .map_err(|source| EngineError::Listen { address, source })?;
-            sockets.push((address, socket));
+            let (socket, bound) =
+                listen(address).map_err(|source| EngineError::Listen { address, source })?;
+            sockets.push(socket);
+            addresses.push(bound);
         }
-        let runtime = Handle::current();
         let data_path = config.data_path.clone();
-        let core = tokio::task::spawn_blocking(move || Core::open(config, runtime))
-            .await
-            .map_err(|error| EngineError::Broken {
-                reason: error.to_string(),
-            })??;
+        let broken = |reason: String| EngineError::Broken { reason };
+        let opened = tokio::task::spawn_blocking(move || {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| broken(error.to_string()))?;
+            let core = Core::open(config, runtime.handle().clone())?;
+            Ok::<_, EngineError>((core, runtime))
+        });
+        let (core, runtime) = opened.await.map_err(|error| broken(error.to_string()))??;
         let core = Arc::new(core);
 
         let (stop, stopped) = watch::channel(false);
-        let mut addresses = Vec::new();
-        let mut listeners = Vec::new();
-        for (address, socket) in sockets {
-            addresses.push(socket.local_addr().unwrap_or(address));
-            listeners.push(tokio::spawn(server::serve(
-                Arc::clone(&core),
-                socket,
-                stopped.clone(),
-            )));
-        }
+        let (ended, served) = oneshot::channel();
+        let serving = Arc::clone(&core);
+        thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || {
+                serve(&runtime, &serving, sockets, &stopped);
+                // Whoever stops the engine may have stopped waiting.
+                let _ = ended.send(());
+            })
+            .map_err(|error| broken(error.to_string()))?;
         tracing::warn!(
             version = core.facts.version,
             ?addresses,
@@ -66,9 +72,38 @@ impl Engine {
             core,
             addresses,
             stop,
-            listeners,
+            served,
         })
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let socket = TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+/// Serves all connections on this thread. It only passes bytes on, and a request costs one wake of a
+/// worker and one of this thread; on a runtime of several threads it would cost some of those, too.
+fn serve(
+    runtime: &Runtime,
+    core: &Arc<Core>,
+    sockets: Vec<TcpListener>,
+    stopped: &watch::Receiver<bool>,
+) {
+    runtime.block_on(async {
+        let mut listeners = JoinSet::new();
+        for socket in sockets {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    listeners.spawn(server::serve(Arc::clone(core), socket, stopped.clone()));
+                }
+                Err(error) => tracing::error!(%error, "cannot serve a listener"),
+            }
+        }
+        listeners.join_all().await;
+    });
 }
 
 impl RunningEngine {
@@ -78,20 +113,8 @@ impl RunningEngine {
     /// Never: an engine listens on at least the addresses it was given; with
     /// none given this returns the unspecified address.
     pub fn address(&self) -> SocketAddr {
-        self.addresses
-            .first()
-            .copied()
-            .unwrap_or_else(|| ([0, 0, 0, 0], 0).into())
-    }
-
-    /// All addresses it listens on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// ClickHouse's version, as `SELECT version()` gives it.
-    pub fn version(&self) -> &str {
-        &self.core.facts.version
+        let first = self.addresses.first().copied();
+        first.unwrap_or_else(|| ([0, 0, 0, 0], 0).into())
     }
 
     /// How often libchdb was opened: once at the start, and again for changed users.
@@ -104,9 +127,7 @@ impl RunningEngine {
     pub async fn shutdown(self) {
         let _ = self.stop.send(true);
         self.core.close().await;
-        for listener in self.listeners {
-            // Clients that keep an idle or stuck connection open do not hold up the stop.
-            let _ = tokio::time::timeout(self.core.config.shutdown_deadline, listener).await;
-        }
+        // Clients that keep an idle or stuck connection open do not hold up the stop.
+        let _ = tokio::time::timeout(self.core.config.shutdown_deadline, self.served).await;
     }
 }

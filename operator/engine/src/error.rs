@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::ffi::LoadError;
+use crate::libchdb::LoadError;
 use crate::library::LibraryError;
 
 /// What can go wrong with an engine as a whole. What goes wrong with a query

@@ -4,33 +4,48 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// The error codes this crate raises or treats specially.
-pub(crate) mod code {
-    pub(crate) const BAD_ARGUMENTS: u32 = 36;
-    pub(crate) const NOT_IMPLEMENTED: u32 = 48;
-    pub(crate) const LOGICAL_ERROR: u32 = 49;
-    pub(crate) const SYNTAX_ERROR: u32 = 62;
-    pub(crate) const UNKNOWN_FORMAT: u32 = 73;
-    pub(crate) const UNKNOWN_TYPE_OF_QUERY: u32 = 78;
-    pub(crate) const THERE_IS_NO_PROFILE: u32 = 180;
-    pub(crate) const UNKNOWN_USER: u32 = 192;
-    pub(crate) const REQUIRED_PASSWORD: u32 = 194;
-    pub(crate) const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
-    pub(crate) const SOCKET_TIMEOUT: u32 = 209;
-    pub(crate) const NETWORK_ERROR: u32 = 210;
-    pub(crate) const QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: u32 = 216;
-    pub(crate) const QUERY_IS_TOO_LARGE: u32 = 229;
-    pub(crate) const CANNOT_DECOMPRESS: u32 = 271;
-    pub(crate) const INTO_OUTFILE_NOT_ALLOWED: u32 = 358;
-    pub(crate) const QUERY_WAS_CANCELLED: u32 = 394;
-    pub(crate) const ACCESS_ENTITY_ALREADY_EXISTS: u32 = 493;
-    pub(crate) const ACCESS_STORAGE_READONLY: u32 = 495;
-    pub(crate) const ACCESS_DENIED: u32 = 497;
-    pub(crate) const UNKNOWN_ROLE: u32 = 511;
-    pub(crate) const SET_NON_GRANTED_ROLE: u32 = 512;
-    pub(crate) const ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND: u32 = 514;
-    pub(crate) const AUTHENTICATION_FAILED: u32 = 516;
-    pub(crate) const UNKNOWN_ROW_POLICY: u32 = 523;
+/// Declares the error codes that this crate raises or treats specially, and their names.
+macro_rules! codes {
+    ($($name:ident = $code:literal,)*) => {
+        pub(crate) mod code {
+            $(pub(crate) const $name: u32 = $code;)*
+        }
+
+        fn name_of(code: u32) -> &'static str {
+            match code {
+                $(code::$name => stringify!($name),)*
+                _ => "LOGICAL_ERROR",
+            }
+        }
+    };
+}
+
+codes! {
+    BAD_ARGUMENTS = 36,
+    CHECKSUM_DOESNT_MATCH = 40,
+    NOT_IMPLEMENTED = 48,
+    LOGICAL_ERROR = 49,
+    SYNTAX_ERROR = 62,
+    UNKNOWN_FORMAT = 73,
+    THERE_IS_NO_PROFILE = 180,
+    UNKNOWN_USER = 192,
+    REQUIRED_PASSWORD = 194,
+    TOO_MANY_SIMULTANEOUS_QUERIES = 202,
+    SOCKET_TIMEOUT = 209,
+    NETWORK_ERROR = 210,
+    QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING = 216,
+    QUERY_IS_TOO_LARGE = 229,
+    ABORTED = 236,
+    CANNOT_DECOMPRESS = 271,
+    INTO_OUTFILE_NOT_ALLOWED = 358,
+    QUERY_WAS_CANCELLED = 394,
+    ACCESS_ENTITY_ALREADY_EXISTS = 493,
+    ACCESS_STORAGE_READONLY = 495,
+    ACCESS_DENIED = 497,
+    UNKNOWN_ROLE = 511,
+    ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND = 514,
+    AUTHENTICATION_FAILED = 516,
+    UNKNOWN_ROW_POLICY = 523,
 }
 
 /// A ClickHouse exception, without the `Code: N. DB::Exception:` around it.
@@ -90,57 +105,22 @@ impl Exception {
     pub(crate) fn status(&self) -> StatusCode {
         match self.code {
             code::REQUIRED_PASSWORD => StatusCode::UNAUTHORIZED,
-            code::UNKNOWN_USER
-            | 193
-            | code::AUTHENTICATION_FAILED
-            | code::SET_NON_GRANTED_ROLE
-            | code::ACCESS_DENIED => StatusCode::FORBIDDEN,
+            code::UNKNOWN_USER | code::AUTHENTICATION_FAILED | code::ACCESS_DENIED | 193 => {
+                StatusCode::FORBIDDEN
+            }
             // Arguments, syntax, parsing of values, shapes of blocks.
-            code::BAD_ARGUMENTS
-            | code::SYNTAX_ERROR
-            | 6
-            | 8
-            | 15
-            | 25
-            | 26
-            | 27
-            | 37
-            | 38
-            | 41
-            | 44
-            | 53
-            | 72
-            | 117
-            | 123
-            | 167
-            | 168
-            | 223
-            | 321
-            | 376
-            | 427
-            | 441
-            | 675
-            | 676 => StatusCode::BAD_REQUEST,
+            code::BAD_ARGUMENTS | code::SYNTAX_ERROR => StatusCode::BAD_REQUEST,
+            6 | 8 | 15 | 25 | 26 | 27 | 37 | 38 | 41 | 44 | 53 | 72 | 117 | 123 => {
+                StatusCode::BAD_REQUEST
+            }
+            167 | 168 | 223 | 321 | 376 | 427 | 441 | 675 | 676 => StatusCode::BAD_REQUEST,
             // Something named in the query is unknown.
-            code::UNKNOWN_TYPE_OF_QUERY
-            | code::UNKNOWN_ROLE
-            | 46
-            | 47
-            | 50
-            | 56
-            | 60
-            | 63
-            | code::UNKNOWN_FORMAT
-            | 81
-            | 115
-            | 152
-            | 336 => StatusCode::NOT_FOUND,
+            code::UNKNOWN_FORMAT | code::UNKNOWN_ROLE => StatusCode::NOT_FOUND,
+            46 | 47 | 50 | 56 | 60 | 63 | 78 | 81 | 115 | 152 | 336 => StatusCode::NOT_FOUND,
             code::QUERY_IS_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
             code::NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
             code::SOCKET_TIMEOUT | 76 | 439 => StatusCode::SERVICE_UNAVAILABLE,
-            381 => StatusCode::LENGTH_REQUIRED,
             159 => StatusCode::REQUEST_TIMEOUT,
-            779 => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -197,36 +177,6 @@ fn split_name(text: &str) -> (&str, Option<&str>) {
         return (message, Some(name));
     }
     (text, None)
-}
-
-fn name_of(code: u32) -> &'static str {
-    match code {
-        code::BAD_ARGUMENTS => "BAD_ARGUMENTS",
-        code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
-        code::SYNTAX_ERROR => "SYNTAX_ERROR",
-        code::UNKNOWN_FORMAT => "UNKNOWN_FORMAT",
-        code::UNKNOWN_TYPE_OF_QUERY => "UNKNOWN_TYPE_OF_QUERY",
-        code::THERE_IS_NO_PROFILE => "THERE_IS_NO_PROFILE",
-        code::UNKNOWN_USER => "UNKNOWN_USER",
-        code::REQUIRED_PASSWORD => "REQUIRED_PASSWORD",
-        code::TOO_MANY_SIMULTANEOUS_QUERIES => "TOO_MANY_SIMULTANEOUS_QUERIES",
-        code::SOCKET_TIMEOUT => "SOCKET_TIMEOUT",
-        code::NETWORK_ERROR => "NETWORK_ERROR",
-        code::QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING => "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING",
-        code::QUERY_IS_TOO_LARGE => "QUERY_IS_TOO_LARGE",
-        code::CANNOT_DECOMPRESS => "CANNOT_DECOMPRESS",
-        code::INTO_OUTFILE_NOT_ALLOWED => "INTO_OUTFILE_NOT_ALLOWED",
-        code::QUERY_WAS_CANCELLED => "QUERY_WAS_CANCELLED",
-        code::ACCESS_ENTITY_ALREADY_EXISTS => "ACCESS_ENTITY_ALREADY_EXISTS",
-        code::ACCESS_STORAGE_READONLY => "ACCESS_STORAGE_READONLY",
-        code::ACCESS_DENIED => "ACCESS_DENIED",
-        code::UNKNOWN_ROLE => "UNKNOWN_ROLE",
-        code::SET_NON_GRANTED_ROLE => "SET_NON_GRANTED_ROLE",
-        code::ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND => "ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND",
-        code::AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
-        code::UNKNOWN_ROW_POLICY => "UNKNOWN_ROW_POLICY",
-        _ => "LOGICAL_ERROR",
-    }
 }
 
 #[cfg(test)]

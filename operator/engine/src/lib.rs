@@ -17,29 +17,32 @@
 //! differs from a server.
 
 mod access;
-mod access_statement;
+mod access_statements;
 mod args;
 mod block_names;
 mod config;
 mod config_xml;
+mod connections;
 mod control;
 mod core;
 mod engine;
 mod error;
 mod exception;
 mod execute;
-mod ffi;
-mod formats;
+mod files;
 mod http;
+mod in_process;
+mod job;
+mod libchdb;
 pub mod library;
-mod pipe;
+mod output;
 mod running;
-mod session;
 mod sql;
 mod statistics;
+mod xml;
 
 pub use args::{EngineArgs, run};
 pub use config::{EngineConfig, Macro, ZooKeeperNode};
 pub use engine::{Engine, RunningEngine};
 pub use error::EngineError;
-pub use ffi::LoadError;
+pub use libchdb::LoadError;

@@ -5,21 +5,18 @@
 //! `KILL QUERY` on another connection ends what runs under it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::exception::{Exception, code};
 
 /// A query from its arrival to its end.
 pub(crate) struct Running {
-    pub(crate) query_id: String,
-    pub(crate) user: String,
-    query: Mutex<String>,
-    cancelled: AtomicBool,
-    /// Whether it holds the engine open, rather than waiting for it.
-    inside: AtomicBool,
+    query_id: String,
+    cancelled: CancellationToken,
     state: Mutex<State>,
     changed: Condvar,
     control: Arc<Control>,
@@ -34,7 +31,7 @@ struct State {
 
 impl Running {
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        self.cancelled.is_cancelled()
     }
 
     /// An error once somebody cancelled the query.
@@ -46,26 +43,6 @@ impl Running {
             ));
         }
         Ok(())
-    }
-
-    /// Notes the query's text, for those who list queries.
-    pub(crate) fn describe(&self, text: &[u8]) {
-        const SHOWN: usize = 1000;
-        let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).into_owned();
-        *self.query.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    }
-
-    pub(crate) fn description(&self) -> String {
-        self.query
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Says that the query keeps the engine open while the result lives.
-    pub(crate) fn enter_engine(&self) -> Inside<'_> {
-        self.inside.store(true, Ordering::Release);
-        Inside(self)
     }
 
     /// Says on which connection the query runs from now on.
@@ -86,9 +63,10 @@ impl Running {
 
     /// Starts ending the query and returns at once.
     pub(crate) fn cancel(self: &Arc<Self>) {
-        if self.cancelled.swap(true, Ordering::AcqRel) {
+        if self.is_cancelled() {
             return;
         }
+        self.cancelled.cancel();
         let query = Arc::clone(self);
         // A thread of its own: it must work while every other one is busy,
         // and where no runtime is.
@@ -120,28 +98,8 @@ impl Running {
         }
     }
 
-    /// Waits until the query has ended.
-    pub(crate) fn wait(&self) {
-        let mut state = self.state();
-        while !state.ended {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A query keeps the engine open as long as this lives.
-pub(crate) struct Inside<'a>(&'a Running);
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.inside.store(false, Ordering::Release);
     }
 }
 
@@ -151,6 +109,14 @@ pub(crate) struct CancelOnDrop(Option<Arc<Running>>);
 impl CancelOnDrop {
     pub(crate) fn new(query: Arc<Running>) -> Self {
         Self(Some(query))
+    }
+
+    /// Ends once somebody else has cancelled the query.
+    pub(crate) async fn cancelled(&self) {
+        match &self.0 {
+            Some(query) => query.cancelled.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The answer is complete: there is nothing to cancel any more.
@@ -182,13 +148,10 @@ impl Registry {
     }
 
     /// Enters a query; two at once cannot have one id.
-    pub(crate) fn enter(self: &Arc<Self>, query_id: &str, user: &str) -> Result<Entry, Exception> {
+    pub(crate) fn enter(self: &Arc<Self>, query_id: &str) -> Result<Entry, Exception> {
         let query = Arc::new(Running {
             query_id: query_id.to_owned(),
-            user: user.to_owned(),
-            query: Mutex::default(),
-            cancelled: AtomicBool::new(false),
-            inside: AtomicBool::new(false),
+            cancelled: CancellationToken::new(),
             state: Mutex::default(),
             changed: Condvar::new(),
             control: Arc::clone(&self.control),
@@ -207,16 +170,12 @@ impl Registry {
         })
     }
 
-    pub(crate) fn find(&self, query_id: &str) -> Option<Arc<Running>> {
-        self.lock().get(query_id).cloned()
-    }
-
-    /// Cancels the queries that keep the engine open. Those that wait for it
-    /// may go on waiting.
+    /// Cancels the queries that run on a connection, and so keep the engine open. Those that wait
+    /// for it may go on waiting.
     pub(crate) fn cancel_inside(&self) {
         let queries: Vec<_> = self.lock().values().cloned().collect();
         for query in queries {
-            if query.inside.load(Ordering::Acquire) {
+            if query.state().mark.is_some() {
                 query.cancel();
             }
         }

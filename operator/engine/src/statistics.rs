@@ -1,5 +1,7 @@
 //! How much a query read, wrote and gave, as `X-ClickHouse-Summary` tells it.
 
+use std::time::Duration;
+
 /// What a result tells about the work behind it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Statistics {
@@ -30,12 +32,22 @@ impl Statistics {
         }
     }
 
-    pub(crate) fn add(&mut self, other: Statistics) {
-        self.read_rows += other.read_rows;
-        self.read_bytes += other.read_bytes;
-        self.written_rows += other.written_rows;
-        self.written_bytes += other.written_bytes;
-        self.result_rows += other.result_rows;
-        self.result_bytes += other.result_bytes;
+    /// The numbers as strings, which is how a server writes them.
+    pub(crate) fn summary(self, elapsed: Duration) -> String {
+        let Self {
+            read_rows,
+            read_bytes,
+            written_rows,
+            written_bytes,
+            result_rows,
+            result_bytes,
+        } = self;
+        let elapsed = elapsed.as_nanos();
+        format!(
+            "{{\"read_rows\":\"{read_rows}\",\"read_bytes\":\"{read_bytes}\",\
+             \"written_rows\":\"{written_rows}\",\"written_bytes\":\"{written_bytes}\",\
+             \"total_rows_to_read\":\"0\",\"result_rows\":\"{result_rows}\",\
+             \"result_bytes\":\"{result_bytes}\",\"elapsed_ns\":\"{elapsed}\"}}"
+        )
     }
 }

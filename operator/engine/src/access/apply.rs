@@ -1,432 +1,230 @@
 //! What an access statement makes of the model. Pure: a new model or an exception.
 
-use std::collections::BTreeMap;
-
 use super::model::{
     DEFAULT_USER, Grants, HELPER_PREFIX, Model, Profile, Role, RowPolicy, SettingElement, Subjects,
     User, helper,
 };
-use super::statement::{
-    AccessStatement, DefaultDatabase, EntityKind, IfExists, Options, PolicyName, PolicyOptions,
-};
+use super::statement::{AccessStatement, Changes, EntityName, IfExists};
 use crate::exception::{Exception, code};
-use crate::sql::quote::PlainIdentifier;
 
 type Result<T> = std::result::Result<T, Exception>;
 
 /// Applies a statement as a whole or not at all.
-pub(crate) fn apply(model: &Model, statement: AccessStatement) -> Result<Model> {
+pub(super) fn apply(model: &Model, statement: AccessStatement) -> Result<Model> {
     let mut model = model.clone();
     match statement {
         AccessStatement::Create {
-            kind,
             names,
             exists,
-            options,
+            changes,
         } => {
-            for name in &names {
-                create(&mut model, kind, name, exists, &options)?;
+            for name in names {
+                create(&mut model, &name, exists, &changes)?;
             }
         }
         AccessStatement::Alter {
-            kind,
             names,
             if_exists,
-            rename,
-            options,
+            changes,
         } => {
-            for name in &names {
-                if !has(&model, kind, name) && if_exists {
-                    continue;
-                }
-                alter(&mut model, kind, name, &options)?;
-                if let Some(new_name) = &rename {
-                    rename_entity(&mut model, kind, name, new_name)?;
+            for name in names {
+                if has(&model, &name) || !if_exists {
+                    alter(&mut model, &name, &changes)?;
                 }
             }
         }
-        AccessStatement::Drop {
-            kind,
-            names,
-            if_exists,
-        } => {
-            for name in &names {
-                if has(&model, kind, name) || !if_exists {
-                    drop_entity(&mut model, kind, name)?;
-                }
-            }
-        }
-        AccessStatement::CreatePolicy {
-            policies,
-            exists,
-            options,
-        } => {
-            for policy in policies {
-                create_policy(&mut model, policy, exists, &options)?;
-            }
-        }
-        AccessStatement::AlterPolicy {
-            policies,
-            if_exists,
-            rename,
-            options,
-        } => {
-            for policy in policies {
-                alter_policy(&mut model, &policy, if_exists, rename.as_deref(), &options)?;
-            }
-        }
-        AccessStatement::DropPolicy {
-            policies,
-            if_exists,
-        } => {
-            for policy in policies {
-                match position(&model, &policy) {
-                    Some(index) => drop(model.policies.remove(index)),
-                    None if if_exists => {}
-                    None => return Err(no_policy(&policy)),
+        AccessStatement::Drop { names, if_exists } => {
+            for name in names {
+                if has(&model, &name) || !if_exists {
+                    remove(&mut model, &name)?;
                 }
             }
         }
         AccessStatement::Privileges {
             statement,
             grantees,
-            replace,
         } => {
             for grantee in &grantees {
-                let grants = grants_of(&mut model, grantee)?;
-                if replace {
-                    grants.statements.clear();
-                }
-                add_statement(grants, &statement);
+                add_statement(grants_of(&mut model, grantee)?, &statement);
             }
         }
-        AccessStatement::GrantRoles {
-            roles,
-            grantees,
-            admin,
-            replace,
-        } => {
+        AccessStatement::GrantRoles { roles, grantees } => {
             check_roles(&model, &roles)?;
             for grantee in &grantees {
-                let grants = grants_of(&mut model, grantee)?;
-                if replace {
-                    grants.roles.clear();
-                }
-                for role in &roles {
-                    *grants.roles.entry(role.clone()).or_default() |= admin;
-                }
+                let granted = &mut grants_of(&mut model, grantee)?.granted_roles;
+                granted.extend(roles.iter().cloned());
             }
         }
-        AccessStatement::RevokeRoles {
-            roles,
-            grantees,
-            only_admin,
-        } => {
-            check_roles(&model, roles.as_deref().unwrap_or_default())?;
+        AccessStatement::RevokeRoles { roles, grantees } => {
+            check_roles(&model, &roles)?;
             for grantee in &grantees {
-                let granted = &mut grants_of(&mut model, grantee)?.roles;
-                let chosen =
-                    |role: &String| roles.as_ref().is_none_or(|roles| roles.contains(role));
-                if only_admin {
-                    granted
-                        .iter_mut()
-                        .filter(|(role, _)| chosen(role))
-                        .for_each(|(_, admin)| *admin = false);
-                } else {
-                    granted.retain(|role, _| !chosen(role));
-                }
-            }
-        }
-        AccessStatement::SetDefaultRoles { roles, users } => {
-            for name in &users {
-                check_subjects(&model, &roles)?;
-                user(&mut model, name)?.default_roles = roles.clone();
+                let granted = &mut grants_of(&mut model, grantee)?.granted_roles;
+                granted.retain(|role| !roles.contains(role));
             }
         }
     }
     Ok(model)
 }
 
-fn has(model: &Model, kind: EntityKind, name: &str) -> bool {
-    is_fixed(kind, name)
-        || match kind {
-            EntityKind::User => model.users.contains_key(name),
-            EntityKind::Role => model.roles.contains_key(name),
-            EntityKind::Profile => model.profiles.contains_key(name),
+fn has(model: &Model, name: &EntityName) -> bool {
+    is_fixed(name)
+        || match name {
+            EntityName::User(name) => model.users.contains_key(name),
+            EntityName::Role(name) => model.roles.contains_key(name),
+            EntityName::Profile(name) => model.profiles.contains_key(name),
+            EntityName::Policy { .. } => position(model, name).is_some(),
         }
 }
 
 /// The user and the profile that are there without a statement cannot be changed by one.
-fn is_fixed(kind: EntityKind, name: &str) -> bool {
-    kind != EntityKind::Role && name == DEFAULT_USER
+fn is_fixed(name: &EntityName) -> bool {
+    matches!(name, EntityName::User(name) | EntityName::Profile(name) if name == DEFAULT_USER)
 }
 
 fn create(
     model: &mut Model,
-    kind: EntityKind,
-    name: &str,
+    entity: &EntityName,
     exists: IfExists,
-    options: &Options,
+    changes: &Changes,
 ) -> Result<()> {
-    check_name(kind, name)?;
-    if has(model, kind, name) {
+    check_name(entity)?;
+    if has(model, entity) {
         match exists {
             IfExists::Keep => return Ok(()),
-            IfExists::Fail => return Err(already(kind, name)),
-            IfExists::Replace => check_fixed(kind, name)?,
+            IfExists::Replace => check_fixed(entity)?,
+            IfExists::Fail => {
+                return Err(Exception::new(
+                    code::ACCESS_ENTITY_ALREADY_EXISTS,
+                    format!(
+                        "{entity}: cannot insert because {entity} already exists in users_xml."
+                    ),
+                ));
+            }
         }
     }
-    match kind {
-        EntityKind::User => {
-            let user = User {
-                default_roles: Subjects::all(),
-                ..User::default()
+    match entity {
+        EntityName::User(name) => drop(model.users.insert(name.clone(), User::default())),
+        EntityName::Role(name) => drop(model.roles.insert(name.clone(), Role::default())),
+        EntityName::Profile(name) => drop(model.profiles.insert(name.clone(), Profile::default())),
+        EntityName::Policy {
+            name,
+            database,
+            table,
+        } => {
+            let policy = RowPolicy {
+                name: name.clone(),
+                database: database.clone(),
+                table: table.clone(),
+                filter: "1".to_owned(),
+                restrictive: false,
+                to: Subjects::default(),
             };
-            model.users.insert(name.to_owned(), user);
+            match position(model, entity) {
+                Some(index) => model.policies[index] = policy,
+                None => model.policies.push(policy),
+            }
         }
-        EntityKind::Role => drop(model.roles.insert(name.to_owned(), Role::default())),
-        EntityKind::Profile => drop(model.profiles.insert(name.to_owned(), Profile::default())),
     }
-    alter(model, kind, name, options)
+    alter(model, entity, changes)
 }
 
-fn alter(model: &mut Model, kind: EntityKind, name: &str, options: &Options) -> Result<()> {
-    check_fixed(kind, name)?;
-    if let Some(settings) = &options.settings {
-        check_profiles(model, settings)?;
-    }
-    for subjects in [&options.default_roles, &options.to].into_iter().flatten() {
+fn alter(model: &mut Model, name: &EntityName, changes: &Changes) -> Result<()> {
+    check_fixed(name)?;
+    check_profiles(model, changes.settings.as_deref().unwrap_or_default())?;
+    if let Some(subjects) = &changes.to {
         check_subjects(model, subjects)?;
     }
-    match kind {
-        EntityKind::User => {
-            let user = user(model, name)?;
-            if let Some(authentication) = &options.authentication {
-                user.authentication = authentication.clone();
-            }
-            if let Some(roles) = &options.default_roles {
-                user.default_roles = roles.clone();
-            }
-            if let Some(database) = &options.default_database {
-                user.default_database = match database {
-                    DefaultDatabase::None => None,
-                    DefaultDatabase::Named(name) => Some(name.clone()),
-                };
-            }
-            if let Some(settings) = &options.settings {
-                user.settings.clone_from(settings);
+    let missing = || missing(name);
+    match name {
+        EntityName::User(name) => {
+            let user = model.users.get_mut(name).ok_or_else(missing)?;
+            set(&mut user.authentication, changes.authentication.as_ref());
+            set(&mut user.settings, changes.settings.as_ref());
+            if changes.default_database.is_some() {
+                user.default_database.clone_from(&changes.default_database);
             }
         }
-        EntityKind::Role => {
-            let role = model
-                .roles
-                .get_mut(name)
-                .ok_or_else(|| missing(kind, name))?;
-            if let Some(settings) = &options.settings {
-                role.settings.clone_from(settings);
-            }
+        EntityName::Role(name) => drop(model.roles.get(name).ok_or_else(missing)?),
+        EntityName::Profile(name) => {
+            let profile = model.profiles.get_mut(name).ok_or_else(missing)?;
+            set(&mut profile.settings, changes.settings.as_ref());
         }
-        EntityKind::Profile => {
-            let profile = model
-                .profiles
-                .get_mut(name)
-                .ok_or_else(|| missing(kind, name))?;
-            if let Some(settings) = &options.settings {
-                profile.settings.clone_from(settings);
-            }
-            if let Some(to) = &options.to {
-                profile.to = to.clone();
-            }
+        EntityName::Policy { .. } => {
+            let index = position(model, name).ok_or_else(missing)?;
+            let policy = &mut model.policies[index];
+            set(&mut policy.filter, changes.filter.as_ref());
+            set(&mut policy.restrictive, changes.restrictive.as_ref());
+            set(&mut policy.to, changes.to.as_ref());
         }
     }
     Ok(())
 }
 
-fn rename_entity(model: &mut Model, kind: EntityKind, from: &str, to: &str) -> Result<()> {
-    if from == to {
-        return Ok(());
+fn set<T: Clone>(target: &mut T, value: Option<&T>) {
+    if let Some(value) = value {
+        target.clone_from(value);
     }
-    check_name(kind, to)?;
-    if has(model, kind, to) {
-        return Err(already(kind, to));
-    }
-    match kind {
-        EntityKind::User => move_key(&mut model.users, from, to),
-        EntityKind::Role => {
-            move_key(&mut model.roles, from, to);
-            for grants in all_grants(model) {
-                move_key(&mut grants.roles, from, to);
-            }
-        }
-        EntityKind::Profile => {
-            move_key(&mut model.profiles, from, to);
-            for element in all_settings(model).flatten() {
-                if let SettingElement::Inherit(profile) = element
-                    && profile == from
-                {
-                    to.clone_into(profile);
-                }
-            }
-            return Ok(());
-        }
-    }
-    for subjects in all_subjects(model) {
-        subjects.rename(from, to);
-    }
-    Ok(())
 }
 
-fn drop_entity(model: &mut Model, kind: EntityKind, name: &str) -> Result<()> {
-    check_fixed(kind, name)?;
-    if !has(model, kind, name) {
-        return Err(missing(kind, name));
+/// Takes it away, and from all that it was given to.
+fn remove(model: &mut Model, name: &EntityName) -> Result<()> {
+    check_fixed(name)?;
+    if !has(model, name) {
+        return Err(missing(name));
     }
-    match kind {
-        EntityKind::User => drop(model.users.remove(name)),
-        EntityKind::Role => {
+    match name {
+        EntityName::User(name) => drop(model.users.remove(name)),
+        EntityName::Role(name) => {
             model.roles.remove(name);
-            for grants in all_grants(model) {
-                grants.roles.remove(name);
+            let users = model.users.values_mut().map(|user| &mut user.grants);
+            let roles = model.roles.values_mut().map(|role| &mut role.grants);
+            for grants in users.chain(roles) {
+                grants.granted_roles.remove(name);
             }
         }
-        EntityKind::Profile => {
+        EntityName::Profile(name) => {
             model.profiles.remove(name);
-            for settings in all_settings(model) {
-                settings.retain(|element| *element != SettingElement::Inherit(name.to_owned()));
+            let users = model.users.values_mut().map(|user| &mut user.settings);
+            let profiles = model.profiles.values_mut();
+            for settings in users.chain(profiles.map(|profile| &mut profile.settings)) {
+                settings.retain(|element| *element != SettingElement::Inherit(name.clone()));
             }
-            return Ok(());
+        }
+        EntityName::Policy { .. } => {
+            if let Some(index) = position(model, name) {
+                model.policies.remove(index);
+            }
         }
     }
-    for subjects in all_subjects(model) {
-        subjects.forget(name);
-    }
-    Ok(())
-}
-
-fn move_key<V>(map: &mut BTreeMap<String, V>, from: &str, to: &str) {
-    if let Some(value) = map.remove(from) {
-        map.insert(to.to_owned(), value);
-    }
-}
-
-fn all_grants(model: &mut Model) -> impl Iterator<Item = &mut Grants> {
-    let users = model.users.values_mut().map(|user| &mut user.grants);
-    let roles = model.roles.values_mut().map(|role| &mut role.grants);
-    users.chain(roles)
-}
-
-fn all_settings(model: &mut Model) -> impl Iterator<Item = &mut Vec<SettingElement>> {
-    let users = model.users.values_mut().map(|user| &mut user.settings);
-    let roles = model.roles.values_mut().map(|role| &mut role.settings);
-    let profiles = model
-        .profiles
-        .values_mut()
-        .map(|profile| &mut profile.settings);
-    users.chain(roles).chain(profiles)
-}
-
-fn all_subjects(model: &mut Model) -> impl Iterator<Item = &mut Subjects> {
-    let users = model.users.values_mut().map(|user| &mut user.default_roles);
-    let profiles = model.profiles.values_mut().map(|profile| &mut profile.to);
-    let policies = model.policies.iter_mut().map(|policy| &mut policy.to);
-    users.chain(profiles).chain(policies)
-}
-
-fn create_policy(
-    model: &mut Model,
-    name: PolicyName,
-    exists: IfExists,
-    options: &PolicyOptions,
-) -> Result<()> {
-    check_element("database", &name.database)?;
-    check_element("table", &name.table)?;
-    let to = options.to.clone().unwrap_or_default();
-    check_subjects(model, &to)?;
-    let policy = RowPolicy {
-        filter: options.filter.clone().unwrap_or_else(|| "1".to_owned()),
-        restrictive: options.restrictive.unwrap_or(false),
-        to,
-        name: name.name.clone(),
-        database: name.database.clone(),
-        table: name.table.clone(),
-    };
-    match (position(model, &name), exists) {
-        (None, _) => model.policies.push(policy),
-        (Some(index), IfExists::Replace) => model.policies[index] = policy,
-        (Some(_), IfExists::Keep) => {}
-        (Some(_), IfExists::Fail) => {
-            return Err(Exception::new(
-                code::ACCESS_ENTITY_ALREADY_EXISTS,
-                format!(
-                    "row policy `{} ON {}.{}`: cannot insert because row policy with the same name already exists in users_xml.",
-                    name.name, name.database, name.table
-                ),
-            ));
+    if let EntityName::User(name) | EntityName::Role(name) = name {
+        for policy in &mut model.policies {
+            policy.to.names.remove(name);
+            policy.to.except.remove(name);
         }
     }
     Ok(())
 }
 
-fn alter_policy(
-    model: &mut Model,
-    name: &PolicyName,
-    if_exists: bool,
-    rename: Option<&str>,
-    options: &PolicyOptions,
-) -> Result<()> {
-    let Some(index) = position(model, name) else {
-        return if if_exists {
-            Ok(())
-        } else {
-            Err(no_policy(name))
-        };
-    };
-    if let Some(to) = &options.to {
-        check_subjects(model, to)?;
-    }
-    let policy = &mut model.policies[index];
-    if let Some(filter) = &options.filter {
-        policy.filter.clone_from(filter);
-    }
-    if let Some(restrictive) = options.restrictive {
-        policy.restrictive = restrictive;
-    }
-    if let Some(to) = &options.to {
-        policy.to = to.clone();
-    }
-    if let Some(new_name) = rename {
-        new_name.clone_into(&mut policy.name);
-    }
-    Ok(())
-}
-
-fn position(model: &Model, name: &PolicyName) -> Option<usize> {
+fn position(model: &Model, name: &EntityName) -> Option<usize> {
     model.policies.iter().position(|policy| {
-        policy.name == name.name && policy.database == name.database && policy.table == name.table
+        matches!(name, EntityName::Policy { name, database, table }
+            if *name == policy.name && *database == policy.database && *table == policy.table)
     })
 }
 
-fn user<'a>(model: &'a mut Model, name: &str) -> Result<&'a mut User> {
-    check_fixed(EntityKind::User, name)?;
-    model
-        .users
-        .get_mut(name)
-        .ok_or_else(|| missing(EntityKind::User, name))
-}
-
 fn grants_of<'a>(model: &'a mut Model, name: &str) -> Result<&'a mut Grants> {
-    check_fixed(EntityKind::User, name)?;
+    check_fixed(&EntityName::User(name.to_owned()))?;
     let user = model.users.get_mut(name).map(|user| &mut user.grants);
     user.or(model.roles.get_mut(name).map(|role| &mut role.grants))
         // A server looks for a user first and complains of the role.
-        .ok_or_else(|| missing(EntityKind::Role, name))
+        .ok_or_else(|| missing(&EntityName::Role(name.to_owned())))
 }
 
 /// Adds a statement to the list, which stays as short as repetition allows: an
 /// earlier copy of a statement adds nothing to the later one.
 fn add_statement(grants: &mut Grants, statement: &str) {
     grants.statements.retain(|earlier| earlier != statement);
-    if statement.starts_with("REVOKE ALL ON *.*") || statement == "REVOKE ALL PRIVILEGES ON *.*" {
+    if statement == "REVOKE ALL ON *.*" {
         grants.statements.clear();
         return;
     }
@@ -435,110 +233,80 @@ fn add_statement(grants: &mut Grants, statement: &str) {
 
 fn check_roles(model: &Model, roles: &[String]) -> Result<()> {
     match roles.iter().find(|role| !model.roles.contains_key(*role)) {
-        Some(role) => Err(missing(EntityKind::Role, role)),
+        Some(role) => Err(missing(&EntityName::Role(role.clone()))),
         None => Ok(()),
     }
 }
 
 fn check_subjects(model: &Model, subjects: &Subjects) -> Result<()> {
-    let unknown = subjects
-        .names
-        .iter()
-        .chain(&subjects.except)
-        .find(|name| !model.roles.contains_key(*name) && !has(model, EntityKind::User, name));
-    match unknown {
-        Some(name) => Err(missing(EntityKind::Role, name)),
+    let known = |name: &String| {
+        model.roles.contains_key(name) || has(model, &EntityName::User(name.clone()))
+    };
+    let mut names = subjects.names.iter().chain(&subjects.except);
+    match names.find(|name| !known(name)) {
+        Some(name) => Err(missing(&EntityName::Role(name.clone()))),
         None => Ok(()),
     }
 }
 
 fn check_profiles(model: &Model, settings: &[SettingElement]) -> Result<()> {
     for element in settings {
-        if let SettingElement::Inherit(profile) = element
-            && !has(model, EntityKind::Profile, profile)
-        {
-            return Err(missing(EntityKind::Profile, profile));
+        if let SettingElement::Inherit(profile) = element {
+            let name = EntityName::Profile(profile.clone());
+            if !has(model, &name) {
+                return Err(missing(&name));
+            }
         }
     }
     Ok(())
 }
 
-fn check_fixed(kind: EntityKind, name: &str) -> Result<()> {
-    if is_fixed(kind, name) {
+fn check_fixed(name: &EntityName) -> Result<()> {
+    if is_fixed(name) {
         return Err(Exception::new(
             code::ACCESS_STORAGE_READONLY,
-            format!(
-                "Cannot update {} {} in users_xml because this storage is readonly.",
-                word(kind),
-                PlainIdentifier(name)
-            ),
+            format!("Cannot update {name} in users_xml because this storage is readonly."),
         ));
     }
     Ok(())
 }
 
-fn check_name(kind: EntityKind, name: &str) -> Result<()> {
-    check_element(word(kind), name)?;
-    if name.starts_with(HELPER_PREFIX) || helper(name).len() > 200 {
-        return Err(Exception::new(
-            code::BAD_ARGUMENTS,
-            format!("The name {name:?} is reserved or too long."),
-        ));
+fn check_name(name: &EntityName) -> Result<()> {
+    match name {
+        EntityName::User(text) | EntityName::Role(text) | EntityName::Profile(text) => {
+            check_element(text)?;
+            if text.starts_with(HELPER_PREFIX) || helper(text).len() > 200 {
+                return Err(Exception::new(
+                    code::BAD_ARGUMENTS,
+                    format!("The name {text:?} is reserved or too long."),
+                ));
+            }
+            Ok(())
+        }
+        EntityName::Policy {
+            database, table, ..
+        } => check_element(database).and_then(|()| check_element(table)),
     }
-    Ok(())
 }
 
 /// Names become elements of the users.xml.
-fn check_element(what: &str, name: &str) -> Result<()> {
-    let mut bytes = name.bytes();
-    let good = bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if good {
+fn check_element(name: &str) -> Result<()> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    if begins && name.bytes().all(is_word) {
         return Ok(());
     }
     Err(Exception::not_implemented(format!(
-        "This engine's access control takes names of letters, digits, '_' and '-' only, not the {what} {name:?}."
+        "This engine's access control takes names of letters, digits, '_' and '-' only, not {name:?}."
     )))
 }
 
-fn word(kind: EntityKind) -> &'static str {
-    match kind {
-        EntityKind::User => "user",
-        EntityKind::Role => "role",
-        EntityKind::Profile => "settings profile",
-    }
-}
-
-fn missing(kind: EntityKind, name: &str) -> Exception {
-    let code = match kind {
-        EntityKind::User => code::UNKNOWN_USER,
-        EntityKind::Role => code::UNKNOWN_ROLE,
-        EntityKind::Profile => code::THERE_IS_NO_PROFILE,
+fn missing(name: &EntityName) -> Exception {
+    let code = match name {
+        EntityName::User(_) => code::UNKNOWN_USER,
+        EntityName::Role(_) => code::UNKNOWN_ROLE,
+        EntityName::Profile(_) => code::THERE_IS_NO_PROFILE,
+        EntityName::Policy { .. } => code::UNKNOWN_ROW_POLICY,
     };
-    Exception::new(
-        code,
-        format!("There is no {} `{name}` in `user directories`.", word(kind)),
-    )
-}
-
-fn already(kind: EntityKind, name: &str) -> Exception {
-    let kind = word(kind);
-    Exception::new(
-        code::ACCESS_ENTITY_ALREADY_EXISTS,
-        format!(
-            "{kind} `{name}`: cannot insert because {kind} `{name}` already exists in users_xml."
-        ),
-    )
-}
-
-fn no_policy(name: &PolicyName) -> Exception {
-    Exception::new(
-        code::UNKNOWN_ROW_POLICY,
-        format!(
-            "There is no row policy `{} ON {}.{}` in `user directories`.",
-            name.name, name.database, name.table
-        ),
-    )
+    Exception::new(code, format!("There is no {name} in `user directories`."))
 }

@@ -15,29 +15,22 @@ use std::time::Instant;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::core::write_private;
 use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
-use crate::http::auth::Credentials;
-use crate::sql::statement::Statement;
-use dependents::Dependents;
+use crate::files::write_private;
+use crate::xml::is_unwritable;
 use model::{Authentication, DEFAULT_USER, Model, helper};
 use pending::Pending;
 use session::UserSession;
 use statement::AccessStatement;
 
 mod apply;
-mod dependents;
-pub(crate) mod describe;
 pub(crate) mod model;
 pub(crate) mod parse;
-mod parse_grants;
-mod parse_settings;
 mod pending;
-mod question;
 pub(crate) mod session;
 pub(crate) mod statement;
-pub(crate) mod users_xml;
+mod users_xml;
 
 /// The list of users and their rights, on disk and in memory.
 pub(crate) struct Access {
@@ -60,9 +53,18 @@ struct State {
     confirmed: Arc<Model>,
     /// How the two differ.
     pending: Pending,
-    dependents: Dependents,
     applied: Instant,
-    sessions: HashMap<(String, Vec<String>), Arc<UserSession>>,
+    sessions: HashMap<String, Arc<UserSession>>,
+}
+
+impl State {
+    /// Works out anew what libchdb is yet to take. What mattered to everybody does so still, unless
+    /// it has taken all.
+    fn update_pending(&mut self, is_more_to_take: bool) {
+        let mattered = is_more_to_take && self.pending.everybody;
+        self.pending = Pending::between(&self.confirmed, &self.model);
+        self.pending.everybody |= mattered;
+    }
 }
 
 impl Access {
@@ -91,7 +93,6 @@ impl Access {
                 confirmed: Arc::clone(&model),
                 model,
                 pending: Pending::default(),
-                dependents: Dependents::default(),
                 applied: Instant::now(),
                 sessions: HashMap::new(),
             }),
@@ -107,18 +108,8 @@ impl Access {
     }
 
     /// Whether changes that libchdb is yet to take may matter to this user's statement.
-    pub(crate) fn concerns(&self, user: &str, database: &str, statement: &[u8]) -> bool {
-        let State {
-            pending,
-            dependents,
-            ..
-        } = &*self.lock();
-        pending.concerns(dependents, user, database, statement)
-    }
-
-    /// Notes what a statement is about to make that acts in a user's name later.
-    pub(crate) fn note_dependents(&self, statement: &Statement<'_>, user: &str, database: &str) {
-        self.lock().dependents.note(statement, user, database);
+    pub(crate) fn concerns(&self, user: &str, statement: &[u8]) -> bool {
+        self.lock().pending.concerns(user, statement)
     }
 
     /// When the last access statement was applied.
@@ -140,7 +131,13 @@ impl Access {
     pub(crate) fn confirm(&self, taken: Snapshot) {
         let mut state = self.lock();
         state.confirmed = taken.model;
-        state.pending = Pending::between(&state.confirmed, &state.model);
+        let is_last = Arc::ptr_eq(&state.confirmed, &state.model);
+        state.update_pending(!is_last);
+    }
+
+    /// Says that the changes matter to everybody.
+    pub(crate) fn concern_everybody(&self) {
+        self.lock().pending.everybody = true;
     }
 
     /// Goes back to the users libchdb last took.
@@ -156,14 +153,18 @@ impl Access {
         (version, users_xml::render(&state.model))
     }
 
-    /// Applies a statement and saves the outcome before it is answered.
-    pub(crate) fn apply(&self, statement: AccessStatement) -> Result<(), Exception> {
+    /// Applies a statement and saves the outcome before it is answered. Returns the changed users
+    /// that there were before.
+    pub(crate) fn apply(&self, statement: AccessStatement) -> Result<Vec<String>, Exception> {
         let mut state = self.lock();
         let changed = apply::apply(&state.model, statement)?;
         if changed == *state.model {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        if users_xml::is_unwritable(&users_xml::render(&changed)) {
+        let users = state.model.users.iter();
+        let touched = users.filter(|(name, user)| changed.users.get(*name) != Some(user));
+        let touched = touched.map(|(name, _)| name.clone()).collect();
+        if is_unwritable(&users_xml::render(&changed)) {
             return Err(Exception::new(
                 code::BAD_ARGUMENTS,
                 "This engine's access control takes no control characters but tabulators and line breaks.",
@@ -172,11 +173,11 @@ impl Access {
         self.save(&changed)
             .map_err(|error| Exception::new(code::LOGICAL_ERROR, error.to_string()))?;
         state.model = Arc::new(changed);
-        state.pending = Pending::between(&state.confirmed, &state.model);
+        state.update_pending(true);
         state.applied = Instant::now();
         state.sessions.clear();
         self.version.fetch_add(1, Ordering::AcqRel);
-        Ok(())
+        Ok(touched)
     }
 
     fn save(&self, model: &Model) -> Result<(), EngineError> {
@@ -188,43 +189,36 @@ impl Access {
         write_private(&self.path, &text)
     }
 
-    /// Finds out whose request this is, and what his connections are like.
+    /// Finds out whose request this is, and what his connections are like. `password` is absent
+    /// where the request names no user either.
     pub(crate) fn authenticate(
         &self,
-        credentials: &Credentials,
-        roles: &[String],
+        name: &str,
+        password: Option<&SecretString>,
     ) -> Result<Arc<UserSession>, Exception> {
         let mut state = self.lock();
-        let name = &credentials.user;
         let model = Arc::clone(&state.model);
         let user = model.users.get(name);
-        let authentication = if name == DEFAULT_USER {
-            Some(&self.default_user)
-        } else {
-            user.map(|user| &user.authentication)
+        let known = match user {
+            Some(user) => Some(&user.authentication),
+            None => Some(&self.default_user).filter(|_| name == DEFAULT_USER),
         };
-        if !authentication.is_some_and(|known| known.accepts(credentials.password.expose_secret()))
-        {
-            return Err(refusal(credentials));
+        let given = password.map_or("", |password| password.expose_secret());
+        if !known.is_some_and(|known| known.accepts(given)) {
+            return Err(refusal(name, password.is_some()));
         }
-        let key = (name.clone(), roles.to_vec());
-        if let Some(session) = state.sessions.get(&key) {
+        if let Some(session) = state.sessions.get(name) {
             return Ok(Arc::clone(session));
         }
-        let session = match user {
-            None => default_session(&model, roles)?,
-            Some(user) => {
-                let roles = if roles.is_empty() {
-                    user.active_roles()
-                } else {
-                    check_granted(roles, |role| user.grants.roles.contains_key(role))?;
-                    roles.to_vec()
-                };
-                model.session(name, user, roles)
-            }
-        };
-        let session = Arc::new(session);
-        state.sessions.insert(key, Arc::clone(&session));
+        let session = Arc::new(match user {
+            Some(user) => model.session(name, user),
+            None => UserSession {
+                user: DEFAULT_USER.to_owned(),
+                helper_role: helper(DEFAULT_USER),
+                ..UserSession::default()
+            },
+        });
+        state.sessions.insert(name.to_owned(), Arc::clone(&session));
         Ok(session)
     }
 
@@ -233,26 +227,9 @@ impl Access {
     }
 }
 
-fn default_session(model: &Model, roles: &[String]) -> Result<UserSession, Exception> {
-    check_granted(roles, |role| model.roles.contains_key(role))?;
-    let mut session = UserSession::unlimited(DEFAULT_USER, &helper(DEFAULT_USER));
-    session.roles = roles.to_vec();
-    Ok(session)
-}
-
-fn check_granted(roles: &[String], granted: impl Fn(&str) -> bool) -> Result<(), Exception> {
-    match roles.iter().find(|role| !granted(role)) {
-        None => Ok(()),
-        Some(role) => Err(Exception::new(
-            code::SET_NON_GRANTED_ROLE,
-            format!("Role {role} should be granted to set as a current."),
-        )),
-    }
-}
-
 /// The same words for a wrong password and an unknown user.
-fn refusal(credentials: &Credentials) -> Exception {
-    let code = if credentials.given {
+fn refusal(name: &str, is_given: bool) -> Exception {
+    let code = if is_given {
         code::AUTHENTICATION_FAILED
     } else {
         code::REQUIRED_PASSWORD
@@ -260,8 +237,7 @@ fn refusal(credentials: &Credentials) -> Exception {
     Exception::new(
         code,
         format!(
-            "{}: Authentication failed: password is incorrect, or there is no user with such name.",
-            credentials.user
+            "{name}: Authentication failed: password is incorrect, or there is no user with such name."
         ),
     )
 }

@@ -1,73 +1,75 @@
-//! What libchdb does not know yet of the users, and to whom that matters.
+//! What libchdb does not know yet of the users, and to whose statements that matters.
 //!
-//! Opening libchdb anew holds everybody up, for longer the more tables there
-//! are. A user that changed concerns himself, those who name him, and those
-//! who ask about users whom they do not name; and everybody where a view or a
-//! dictionary acts in his name. Roles, profiles and policies concern everybody.
-//! (Names have no characters that could be written in more ways than one, and
-//! a definer is not written with escapes.)
+//! Opening libchdb anew holds everybody up, for longer the more tables there are. A changed user
+//! matters to himself, to those who name him, and to those who ask about users whom they do not
+//! name; to everybody, where views run in his name, and others read through them. Roles, profiles
+//! and policies matter to everybody.
 
 use std::collections::BTreeSet;
 
-use super::dependents::Dependents;
 use super::model::Model;
-use super::question;
 use crate::sql::statement::Statement;
+
+/// The tables of `system` that the operator and others read users and their rights from.
+const TABLES: [&str; 7] = [
+    "users",
+    "roles",
+    "grants",
+    "role_grants",
+    "settings_profiles",
+    "settings_profile_elements",
+    "row_policies",
+];
+
+/// The columns of those by which users are named.
+const COLUMNS: [&str; 2] = ["name", "user_name"];
 
 /// The difference between what libchdb has read and what statements have made.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    everybody: bool,
+    pub(super) everybody: bool,
     users: BTreeSet<String>,
 }
 
 impl Pending {
     /// What changed from `known` to `model`.
     pub(super) fn between(known: &Model, model: &Model) -> Self {
-        let Model {
-            users,
-            roles,
-            profiles,
-            policies,
-        } = known;
-        let names = users.keys().chain(model.users.keys());
+        let names = known.users.keys().chain(model.users.keys());
+        let changed = names.filter(|name| known.users.get(*name) != model.users.get(*name));
         Self {
-            everybody: (roles, profiles, policies)
-                != (&model.roles, &model.profiles, &model.policies),
-            users: names
-                .filter(|name| users.get(*name) != model.users.get(*name))
-                .cloned()
-                .collect(),
+            everybody: known.roles != model.roles
+                || known.profiles != model.profiles
+                || known.policies != model.policies,
+            users: changed.cloned().collect(),
         }
     }
 
     /// Whether this user's statement may come out otherwise for the changes.
-    pub(super) fn concerns(
-        &self,
-        dependents: &Dependents,
-        user: &str,
-        database: &str,
-        statement: &[u8],
-    ) -> bool {
-        if self.everybody {
-            return true;
-        }
-        if self.users.is_empty() {
-            return false;
-        }
-        if self.users.contains(user)
-            || dependents.ask
-            || !dependents.definers.is_disjoint(&self.users)
-        {
+    pub(super) fn concerns(&self, user: &str, statement: &[u8]) -> bool {
+        if self.everybody || self.users.contains(user) {
             return true;
         }
         let text = statement.to_ascii_lowercase();
-        let named = |name: &String| {
+        let names = |name: &String| {
             memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some()
         };
-        self.users.iter().any(named)
-            || question::asks_at_large(&Statement::new(statement), database)
+        !self.users.is_empty() && (self.users.iter().any(names) || asks_at_large(statement))
     }
+}
+
+/// Whether a statement asks about users and limits none of its questions by `name = '...'` or
+/// `name IN ('...')`. Only how fresh the answer is depends on this.
+fn asks_at_large(statement: &[u8]) -> bool {
+    let statement = Statement::new(statement);
+    let about = |words: &[&str], index| words.iter().any(|word| statement.is(index, word));
+    let asks = |index| about(&TABLES, index) || statement.is(index, "GRANTS");
+    let limits = |index| {
+        let is_equal = statement.is_symbol(index + 1, b'=') && statement.is_string(index + 2);
+        let is_listed = statement.is(index + 1, "IN") && statement.is_string(index + 3);
+        about(&COLUMNS, index) && (is_equal || is_listed)
+    };
+    let all = 0..statement.tokens.len();
+    all.clone().any(asks) && !all.clone().any(limits)
 }
 
 #[cfg(test)]
@@ -75,64 +77,63 @@ mod tests {
     use super::*;
     use crate::access::model::{Role, User};
 
-    fn with_user(mut model: Model, name: &str, database: &str) -> Model {
-        let user = User {
-            default_database: Some(database.to_owned()),
-            ..User::default()
-        };
-        model.users.insert(name.to_owned(), user);
+    /// The query by which the operator observes a workspace, word for word.
+    const OBSERVE: &str = include_str!("../../tests/observe.sql");
+
+    fn model(user: &str, statements: &[&str]) -> Model {
+        let mut model = Model::default();
+        let mut made = User::default();
+        made.grants.statements = statements.iter().map(|text| (*text).to_owned()).collect();
+        model.users.insert(user.to_owned(), made);
         model
     }
 
     #[test]
-    fn a_changed_user_concerns_himself_and_who_names_him() {
-        let known = with_user(Model::default(), "old", "d");
-        let new = with_user(known.clone(), "acme__writer", "d");
-        let altered = with_user(new.clone(), "acme__writer", "e");
-        for (known, model) in [(&known, &new), (&new, &known), (&new, &altered)] {
+    fn a_changed_user_concerns_himself_and_who_asks_for_him() {
+        let known = Model::default();
+        let new = model("acme__writer", &[]);
+        let granted = model("acme__writer", &["GRANT SELECT ON acme.*"]);
+        for (known, model) in [(&known, &new), (&new, &granted), (&granted, &known)] {
             let pending = Pending::between(known, model);
-            let concerns = |user, statement: &str| {
-                pending.concerns(
-                    &Dependents::default(),
-                    user,
+            for (user, statement, concerns) in [
+                (
                     "default",
-                    statement.as_bytes(),
-                )
-            };
-            assert!(!concerns(
-                "default",
-                "CREATE TABLE acme.t (a Int8) ENGINE = Memory"
-            ));
-            assert!(!concerns("old", "SELECT 1"));
-            assert!(concerns("acme__writer", "SELECT 1"));
-            assert!(concerns(
-                "default",
-                "CREATE VIEW v DEFINER = `ACME__writer` AS SELECT 1"
-            ));
-            assert!(concerns("default", "SELECT name FROM system.users"));
-            assert!(!concerns(
-                "default",
-                "SELECT name FROM system.users WHERE name IN ('old')"
-            ));
-            assert!(concerns(
-                "default",
-                "SELECT name FROM system.users WHERE name IN ('acme__writer')"
-            ));
+                    "CREATE TABLE acme.t (a Int8) ENGINE = Null",
+                    false,
+                ),
+                ("old", "SELECT 1", false),
+                ("acme__writer", "SELECT 1", true),
+                (
+                    "default",
+                    "CREATE VIEW v DEFINER = `ACME__writer` AS SELECT 1",
+                    true,
+                ),
+                ("default", "SELECT count() FROM system.users", true),
+                (
+                    "default",
+                    "SELECT name FROM system.users WHERE name IN ('old')",
+                    false,
+                ),
+                (
+                    "default",
+                    "SELECT * FROM system.grants WHERE user_name = 'old'",
+                    false,
+                ),
+                ("default", &OBSERVE.replace("acme", "other"), false),
+                ("default", OBSERVE, true),
+            ] {
+                let found = pending.concerns(user, statement.as_bytes());
+                assert_eq!(found, concerns, "{user}: {statement}");
+            }
         }
     }
 
     #[test]
-    fn a_definer_and_all_but_users_concern_everybody() {
-        let known = with_user(Model::default(), "definer", "d");
+    fn a_role_concerns_everybody() {
+        let known = model("a", &[]);
         let mut with_role = known.clone();
         with_role.roles.insert("r".to_owned(), Role::default());
-        let mut dependents = Dependents::default();
-        dependents.definers.insert("definer".to_owned());
-        for model in [with_role, with_user(known.clone(), "definer", "e")] {
-            let pending = Pending::between(&known, &model);
-            assert!(pending.concerns(&dependents, "default", "default", b"SELECT 1"));
-        }
-        let nothing = Pending::between(&known, &known);
-        assert!(!nothing.concerns(&dependents, "definer", "default", b"SELECT 1"));
+        assert!(Pending::between(&known, &with_role).concerns("default", b"SELECT 1"));
+        assert!(!Pending::between(&known, &known).concerns("a", b"SELECT 1"));
     }
 }

@@ -1,75 +1,69 @@
 //! Access statements as data.
 
+use std::fmt;
+
 use super::model::{Authentication, SettingElement, Subjects};
 
 /// An access statement, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccessStatement {
     Create {
-        kind: EntityKind,
-        names: Vec<String>,
+        names: Vec<EntityName>,
         exists: IfExists,
-        options: Options,
+        changes: Changes,
     },
     Alter {
-        kind: EntityKind,
-        names: Vec<String>,
+        names: Vec<EntityName>,
         if_exists: bool,
-        rename: Option<String>,
-        options: Options,
+        changes: Changes,
     },
     Drop {
-        kind: EntityKind,
-        names: Vec<String>,
+        names: Vec<EntityName>,
         if_exists: bool,
     },
-    CreatePolicy {
-        policies: Vec<PolicyName>,
-        exists: IfExists,
-        options: PolicyOptions,
-    },
-    AlterPolicy {
-        policies: Vec<PolicyName>,
-        if_exists: bool,
-        rename: Option<String>,
-        options: PolicyOptions,
-    },
-    DropPolicy {
-        policies: Vec<PolicyName>,
-        if_exists: bool,
-    },
-    /// Grants privileges (as text, without grantees) or takes them.
+    /// Grants privileges or takes them.
     Privileges {
-        /// `GRANT ...` or `REVOKE ...`.
+        /// `GRANT ...` or `REVOKE ...`, without its grantees.
         statement: String,
         grantees: Vec<String>,
-        /// Everything granted before is forgotten.
-        replace: bool,
     },
     GrantRoles {
         roles: Vec<String>,
         grantees: Vec<String>,
-        admin: bool,
-        replace: bool,
     },
     RevokeRoles {
-        /// `None` means all.
-        roles: Option<Vec<String>>,
+        roles: Vec<String>,
         grantees: Vec<String>,
-        only_admin: bool,
-    },
-    SetDefaultRoles {
-        roles: Subjects,
-        users: Vec<String>,
     },
 }
 
-/// What a CREATE, ALTER or DROP is about, policies aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntityKind {
-    User,
-    Role,
-    Profile,
+/// What a CREATE, ALTER or DROP is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntityName {
+    User(String),
+    Role(String),
+    Profile(String),
+    /// A row policy, which belongs to a table.
+    Policy {
+        name: String,
+        database: String,
+        table: String,
+    },
+}
+
+impl fmt::Display for EntityName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EntityName::User(name) => write!(formatter, "user `{name}`"),
+            EntityName::Role(name) => write!(formatter, "role `{name}`"),
+            EntityName::Profile(name) => write!(formatter, "settings profile `{name}`"),
+            EntityName::Policy {
+                name,
+                database,
+                table,
+            } => write!(formatter, "row policy `{name} ON {database}.{table}`"),
+        }
+    }
 }
 
 /// What a CREATE does where the name is taken.
@@ -82,34 +76,17 @@ pub(crate) enum IfExists {
 
 /// What the clauses of a CREATE or ALTER set; `None` leaves it alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub(crate) struct Changes {
+    /// Of a user.
     pub(crate) authentication: Option<Authentication>,
-    pub(crate) default_roles: Option<Subjects>,
-    pub(crate) default_database: Option<DefaultDatabase>,
+    /// Of a user.
+    pub(crate) default_database: Option<String>,
+    /// Of a user or a profile.
     pub(crate) settings: Option<Vec<SettingElement>>,
-    /// Of a profile: whom it is assigned to.
-    pub(crate) to: Option<Subjects>,
-}
-
-/// `DEFAULT DATABASE`, which can be taken back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DefaultDatabase {
-    None,
-    Named(String),
-}
-
-/// A row policy's name, which belongs to a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PolicyName {
-    pub(crate) name: String,
-    pub(crate) database: String,
-    pub(crate) table: String,
-}
-
-/// What the clauses of a row policy set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PolicyOptions {
-    pub(crate) restrictive: Option<bool>,
+    /// Of a policy: its condition, as SQL.
     pub(crate) filter: Option<String>,
+    /// Of a policy.
+    pub(crate) restrictive: Option<bool>,
+    /// Of a policy: to whom it applies.
     pub(crate) to: Option<Subjects>,
 }

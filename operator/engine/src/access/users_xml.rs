@@ -6,29 +6,14 @@ use std::fmt::Write as _;
 
 use super::model::{
     Authentication, DEFAULT_USER, Grants, HELPER_PREFIX, Model, RowPolicy, Setting, SettingElement,
-    Subjects, User, Writability, helper, profile_of,
+    Subjects, User, helper, profile_of,
 };
 use crate::control::MARK_SETTING;
-use crate::sql::current_user::with_user;
 use crate::sql::quote::{Identifier, Literal};
-
-/// Text as the content of an XML element.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-/// Whether XML has no way to write the text: most control characters.
-pub(crate) fn is_unwritable(text: &str) -> bool {
-    text.chars().any(|character| {
-        matches!(character, '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
-            && !matches!(character, '\t' | '\n' | '\r')
-    })
-}
+use crate::xml::escape;
 
 /// Writes the whole file.
-pub(crate) fn render(model: &Model) -> String {
+pub(super) fn render(model: &Model) -> String {
     let mut xml = Xml::default();
     xml.open("clickhouse");
     profiles(&mut xml, model);
@@ -77,16 +62,11 @@ fn profiles(xml: &mut Xml, model: &Model) {
         elements(xml, name, &profile.settings);
     }
     for (name, user) in &model.users {
-        let settings = settings_of(model, name, user);
-        if profile_of(name, &settings) == Some(helper(name)) {
-            elements(xml, &helper(name), &settings);
+        if profile_of(name, &user.settings) == Some(helper(name)) {
+            elements(xml, &helper(name), &user.settings);
         }
     }
     xml.close("profiles");
-}
-
-fn settings_of(model: &Model, name: &str, user: &User) -> Vec<SettingElement> {
-    model.elements(name, user, &user.active_roles())
 }
 
 fn elements(xml: &mut Xml, name: &str, settings: &[SettingElement]) {
@@ -125,9 +105,7 @@ impl<'a> Limits<'a> {
     fn narrow(&mut self, setting: &'a Setting) {
         self.min = setting.min.as_deref().or(self.min);
         self.max = setting.max.as_deref().or(self.max);
-        if let Some(writability) = setting.writability {
-            self.constant = writability == Writability::Const;
-        }
+        self.constant |= setting.constant;
     }
 }
 
@@ -161,31 +139,21 @@ fn roles(xml: &mut Xml, model: &Model) {
         let own = user.grants.statements.iter().cloned();
         // His views are to run in his name.
         let definer = format!("GRANT SET DEFINER ON {}", Identifier(name));
-        // Whom he may give his roles to is asked of the role he acts in.
-        queries(
-            xml,
-            own.chain([definer]).chain(role_grants(&user.grants, true)),
-        );
+        queries(xml, own.chain([definer]));
         xml.close(&helper(name));
     }
     for (name, role) in &model.roles {
         xml.open(name);
-        let own = role.grants.statements.iter().cloned();
-        queries(xml, own.chain(role_grants(&role.grants, false)));
+        queries(xml, grants(&role.grants));
         xml.close(name);
     }
     xml.close("roles");
 }
 
-fn role_grants(grants: &Grants, only_admin: bool) -> impl Iterator<Item = String> {
-    grants
-        .roles
-        .iter()
-        .filter(move |(_, admin)| **admin || !only_admin)
-        .map(|(role, admin)| {
-            let option = if *admin { " WITH ADMIN OPTION" } else { "" };
-            format!("GRANT {}{option}", Identifier(role))
-        })
+fn grants(grants: &Grants) -> impl Iterator<Item = String> {
+    let roles = grants.granted_roles.iter();
+    let roles = roles.map(|role| format!("GRANT {}", Identifier(role)));
+    grants.statements.iter().cloned().chain(roles)
 }
 
 fn queries(xml: &mut Xml, statements: impl IntoIterator<Item = String>) {
@@ -220,12 +188,11 @@ fn users(xml: &mut Xml, model: &Model) {
         xml.open(name);
         match &user.authentication {
             Authentication::NoPassword => xml.element("no_password", ""),
-            Authentication::Sha256 { hash, .. } => xml.element("password_sha256_hex", hash),
+            Authentication::Sha256 { hash } => xml.element("password_sha256_hex", hash),
         }
-        let profile = profile_of(name, &settings_of(model, name, user));
+        let profile = profile_of(name, &user.settings);
         common(xml, profile.as_deref().unwrap_or("default"));
-        let own = user.grants.statements.iter().cloned();
-        queries(xml, own.chain(role_grants(&user.grants, false)));
+        queries(xml, grants(&user.grants));
         filters(xml, own_filters(model, name, user));
         xml.close(name);
     }
@@ -275,7 +242,7 @@ fn default_filters(model: &Model) -> Filters {
         let conditions = policies
             .into_iter()
             .map(|policy| (policy, applies_to_roles(model, &policy.to)));
-        let filter = combine(conditions, &acting_user());
+        let filter = combine(conditions);
         (table.clone(), also_hiding(&hiding, &table, filter))
     });
     let mut filters = hiding.clone();
@@ -289,15 +256,6 @@ fn also_hiding(hiding: &Filters, table: &(String, String), filter: String) -> St
         Some(visible) => format!("({visible}) AND ({filter})"),
         None => filter,
     }
-}
-
-/// The user whose helper role is active.
-fn acting_user() -> String {
-    format!(
-        "substring(arrayFirst(role -> startsWith(role, {}), enabledRoles()), {})",
-        Literal(HELPER_PREFIX),
-        HELPER_PREFIX.len() + 1
-    )
 }
 
 /// Tables that quote what others have asked. libchdb has no `select_from_system_db_requires_grant`,
@@ -346,8 +304,7 @@ fn system_filters(own_queries: String, is_default: &str) -> Filters {
 
 /// The filters of a user as himself, for views that run in his name.
 fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
-    let mut names = model.enabled_roles(&user.active_roles());
-    names.insert(name.to_owned());
+    let names = model.names_of(name, user);
     // Where there are policies for others only, he sees nothing anyway.
     let own_queries = format!(
         "startsWith(Settings['{MARK_SETTING}'], {})",
@@ -361,7 +318,7 @@ fn own_filters(model: &Model, name: &str, user: &User) -> Filters {
                 let applies = if policy.to.include(&names) { "1" } else { "0" };
                 (policy, applies.to_owned())
             });
-            let filter = combine(conditions, &Literal(name).to_string());
+            let filter = combine(conditions);
             (table.clone(), also_hiding(&hiding, &table, filter))
         })
         .collect()
@@ -394,26 +351,21 @@ fn applies_to_roles(model: &Model, subjects: &Subjects) -> String {
             .collect();
         format!("hasAny(enabledRoles(), [{}])", roles.join(", "))
     };
-    match subjects {
-        Subjects {
-            all: true, except, ..
-        } if except.is_empty() => "1".to_owned(),
-        Subjects {
-            all: true, except, ..
-        } => format!("NOT {}", roles(except)),
-        Subjects { names, .. } if names.is_empty() => "0".to_owned(),
-        Subjects { names, .. } => roles(names),
+    match (subjects.all, subjects.except.is_empty()) {
+        (true, true) => "1".to_owned(),
+        (true, false) => format!("NOT {}", roles(&subjects.except)),
+        (false, _) if subjects.names.is_empty() => "0".to_owned(),
+        (false, _) => roles(&subjects.names),
     }
 }
 
 /// Policies as one filter. A row is seen where some permissive policy that
 /// applies allows it, or none applies, and no restrictive one that applies
 /// forbids it.
-fn combine<'a>(policies: impl Iterator<Item = (&'a RowPolicy, String)>, user: &str) -> String {
+fn combine<'a>(policies: impl Iterator<Item = (&'a RowPolicy, String)>) -> String {
     let (mut applying, mut allowing, mut restricting) = (Vec::new(), Vec::new(), Vec::new());
     for (policy, applies) in policies {
-        let filter = with_user(policy.filter.as_bytes(), |_| user.to_owned());
-        let filter = String::from_utf8_lossy(&filter);
+        let filter = &policy.filter;
         if policy.restrictive {
             restricting.push(format!("(NOT ({applies}) OR ({filter}))"));
         } else {
@@ -470,7 +422,7 @@ mod tests {
         model.users.insert("u".to_owned(), User::default());
         model.policies = vec![
             policy("a = 1", false, &["u"]),
-            policy("owner = currentUser ()", false, &["r"]),
+            policy("owner = 'r'", false, &["r"]),
             policy("b", true, &["u"]),
         ];
         let filters = default_filters(&model);
@@ -479,14 +431,13 @@ mod tests {
         assert_eq!(
             filters[&("d".to_owned(), "t".to_owned())],
             format!(
-                "(NOT ({u}) OR (b)) AND (NOT (({u}) OR ({r})) OR (({u}) AND (a = 1)) OR (({r}) AND (owner = {})))",
-                acting_user()
+                "(NOT ({u}) OR (b)) AND (NOT (({u}) OR ({r})) OR (({u}) AND (a = 1)) OR (({r}) AND (owner = 'r')))"
             )
         );
         let own = own_filters(&model, "u", &model.users["u"]);
         assert_eq!(
             own[&("d".to_owned(), "t".to_owned())],
-            "(NOT (1) OR (b)) AND (NOT ((1) OR (0)) OR ((1) AND (a = 1)) OR ((0) AND (owner = 'u')))"
+            "(NOT (1) OR (b)) AND (NOT ((1) OR (0)) OR ((1) AND (a = 1)) OR ((0) AND (owner = 'r')))"
         );
     }
 }

@@ -1,93 +1,64 @@
-//! Who asks: user and password from headers, Basic auth or the URL, one way at a time, as a server takes them.
+//! Who asks: user and password from ClickHouse's own headers or Basic auth.
 
 use base64::Engine as _;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
 
+use crate::access::model::DEFAULT_USER;
 use crate::exception::{Exception, code};
 
 /// What a request says about its user.
 pub(crate) struct Credentials {
     pub(crate) user: String,
-    pub(crate) password: SecretString,
-    /// Whether the request said anything at all.
-    pub(crate) given: bool,
+    /// Nothing where the request says nothing at all.
+    pub(crate) password: Option<SecretString>,
 }
 
-/// Reads the credentials; `parameter` looks into the URL.
-pub(crate) fn credentials(
-    headers: &HeaderMap,
-    parameter: impl Fn(&str) -> Option<String>,
-) -> Result<Credentials, Exception> {
+/// Reads the credentials.
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, Exception> {
     let header = |name: &str| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .filter(|value| !value.is_empty())
+        let value = headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|it| !it.is_empty())
     };
     let (user, key) = (header("x-clickhouse-user"), header("x-clickhouse-key"));
-    let authorization = header(AUTHORIZATION.as_str());
-    let (url_user, url_password) = (parameter("user"), parameter("password"));
-    let in_headers = user.is_some() || key.is_some();
-    let in_url = url_user.is_some() || url_password.is_some();
-
-    if in_headers && authorization.is_some() {
-        return Err(mixed(
-            "X-ClickHouse HTTP headers and Authorization HTTP header",
-        ));
-    }
-    if in_headers && in_url {
-        return Err(mixed(
-            "X-ClickHouse HTTP headers and authentication via parameters",
-        ));
-    }
-    if authorization.is_some() && in_url {
-        return Err(mixed(
-            "Authorization HTTP header and authentication via parameters",
-        ));
-    }
-
-    let (user, password) = match authorization {
-        Some(value) => basic(&value)?,
-        None => (user.or(url_user), key.or(url_password)),
+    let has_headers = user.is_some() || key.is_some();
+    let (user, password) = match header(AUTHORIZATION.as_str()) {
+        None => (user, has_headers.then(|| key.unwrap_or_default())),
+        Some(_) if has_headers => {
+            return Err(invalid(
+                "it is not allowed to use X-ClickHouse HTTP headers and Authorization HTTP header simultaneously",
+            ));
+        }
+        Some(value) => {
+            let (user, password) = basic(&value).ok_or_else(|| {
+                invalid("the Authorization HTTP header is not `Basic` with valid base64")
+            })?;
+            (Some(user), Some(password))
+        }
     };
+    let user = user.filter(|user| !user.is_empty());
     Ok(Credentials {
-        given: user.is_some() || password.is_some(),
-        user: user
-            .filter(|user| !user.is_empty())
-            .unwrap_or_else(|| "default".to_owned()),
-        password: password.unwrap_or_default().into(),
+        user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
+        password: password.map(SecretString::from),
     })
 }
 
-fn basic(value: &str) -> Result<(Option<String>, Option<String>), Exception> {
-    let (scheme, encoded) = value.split_once(' ').unwrap_or((value, ""));
+fn basic(value: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("Basic") {
-        return Err(Exception::new(
-            code::AUTHENTICATION_FAILED,
-            format!(
-                "Invalid authentication: '{scheme}' HTTP Authorization scheme is not supported."
-            ),
-        ));
+        return None;
     }
-    let decoded = base64::engine::general_purpose::STANDARD
-        .decode(encoded.trim())
-        .map_err(|_| {
-            Exception::new(
-                code::AUTHENTICATION_FAILED,
-                "Invalid authentication: the Authorization HTTP header is not valid base64.",
-            )
-        })?;
-    let text = String::from_utf8_lossy(&decoded).into_owned();
+    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
+    let text = String::from_utf8_lossy(&decoded.ok()?).into_owned();
     let (user, password) = text.split_once(':').unwrap_or((&text, ""));
-    Ok((Some(user.to_owned()), Some(password.to_owned())))
+    Some((user.to_owned(), password.to_owned()))
 }
 
-fn mixed(what: &str) -> Exception {
+fn invalid(what: &str) -> Exception {
     Exception::new(
         code::AUTHENTICATION_FAILED,
-        format!("Invalid authentication: it is not allowed to use {what} simultaneously."),
+        format!("Invalid authentication: {what}."),
     )
 }
 
@@ -97,65 +68,25 @@ mod tests {
 
     use super::*;
 
-    fn read(
-        headers: &[(&'static str, &str)],
-        url: &[(&str, &str)],
-    ) -> Result<(String, String, bool), u32> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
-        }
-        credentials(&map, |name| {
-            url.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
-        .map(|found| {
-            (
-                found.user,
-                found.password.expose_secret().to_owned(),
-                found.given,
-            )
-        })
-        .map_err(|exception| exception.code)
+    fn read(headers: &[(&'static str, &str)]) -> Result<(String, Option<String>), u32> {
+        let headers = headers.iter();
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let found = credentials(&headers.collect()).map_err(|exception| exception.code)?;
+        let password = found.password.map(|it| it.expose_secret().to_owned());
+        Ok((found.user, password))
     }
 
     #[test]
     fn every_door_is_read() {
-        let found =
-            |user: &str, password: &str, given| Ok((user.to_owned(), password.to_owned(), given));
-        assert_eq!(read(&[], &[]), found("default", "", false));
-        assert_eq!(
-            read(
-                &[("x-clickhouse-user", "a"), ("x-clickhouse-key", "b")],
-                &[]
-            ),
-            found("a", "b", true)
-        );
-        assert_eq!(
-            read(&[("authorization", "Basic YTpiOmM=")], &[]),
-            found("a", "b:c", true)
-        );
-        assert_eq!(
-            read(&[], &[("user", "a"), ("password", "b")]),
-            found("a", "b", true)
-        );
-    }
-
-    #[test]
-    fn doors_are_not_mixed() {
-        let basic = ("authorization", "Basic YTpi");
-        assert_eq!(
-            read(&[basic, ("x-clickhouse-user", "a")], &[]),
-            Err(code::AUTHENTICATION_FAILED)
-        );
-        assert_eq!(
-            read(&[basic], &[("user", "a")]),
-            Err(code::AUTHENTICATION_FAILED)
-        );
-        assert_eq!(
-            read(&[("authorization", "Bearer x")], &[]),
-            Err(code::AUTHENTICATION_FAILED)
-        );
+        let found = |user: &str, password: &str| Ok((user.to_owned(), Some(password.to_owned())));
+        assert_eq!(read(&[]), Ok(("default".to_owned(), None)));
+        let own = [("x-clickhouse-user", "a"), ("x-clickhouse-key", "b")];
+        assert_eq!(read(&own), found("a", "b"));
+        assert_eq!(read(&own[..1]), found("a", ""));
+        let basic = ("authorization", "Basic YTpiOmM=");
+        assert_eq!(read(&[basic]), found("a", "b:c"));
+        for wrong in [&[basic, own[0]][..], &[("authorization", "Bearer x")]] {
+            assert_eq!(read(wrong), Err(code::AUTHENTICATION_FAILED));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! ClickHouse's own compressed blocks (`compress=1`, `decompress=1`): a checksum, a header, LZ4 or ZSTD data.
+//! ClickHouse's own compressed blocks (`compress=1`, `decompress=1`): a checksum, a header, LZ4 data.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -11,12 +11,10 @@ const BLOCK: usize = 1 << 20;
 /// ClickHouse's limit for either size of a block.
 const LARGEST: usize = 1 << 30;
 
-const NONE: u8 = 0x02;
 const LZ4: u8 = 0x82;
-const ZSTD: u8 = 0x90;
 
 /// Packs data into LZ4 blocks.
-pub(crate) fn encode(data: &[u8]) -> Bytes {
+pub(super) fn encode(data: &[u8]) -> Bytes {
     let mut packed = Vec::with_capacity(data.len() / 2 + CHECKSUM + HEADER);
     for piece in data.chunks(BLOCK) {
         encode_block(piece, &mut packed);
@@ -43,13 +41,13 @@ fn checksum(block: &[u8]) -> [u8; CHECKSUM] {
 
 /// Unpacks blocks from a stream cut at any place.
 #[derive(Default)]
-pub(crate) struct Decoder {
+pub(super) struct Decoder {
     pending: BytesMut,
 }
 
 impl Decoder {
     /// Takes some bytes and returns what the blocks completed by them hold.
-    pub(crate) fn push(&mut self, data: &[u8]) -> Result<Vec<u8>, Exception> {
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<Vec<u8>, Exception> {
         self.pending.extend_from_slice(data);
         let mut plain = Vec::new();
         while let Some(block) = self.next_block()? {
@@ -58,9 +56,12 @@ impl Decoder {
         Ok(plain)
     }
 
-    /// Whether the stream may end here.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+    /// Checks that the stream may end here.
+    pub(super) fn finish(&self) -> Result<(), Exception> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        Err(broken("the last block is cut".to_owned()))
     }
 
     fn next_block(&mut self) -> Result<Option<BytesMut>, Exception> {
@@ -77,11 +78,10 @@ impl Decoder {
         let expected = self.pending.split_to(CHECKSUM);
         let block = self.pending.split_to(size);
         if checksum(&block) != expected[..] {
-            return Err(Exception {
-                code: 40,
-                name: "CHECKSUM_DOESNT_MATCH".to_owned(),
-                message: "Checksum doesn't match: corrupted data in the request body.".to_owned(),
-            });
+            return Err(Exception::new(
+                code::CHECKSUM_DOESNT_MATCH,
+                "Checksum doesn't match: corrupted data in the request body.",
+            ));
         }
         Ok(Some(block))
     }
@@ -97,28 +97,19 @@ fn unpack(block: &[u8], plain: &mut Vec<u8>) -> Result<(), Exception> {
     if size > LARGEST {
         return Err(broken(format!("a block of {size} bytes")));
     }
-    let data = &block[HEADER..];
+    if block[0] != LZ4 {
+        return Err(broken(format!("method {:#04x}", block[0])));
+    }
     let start = plain.len();
     plain.resize(start + size, 0);
-    let target = &mut plain[start..];
-    let written = match block[0] {
-        LZ4 => lz4_flex::block::decompress_into(data, target)
-            .map_err(|error| broken(error.to_string()))?,
-        ZSTD => zstd::bulk::decompress_to_buffer(data, target)
-            .map_err(|error| broken(error.to_string()))?,
-        NONE if data.len() == size => {
-            target.copy_from_slice(data);
-            size
-        }
-        method => return Err(broken(format!("method {method:#04x}"))),
-    };
+    let written = lz4_flex::block::decompress_into(&block[HEADER..], &mut plain[start..])
+        .map_err(|error| broken(error.to_string()))?;
     if written == size {
-        Ok(())
-    } else {
-        Err(broken(format!(
-            "{written} bytes where {size} were announced"
-        )))
+        return Ok(());
     }
+    Err(broken(format!(
+        "{written} bytes where {size} were announced"
+    )))
 }
 
 fn broken(what: String) -> Exception {
@@ -149,7 +140,7 @@ mod tests {
                 plain.extend(decoder.push(piece).unwrap());
             }
             if size > 1 {
-                assert!(decoder.is_empty());
+                assert!(decoder.finish().is_ok());
                 assert_eq!(plain, data);
             }
         }

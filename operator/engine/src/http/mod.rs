@@ -1,10 +1,10 @@
 //! ClickHouse's HTTP interface: what a request says, how its body is read, how an answer is told.
 
-pub(crate) mod auth;
+mod answer;
+mod auth;
 pub(crate) mod body;
-pub(crate) mod frame;
+mod frame;
 pub(crate) mod multipart;
 pub(crate) mod request;
-pub(crate) mod response;
 pub(crate) mod server;
 mod upload;

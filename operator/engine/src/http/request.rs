@@ -1,15 +1,10 @@
-//! What a request asks for: query, parameters, settings, formats and encodings, from the URL and the headers.
+//! What a request asks for: query, parameters, settings and format, from the URL and the headers.
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Uri};
 
 use super::auth::{self, Credentials};
-use super::body::Coding;
 use super::multipart;
 use crate::exception::Exception;
-
-/// How much output is held back, so that an early failure still gets its status.
-const BUFFER_SIZE: usize = 1 << 20;
 
 /// A request, its body aside.
 pub(crate) struct Request {
@@ -20,139 +15,88 @@ pub(crate) struct Request {
     pub(crate) read_only: bool,
     pub(crate) database: Option<String>,
     pub(crate) default_format: Option<String>,
-    pub(crate) roles: Vec<String>,
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) settings: Vec<(String, String)>,
     /// The body comes in ClickHouse's compressed blocks.
     pub(crate) framed_body: bool,
     /// The answer is wanted in ClickHouse's compressed blocks.
     pub(crate) framed_answer: bool,
-    pub(crate) content_coding: Option<Coding>,
-    pub(crate) answer_coding: Option<Coding>,
+    pub(crate) wait_end_of_query: bool,
     /// The body is a form with this boundary.
     pub(crate) form: Option<String>,
-    pub(crate) wait_end_of_query: bool,
-    pub(crate) buffer_size: usize,
 }
 
 impl Request {
-    pub(crate) fn parse(
+    pub(super) fn parse(
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Self, Exception> {
-        let pairs: Vec<(String, String)> =
-            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-                .into_owned()
-                .collect();
-        let parameter = |name: &str| {
-            pairs
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.clone())
-        };
         let header = |name: &str| {
-            headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-                .filter(|value| !value.is_empty())
+            let value = headers.get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|it| !it.is_empty())
         };
+        if header("content-encoding").is_some() {
+            return Err(Exception::not_implemented(
+                "Content-Encoding is not supported by this engine: send the body plain, or in ClickHouse's compressed blocks with decompress=1.",
+            ));
+        }
         let mut request = Request {
             query: String::new(),
-            query_id: parameter("query_id")
-                .or_else(|| header("x-clickhouse-query-id"))
-                // It goes back in a header.
-                .map(|id| id.replace(char::is_control, ""))
-                .filter(|id| !id.is_empty())
-                .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-            credentials: auth::credentials(headers, parameter)?,
-            read_only: method != Method::POST && method != Method::PUT,
+            query_id: header("x-clickhouse-query-id").unwrap_or_default(),
+            credentials: auth::credentials(headers)?,
+            read_only: method != Method::POST,
             database: header("x-clickhouse-database"),
             default_format: header("x-clickhouse-format"),
-            roles: Vec::new(),
             parameters: Vec::new(),
             settings: Vec::new(),
             framed_body: false,
             framed_answer: false,
-            content_coding: Coding::of_content(
-                &header(CONTENT_ENCODING.as_str()).unwrap_or_default(),
-            )?,
-            answer_coding: None,
-            form: header(CONTENT_TYPE.as_str()).and_then(|value| multipart::boundary(&value)),
             wait_end_of_query: false,
-            buffer_size: BUFFER_SIZE,
+            form: header("content-type").and_then(|value| multipart::boundary(&value)),
         };
-        for (name, value) in pairs {
+        let pairs = uri.query().unwrap_or_default();
+        for (name, value) in url::form_urlencoded::parse(pairs.as_bytes()).into_owned() {
             request.take(name, value)?;
         }
-        if request.setting("enable_http_compression").is_none_or(flag) {
-            request.answer_coding =
-                header(ACCEPT_ENCODING.as_str()).and_then(|value| Coding::accepted(&value));
+        // It goes back in a header.
+        request.query_id.retain(|character| !character.is_control());
+        if request.query_id.is_empty() {
+            request.query_id = uuid::Uuid::new_v4().to_string();
         }
         Ok(request)
     }
 
     /// The value that a setting has for this request, if it names it.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
-        self.settings
-            .iter()
-            .rfind(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        let found = self.settings.iter().rfind(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// Takes a parameter of the URL, or a field of a form.
     pub(crate) fn take(&mut self, name: String, value: String) -> Result<(), Exception> {
+        let is_on = matches!(value.as_str(), "1" | "true");
         match name.as_str() {
-            ""
-            | "user"
-            | "password"
-            | "quota_key"
-            | "query_id"
-            | "client_protocol_version"
-            | "stacktrace"
-            | "close_session" => {}
+            "" | "client_protocol_version" => {}
             "query" => self.query.push_str(&value),
-            "database" => {
-                self.database.get_or_insert(value);
+            "query_id" => self.query_id = value,
+            "database" => drop(self.database.get_or_insert(value)),
+            "default_format" => drop(self.default_format.get_or_insert(value)),
+            "compress" => self.framed_answer = is_on,
+            "decompress" => self.framed_body = is_on,
+            "wait_end_of_query" => self.wait_end_of_query = is_on,
+            "user" | "password" | "role" | "session_id" | "buffer_size" => {
+                return Err(Exception::not_implemented(format!(
+                    "The URL parameter {name} is not supported by this engine."
+                )));
             }
-            "default_format" => {
-                self.default_format.get_or_insert(value);
-            }
-            "role" => self.roles.push(value),
-            "compress" => self.framed_answer = flag(&value),
-            "decompress" => self.framed_body = flag(&value),
-            "wait_end_of_query" => self.wait_end_of_query = flag(&value),
-            "buffer_size" => {
-                let size = value.parse().map_err(|_| {
-                    Exception::new(
-                        crate::exception::code::BAD_ARGUMENTS,
-                        format!("buffer_size must be a number of bytes, not {value:?}."),
-                    )
-                })?;
-                self.buffer_size = BUFFER_SIZE.max(size);
-            }
-            "session_id" | "session_timeout" | "session_check" => {
-                return Err(Exception::not_implemented(
-                    "Sessions (session_id) are not supported by this engine: give settings with each request.",
-                ));
-            }
-            _ => {
-                if let Some(parameter) = name.strip_prefix("param_") {
-                    self.parameters.push((parameter.to_owned(), value));
-                } else {
-                    if name == "http_wait_end_of_query" {
-                        self.wait_end_of_query = flag(&value);
-                    }
-                    self.settings.push((name, value));
-                }
-            }
+            _ => match name.strip_prefix("param_") {
+                Some(parameter) => self.parameters.push((parameter.to_owned(), value)),
+                None => self.settings.push((name, value)),
+            },
         }
         Ok(())
     }
-}
-
-fn flag(value: &str) -> bool {
-    matches!(value, "1" | "true")
 }
 
 #[cfg(test)]
@@ -160,78 +104,55 @@ mod tests {
     use super::*;
     use crate::exception::code;
 
-    fn parse(
-        method: Method,
-        uri: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Result<Request, Exception> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
-        }
-        Request::parse(&method, &uri.parse().unwrap(), &map)
+    fn parse(uri: &str, headers: &[(&'static str, &str)]) -> Result<Request, Exception> {
+        let headers = headers.iter();
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        Request::parse(&Method::POST, &uri.parse().unwrap(), &headers.collect())
     }
 
     #[test]
     fn names_of_the_url_find_their_place() {
         let request = parse(
-            Method::POST,
-            "/?query=SELECT+1&param_x=a%0Ab&max_threads=2&database=d&query_id=q&compress=1&role=r&wait_end_of_query=1",
-            &[("accept-encoding", "gzip")],
+            "/?query=SELECT+1&param_x=a%0Ab&max_threads=2&database=d&query_id=q&compress=1&wait_end_of_query=1",
+            &[],
         )
         .unwrap();
-        assert_eq!(request.query, "SELECT 1");
-        assert_eq!(request.query_id, "q");
-        assert_eq!(request.parameters, [("x".to_owned(), "a\nb".to_owned())]);
-        assert_eq!(
-            request.settings,
-            [("max_threads".to_owned(), "2".to_owned())]
-        );
+        let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert_eq!((&*request.query, &*request.query_id), ("SELECT 1", "q"));
+        assert_eq!(request.parameters, pair("x", "a\nb"));
+        assert_eq!(request.settings, pair("max_threads", "2"));
         assert_eq!(request.database.as_deref(), Some("d"));
-        assert_eq!(request.roles, ["r"]);
         assert!(request.framed_answer && request.wait_end_of_query && !request.read_only);
-        assert_eq!(request.answer_coding, Some(Coding::Gzip));
     }
 
     #[test]
-    fn headers_win_over_the_url() {
+    fn headers_win_over_the_url_but_for_the_id() {
+        let headers = [
+            ("x-clickhouse-database", "h"),
+            ("x-clickhouse-format", "JSON"),
+            ("x-clickhouse-query-id", "h"),
+        ];
         let request = parse(
-            Method::GET,
-            "/?database=d&default_format=CSV&enable_http_compression=0",
-            &[
-                ("x-clickhouse-database", "h"),
-                ("x-clickhouse-format", "JSON"),
-                ("accept-encoding", "gzip"),
-            ],
+            "/?database=d&default_format=CSV&query_id=a%0D%0Ab",
+            &headers,
         )
         .unwrap();
         assert_eq!(request.database.as_deref(), Some("h"));
         assert_eq!(request.default_format.as_deref(), Some("JSON"));
-        assert_eq!(request.answer_coding, None);
-        assert!(request.read_only);
-    }
-
-    #[test]
-    fn the_id_of_the_url_wins_over_the_header() {
-        let id = |uri: &str| {
-            let headers = [("x-clickhouse-query-id", "h")];
-            parse(Method::GET, uri, &headers).unwrap().query_id
-        };
-        assert_eq!(id("/?query_id=u"), "u");
-        assert_eq!(id("/"), "h");
-        assert_eq!(id("/?query_id=a%0D%0Ab%00c%7F"), "abc");
-        assert_eq!(id("/?query_id=%0A").len(), 36);
+        assert_eq!(request.query_id, "ab");
+        assert_eq!(parse("/", &headers).unwrap().query_id, "h");
+        assert_eq!(parse("/?query_id=%0A", &[]).unwrap().query_id.len(), 36);
     }
 
     #[test]
     fn what_is_not_supported_is_refused() {
+        let packed = [("content-encoding", "gzip")];
         for (uri, headers) in [
-            ("/?session_id=a", vec![]),
-            ("/", vec![("content-encoding", "br")]),
+            ("/?session_id=a", &[][..]),
+            ("/?role=r", &[]),
+            ("/", &packed),
         ] {
-            let refused = parse(Method::POST, uri, &headers)
-                .err()
-                .map(|error| error.code);
+            let refused = parse(uri, headers).err().map(|error| error.code);
             assert_eq!(refused, Some(code::NOT_IMPLEMENTED), "{uri}");
         }
     }

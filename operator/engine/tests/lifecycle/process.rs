@@ -31,6 +31,7 @@ fn engine_process() {
         macros: vec!["shard=01".parse().unwrap(), "replica=a&b".parse().unwrap()],
         // Nobody is there, which matters to replicated tables only.
         zookeeper: vec!["127.0.0.1:1".parse().unwrap()],
+        time_in_process: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if let Err(error) = runtime.block_on(aviary_engine::run(args)) {

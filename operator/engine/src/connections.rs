@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::access::session::UserSession;
 use crate::control::MARK_SETTING;
 use crate::exception::Exception;
-use crate::ffi::{Api, Connection};
+use crate::libchdb::{Api, Connection};
 use crate::sql::quote::{Identifier, Literal};
 
 /// How many idle connections are kept, over all users.
@@ -157,11 +157,6 @@ fn setup(key: &ConnectionKey) -> Vec<String> {
         .collect();
     statements.push(format!("SET ROLE {}", roles.join(", ")));
 
-    let (before, after): (Vec<_>, Vec<_>) = key
-        .settings
-        .iter()
-        .partition(|(name, _)| session.changeable_in_readonly.contains(name));
-    push_settings(&mut statements, before);
     let read_only = match session.readonly {
         0 if key.read_only => 2,
         level => level,
@@ -169,14 +164,10 @@ fn setup(key: &ConnectionKey) -> Vec<String> {
     if read_only != 0 {
         statements.push(format!("SET readonly = {read_only}"));
     }
-    push_settings(&mut statements, after);
-    statements
-}
-
-fn push_settings(statements: &mut Vec<String>, settings: Vec<&(String, String)>) {
-    if !settings.is_empty() {
-        statements.push(format!("SET {}", assignments(settings)));
+    if !key.settings.is_empty() {
+        statements.push(format!("SET {}", assignments(&key.settings)));
     }
+    statements
 }
 
 fn assignments<'a>(settings: impl IntoIterator<Item = &'a (String, String)>) -> String {
@@ -191,46 +182,40 @@ fn assignments<'a>(settings: impl IntoIterator<Item = &'a (String, String)>) -> 
 mod tests {
     use super::*;
 
-    #[test]
-    fn limits_come_before_wishes() {
-        let mut session = UserSession::unlimited("alice", "aviary-user-alice");
-        session.profile = Some("limits".to_owned());
-        session.readonly = 1;
-        session.changeable_in_readonly = vec!["max_threads".to_owned()];
-        session.roles = vec!["reader".to_owned()];
-        let key = ConnectionKey {
+    fn key(settings: [(&str, &str); 2]) -> ConnectionKey {
+        let session = UserSession {
+            helper_role: "aviary-user-alice".to_owned(),
+            profile: Some("limits".to_owned()),
+            readonly: 2,
+            roles: vec!["reader".to_owned()],
+            ..UserSession::default()
+        };
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        ConnectionKey {
             session: Arc::new(session),
             database: "d".to_owned(),
             read_only: true,
-            settings: vec![
-                ("max_threads".to_owned(), "2".to_owned()),
-                ("log_comment".to_owned(), "it's".to_owned()),
-            ],
-        };
+            settings: settings.to_vec(),
+        }
+    }
+
+    #[test]
+    fn limits_come_before_wishes() {
         assert_eq!(
-            setup(&key),
+            setup(&key([("max_threads", "2"), ("log_comment", "it's")])),
             [
                 "USE `d`",
                 "SET profile = 'limits'",
                 "SET ROLE `aviary-user-alice`, `reader`",
-                "SET `max_threads` = '2'",
-                "SET readonly = 1",
-                r"SET `log_comment` = 'it\'s'",
+                "SET readonly = 2",
+                r"SET `max_threads` = '2', `log_comment` = 'it\'s'",
             ]
         );
     }
 
     #[test]
     fn an_insert_carries_its_token() {
-        let mut key = ConnectionKey {
-            session: Arc::new(UserSession::unlimited("alice", "aviary-user-alice")),
-            database: "d".to_owned(),
-            read_only: false,
-            settings: vec![
-                ("insert_deduplication_token".to_owned(), "a'b".to_owned()),
-                ("max_threads".to_owned(), "2".to_owned()),
-            ],
-        };
+        let mut key = key([("insert_deduplication_token", "a'b"), ("max_threads", "2")]);
         let insert = key.hand_over(b"INSERT INTO t");
         let expected = r"INSERT INTO t SETTINGS `insert_deduplication_token` = 'a\'b'";
         assert_eq!(String::from_utf8(insert).unwrap(), expected);

@@ -61,8 +61,7 @@ struct RawAnalysis {
     query_class: u32,
 }
 
-/// The classes of `chdb_query_class` that matter here.
-const QUERY_READ_ONLY: u32 = 0;
+/// `CHDB_QUERY_UNKNOWN`.
 const QUERY_UNKNOWN: u32 = 4;
 
 type StatementFn<T> = unsafe extern "C" fn(
@@ -87,9 +86,6 @@ pub(crate) struct Api {
     connect: unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut *mut RawConnection,
     close: unsafe extern "C" fn(*mut *mut RawConnection),
     query: StatementFn<RawResult>,
-    stream: StatementFn<RawResult>,
-    fetch: unsafe extern "C" fn(*mut RawConnection, *mut RawResult) -> *mut RawResult,
-    cancel: unsafe extern "C" fn(*mut RawConnection, *mut RawResult),
     destroy: unsafe extern "C" fn(*mut RawResult),
     insert: StatementFn<RawInsert>,
     append: unsafe extern "C" fn(*mut RawInsert, *const c_void, usize) -> c_int,
@@ -171,9 +167,6 @@ impl Api {
                 connect: *library.get(b"chdb_connect\0")?,
                 close: *library.get(b"chdb_close_conn\0")?,
                 query: *library.get(b"chdb_query_with_params_n\0")?,
-                stream: *library.get(b"chdb_stream_query_with_params_n\0")?,
-                fetch: *library.get(b"chdb_stream_fetch_result\0")?,
-                cancel: *library.get(b"chdb_stream_cancel_query\0")?,
                 destroy: *library.get(b"chdb_destroy_query_result\0")?,
                 insert: *library.get(b"chdb_stream_insert_with_params_n\0")?,
                 append: *library.get(b"chdb_stream_append\0")?,
@@ -230,11 +223,21 @@ impl Api {
 }
 
 /// What the engine's own parser says of a text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Analysis {
     pub(crate) statements: u32,
-    /// It changes nothing, and writes no file either.
-    pub(crate) reads_only: bool,
+    pub(crate) class: QueryClass,
+}
+
+/// `chdb_query_class`: what a statement may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueryClass {
+    /// Nothing, and it writes no file either.
+    ReadOnly,
+    /// Databases, tables or rows.
+    Mutating,
+    /// The session, the server, users, or it is not known.
+    Other,
 }
 
 /// Named query parameters with their values as ClickHouse's escaped text.
@@ -287,30 +290,6 @@ impl Connection {
         Output::from_raw(self.api, result)
     }
 
-    /// Starts a SELECT whose output is fetched block by block.
-    pub(crate) fn stream(
-        &mut self,
-        sql: &[u8],
-        format: &str,
-        parameters: &Parameters,
-    ) -> Result<OutputStream<'_>, String> {
-        let result = self.call(self.api.stream, sql, format, parameters);
-        if result.is_null() {
-            return Err(NO_RESULT.to_owned());
-        }
-        // SAFETY: `result` is not null and belongs to us.
-        if let Some(message) = unsafe { text((self.api.error)(result)) } {
-            // SAFETY: as above; it is not used afterwards.
-            unsafe { (self.api.destroy)(result) };
-            return Err(message);
-        }
-        Ok(OutputStream {
-            connection: self,
-            result,
-            ended: false,
-        })
-    }
-
     /// Starts an INSERT whose rows, in `format`, are appended as they come.
     pub(crate) fn insert(
         &mut self,
@@ -353,12 +332,17 @@ impl Connection {
                 &raw mut analysis,
             )
         };
-        if state != 0 {
-            return Analysis::default();
-        }
         Analysis {
-            statements: analysis.statement_count,
-            reads_only: analysis.query_class == QUERY_READ_ONLY,
+            statements: if state == 0 {
+                analysis.statement_count
+            } else {
+                0
+            },
+            class: match analysis.query_class {
+                0 => QueryClass::ReadOnly,
+                1 => QueryClass::Mutating,
+                _ => QueryClass::Other,
+            },
         }
     }
 
@@ -391,7 +375,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: `slot` is ours, and borrows by streams ended before this.
+        // SAFETY: `slot` is ours, and borrows by insertions ended before this.
         unsafe { (self.api.close)(self.slot) };
     }
 }
@@ -466,50 +450,6 @@ impl Drop for Output {
     fn drop(&mut self) {
         // SAFETY: `result` is ours and not used afterwards.
         unsafe { (self.api.destroy)(self.result) };
-    }
-}
-
-/// A running SELECT. Dropped before its end, it is cancelled.
-pub(crate) struct OutputStream<'connection> {
-    connection: &'connection mut Connection,
-    result: *mut RawResult,
-    ended: bool,
-}
-
-impl OutputStream<'_> {
-    /// The next piece; nothing at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Output>, String> {
-        if self.ended {
-            return Ok(None);
-        }
-        let api = self.connection.api;
-        // SAFETY: the connection and the stream's handle are alive, and
-        // `&mut self` serialises the calls.
-        let piece = unsafe { (api.fetch)(self.connection.raw(), self.result) };
-        match Output::from_raw(api, piece) {
-            Ok(output) if output.as_ref().is_empty() => {
-                self.ended = true;
-                Ok(None)
-            }
-            Ok(output) => Ok(Some(output)),
-            Err(message) => {
-                self.ended = true;
-                Err(message)
-            }
-        }
-    }
-}
-
-impl Drop for OutputStream<'_> {
-    fn drop(&mut self) {
-        let api = self.connection.api;
-        // SAFETY: the handle is ours; cancelling precedes destroying it.
-        unsafe {
-            if !self.ended {
-                (api.cancel)(self.connection.raw(), self.result);
-            }
-            (api.destroy)(self.result);
-        }
     }
 }
 
