@@ -17,16 +17,16 @@ use crate::sql::statement::Statement;
 /// would have taken it, and the engine's own list takes it then.
 pub(crate) fn change(job: &Job, statement: &Statement<'_>) -> Result<Outcome, Failure> {
     let parsed = parse(statement, &job.database());
-    let proof = proof(statement, parsed.as_ref().ok());
-    let mut judged = judge(job, &proof);
-    if judged.is_err() && job.core.is_stale() {
+    let query = validation_query(statement, parsed.as_ref().ok());
+    let mut validated = validate(job, &query);
+    if validated.is_err() && job.core.is_stale() {
         // It may name something that libchdb is yet to read.
         drop(job.core.enter()?);
-        judged = judge(job, &proof);
+        validated = validate(job, &query);
     }
-    judged?;
+    validated?;
     let touched = job.core.access.apply(parsed?)?;
-    if touched.iter().any(|user| job.core.acts_for_others(user)) {
+    if touched.iter().any(|user| job.core.is_definer(user)) {
         job.core.access.concern_everybody();
     }
     Ok(Outcome::default())
@@ -34,7 +34,7 @@ pub(crate) fn change(job: &Job, statement: &Statement<'_>) -> Result<Outcome, Fa
 
 /// What to put before libchdb in place of the statement, where that knows less
 /// than the engine.
-fn proof(statement: &Statement<'_>, parsed: Option<&AccessStatement>) -> Vec<u8> {
+fn validation_query(statement: &Statement<'_>, parsed: Option<&AccessStatement>) -> Vec<u8> {
     let is_policy = |name: &EntityName| matches!(name, EntityName::Policy { .. });
     match parsed {
         // The grantees may be new to libchdb; the privileges are what it judges.
@@ -70,7 +70,7 @@ fn proof(statement: &Statement<'_>, parsed: Option<&AccessStatement>) -> Vec<u8>
     }
 }
 
-fn judge(job: &Job, sql: &[u8]) -> Result<(), Failure> {
+fn validate(job: &Job, sql: &[u8]) -> Result<(), Failure> {
     let outcome = job.on_stale_connection(|checkout| {
         checkout.check(sql)?;
         checkout.query(sql, "Null")?;

@@ -27,7 +27,7 @@ pub(crate) struct ConnectionKey {
 impl ConnectionKey {
     /// Has an INSERT carry the settings itself that have another value each time: a connection that is
     /// set up for one would never be used again.
-    pub(crate) fn hand_over(&mut self, insert: &[u8]) -> Vec<u8> {
+    pub(crate) fn extract_changing_settings(&mut self, insert: &[u8]) -> Vec<u8> {
         let changing = |(name, _): &mut (String, String)| name == "insert_deduplication_token";
         let changing: Vec<_> = self.settings.extract_if(.., changing).collect();
         if changing.is_empty() {
@@ -216,10 +216,13 @@ mod tests {
     #[test]
     fn an_insert_carries_its_token() {
         let mut key = key([("insert_deduplication_token", "a'b"), ("max_threads", "2")]);
-        let insert = key.hand_over(b"INSERT INTO t");
+        let insert = key.extract_changing_settings(b"INSERT INTO t");
         let expected = r"INSERT INTO t SETTINGS `insert_deduplication_token` = 'a\'b'";
         assert_eq!(String::from_utf8(insert).unwrap(), expected);
         assert_eq!(key.settings.len(), 1);
-        assert_eq!(key.hand_over(b"INSERT INTO t"), b"INSERT INTO t");
+        assert_eq!(
+            key.extract_changing_settings(b"INSERT INTO t"),
+            b"INSERT INTO t"
+        );
     }
 }

@@ -11,11 +11,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 
 use crate::access::Access;
-use crate::block_names;
 use crate::config::EngineConfig;
 use crate::config_xml;
 use crate::connections::OpenEngine;
 use crate::control::Control;
+use crate::deduplication_log;
 use crate::error::{EngineError, io_error};
 use crate::exception::{Exception, code};
 use crate::files::write_private;
@@ -29,21 +29,21 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// An opening waits for access statements that follow each other this closely,
 /// so that they share it,
-const GATHERING_PAUSE: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// but not longer than this.
-const LONGEST_GATHERING: Duration = Duration::from_millis(150);
+const LONGEST_DEBOUNCE: Duration = Duration::from_millis(150);
 
 /// What never changes while the engine runs.
 #[derive(Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct ServerInfo {
     pub(crate) version: String,
     pub(crate) timezone: String,
     pub(crate) display_name: String,
     content_types: HashMap<String, String>,
 }
 
-impl Facts {
+impl ServerInfo {
     /// The Content-Type of an output format, in any case; nothing where there
     /// is no such format.
     pub(crate) fn content_type(&self, format: &str) -> Option<&str> {
@@ -56,7 +56,7 @@ impl Facts {
 /// All of a running engine but its listeners.
 pub(crate) struct Core {
     pub(crate) config: EngineConfig,
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) info: Arc<ServerInfo>,
     pub(crate) access: Access,
     pub(crate) registry: Arc<Registry>,
     pub(crate) slots: Arc<Semaphore>,
@@ -85,7 +85,7 @@ impl Core {
         fs::create_dir_all(&config.data_path).map_err(io_error("create", &config.data_path))?;
         let lock = lock(&config.data_path)?;
         let clickhouse = config.data_path.join("clickhouse");
-        block_names::mend(&clickhouse).map_err(io_error("mend", &clickhouse))?;
+        deduplication_log::repair(&clickhouse).map_err(io_error("repair", &clickhouse))?;
         let access = Access::load(
             &config.data_path.join("access.json"),
             config.default_password.as_ref(),
@@ -99,7 +99,7 @@ impl Core {
         let mut core = Self {
             slots: Arc::new(Semaphore::new(config.max_concurrent_queries)),
             registry: Arc::new(Registry::new(Arc::clone(&control))),
-            facts: Arc::default(),
+            info: Arc::default(),
             access,
             api,
             runtime,
@@ -117,7 +117,7 @@ impl Core {
         let broken = |exception: Exception| EngineError::Broken {
             reason: exception.to_string(),
         };
-        core.facts = Arc::new(core.learn().map_err(broken)?);
+        core.info = Arc::new(core.read_info().map_err(broken)?);
         Ok(core)
     }
 
@@ -144,7 +144,8 @@ impl Core {
     }
 
     /// Whether views run in this user's name, so that others read and write through him.
-    pub(crate) fn acts_for_others(&self, user: &str) -> bool {
+    pub(crate) fn is_definer(&self, user: &str) -> bool {
+        let _open = self.gate.blocking_read();
         let names = [user.to_owned(), Identifier(user).to_string()];
         let definers = names.map(|name| Literal(&format!(" DEFINER = {name} ")).to_string());
         let found = self.control.ask(&format!(
@@ -174,7 +175,7 @@ impl Core {
         if self.opened_version.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
-        self.gather();
+        self.debounce();
         let mut gate = self
             .runtime
             .block_on(self.drained(self.config.drain_deadline));
@@ -241,12 +242,12 @@ impl Core {
 
     /// Waits while access statements come one after the other. Whoever makes
     /// one user after another makes them known by one opening.
-    fn gather(&self) {
+    fn debounce(&self) {
         let started = Instant::now();
         loop {
             let quiet = self.access.last_applied().elapsed();
-            let missing = GATHERING_PAUSE.saturating_sub(quiet);
-            if missing.is_zero() || started.elapsed() >= LONGEST_GATHERING {
+            let missing = DEBOUNCE.saturating_sub(quiet);
+            if missing.is_zero() || started.elapsed() >= LONGEST_DEBOUNCE {
                 return;
             }
             std::thread::sleep(missing);
@@ -289,7 +290,7 @@ impl Core {
         Ok(OpenEngine::new(self.api, arguments))
     }
 
-    fn learn(&self) -> Result<Facts, Exception> {
+    fn read_info(&self) -> Result<ServerInfo, Exception> {
         let basics = self
             .control
             .ask("SELECT version(), timezone(), hostName()")?;
@@ -299,7 +300,7 @@ impl Core {
         let formats = self
             .control
             .ask("SELECT lower(name), content_type FROM system.formats WHERE is_output")?;
-        Ok(Facts {
+        Ok(ServerInfo {
             version,
             timezone,
             display_name,

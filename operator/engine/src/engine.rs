@@ -63,7 +63,7 @@ impl Engine {
             })
             .map_err(|error| broken(error.to_string()))?;
         tracing::warn!(
-            version = core.facts.version,
+            version = core.info.version,
             ?addresses,
             data_path = %data_path.display(),
             "the embedded engine is for development and tests: run clickhouse-server where data matters"

@@ -1,6 +1,5 @@
 //! Running one request on a worker thread: reads the statement, takes a connection, runs it.
 
-use std::io;
 use std::os::fd::AsRawFd;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +10,7 @@ use crate::http::body::BodyReader;
 use crate::http::multipart;
 use crate::job::Job;
 use crate::libchdb::QueryClass;
-use crate::output::{Failure, Outcome, Progress};
+use crate::output::{Failure, Outcome};
 use crate::sql::insert::{InsertHead, insert_head};
 use crate::sql::statement::{Route, Statement};
 
@@ -41,7 +40,7 @@ fn take_form(job: &mut Job, body: &mut BodyReader) -> Result<(), Exception> {
     Ok(())
 }
 
-fn run_statement(job: &Job, mut body: BodyReader) -> Result<Outcome, Failure> {
+fn run_statement(job: &mut Job, mut body: BodyReader) -> Result<Outcome, Failure> {
     let query = Bytes::copy_from_slice(job.request.query.as_bytes());
     if let Some(head) = insert_head(&query) {
         return insert(job, query, head, body);
@@ -90,10 +89,11 @@ fn check_size(job: &Job, size: usize) -> Result<(), Exception> {
 
 /// Streams the output through a pipe that ClickHouse takes for a file, which is good for every
 /// format: what libchdb itself streams is a document of its own for each block.
-fn select(job: &Job, statement: &Statement<'_>) -> Result<Outcome, Failure> {
+fn select(job: &mut Job, statement: &Statement<'_>) -> Result<Outcome, Failure> {
     let format = job.format(statement)?;
-    let (reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
-    let path = format!("/dev/fd/{}", writer.as_raw_fd());
+    let output = job.output.take();
+    let output = output.ok_or_else(|| Exception::new(code::LOGICAL_ERROR, "No output is left."))?;
+    let path = format!("/dev/fd/{}", output.pipe.as_raw_fd());
     let sql = statement.with_outfile(&path, &format.name);
     job.on_connection(job.connection_key(), statement.text, |checkout| {
         // Writes into a file of somebody's choice are not reading.
@@ -101,12 +101,8 @@ fn select(job: &Job, statement: &Statement<'_>) -> Result<Outcome, Failure> {
             return Err(no_file().into());
         }
         checkout.check(&sql)?;
-        // Its receiver may be gone, and with it the pipe's reader.
-        let _ = job.progress.send(Progress::Output(format.clone(), reader));
-        let output = checkout.query(&sql, &format.name);
-        // The last one to hold the pipe's end for writing.
-        drop(writer);
-        let statistics = output?.statistics();
+        output.announce(&format);
+        let statistics = checkout.query(&sql, &format.name)?.statistics();
         job.running.check()?;
         checkout.is_reusable = true;
         Ok(Outcome {
@@ -159,7 +155,7 @@ fn insert(
     let sent = if statement.mentions("SETTINGS") {
         sql.to_vec()
     } else {
-        key.hand_over(sql)
+        key.extract_changing_settings(sql)
     };
     let parameters = &job.request.parameters;
     let mut data = Some(text.slice(head.data..)).filter(|data| !data.is_empty());
@@ -206,12 +202,5 @@ fn no_file() -> Exception {
     Exception::new(
         code::INTO_OUTFILE_NOT_ALLOWED,
         "INTO OUTFILE and FROM INFILE are not allowed.",
-    )
-}
-
-fn no_pipe(error: &io::Error) -> Exception {
-    Exception::new(
-        code::LOGICAL_ERROR,
-        format!("Cannot make a pipe for the output: {error}."),
     )
 }

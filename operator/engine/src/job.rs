@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use crate::access::model::DEFAULT_USER;
 use crate::access::session::UserSession;
 use crate::connections::ConnectionKey;
@@ -11,7 +9,7 @@ use crate::core::{Core, OpenGuard};
 use crate::exception::{Exception, code};
 use crate::http::request::Request;
 use crate::libchdb::{Connection, QueryClass};
-use crate::output::{Failure, Format, Progress};
+use crate::output::{Failure, Format, OutputWriter};
 use crate::running::Running;
 use crate::sql::statement::Statement;
 
@@ -21,7 +19,8 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) session: Arc<UserSession>,
     pub(crate) running: Arc<Running>,
-    pub(crate) progress: UnboundedSender<Progress>,
+    /// Where a query's output goes, until it is taken.
+    pub(crate) output: Option<OutputWriter>,
 }
 
 impl Job {
@@ -45,7 +44,7 @@ impl Job {
         let name = asked
             .or_else(|| self.request.default_format.clone())
             .unwrap_or_else(|| "TabSeparated".to_owned());
-        match self.core.facts.content_type(&name) {
+        match self.core.info.content_type(&name) {
             Some(content_type) => Ok(Format {
                 content_type: content_type.to_owned(),
                 name,

@@ -19,12 +19,12 @@
 mod access;
 mod access_statements;
 mod args;
-mod block_names;
 mod config;
 mod config_xml;
 mod connections;
 mod control;
 mod core;
+mod deduplication_log;
 mod engine;
 mod error;
 mod exception;

@@ -1,18 +1,49 @@
-//! What a worker tells of its query, on the way to the client.
+//! What becomes of a query's output, and of the query, on the way from its worker to the client.
 
-use std::io::PipeReader;
+use std::io::{self, PipeReader, PipeWriter};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::exception::Exception;
 use crate::statistics::Statistics;
 
-/// A step of a query, in the order in which they come.
-pub(crate) enum Progress {
-    /// The output comes through this pipe, until the query ends.
-    Output(Format, PipeReader),
-    /// The query has ended; nothing follows.
-    Ended(Result<Outcome, Failure>),
+/// The worker's end of the output: a pipe, and the format of what goes through it. It is there from
+/// the beginning, so that nobody has to be woken for it.
+pub(crate) struct OutputWriter {
+    pub(crate) pipe: PipeWriter,
+    format: Arc<OnceLock<Format>>,
+}
+
+/// The client's end. Nothing is in the pipe before the format is known.
+pub(crate) struct OutputReader {
+    pub(crate) pipe: PipeReader,
+    pub(crate) format: Arc<OnceLock<Format>>,
+}
+
+/// Both ends of a query's output.
+pub(crate) fn output() -> io::Result<(OutputReader, OutputWriter)> {
+    let (reader, writer) = io::pipe()?;
+    let format = Arc::default();
+    let reader = OutputReader {
+        pipe: reader,
+        format: Arc::clone(&format),
+    };
+    Ok((
+        reader,
+        OutputWriter {
+            pipe: writer,
+            format,
+        },
+    ))
+}
+
+impl OutputWriter {
+    /// Says what will go through the pipe.
+    pub(crate) fn announce(&self, format: &Format) {
+        // It is said once.
+        let _ = self.format.set(format.clone());
+    }
 }
 
 /// A query that ended well.

@@ -154,16 +154,16 @@ impl Access {
     }
 
     /// Applies a statement and saves the outcome before it is answered. Returns the changed users
-    /// that there were before.
+    /// that libchdb knows.
     pub(crate) fn apply(&self, statement: AccessStatement) -> Result<Vec<String>, Exception> {
         let mut state = self.lock();
         let changed = apply::apply(&state.model, statement)?;
         if changed == *state.model {
             return Ok(Vec::new());
         }
-        let users = state.model.users.iter();
-        let touched = users.filter(|(name, user)| changed.users.get(*name) != Some(user));
-        let touched = touched.map(|(name, _)| name.clone()).collect();
+        let is_changed = |name: &&String| changed.users.get(*name) != state.model.users.get(*name);
+        let known = state.confirmed.users.keys();
+        let touched = known.filter(is_changed).cloned().collect();
         if is_unwritable(&users_xml::render(&changed)) {
             return Err(Exception::new(
                 code::BAD_ARGUMENTS,

@@ -53,13 +53,13 @@ impl Pending {
         let names = |name: &String| {
             memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some()
         };
-        !self.users.is_empty() && (self.users.iter().any(names) || asks_at_large(statement))
+        !self.users.is_empty() && (self.users.iter().any(names) || asks_unfiltered(statement))
     }
 }
 
 /// Whether a statement asks about users and limits none of its questions by `name = '...'` or
 /// `name IN ('...')`. Only how fresh the answer is depends on this.
-fn asks_at_large(statement: &[u8]) -> bool {
+fn asks_unfiltered(statement: &[u8]) -> bool {
     let statement = Statement::new(statement);
     let about = |words: &[&str], index| words.iter().any(|word| statement.is(index, word));
     let asks = |index| about(&TABLES, index) || statement.is(index, "GRANTS");

@@ -80,7 +80,7 @@ fn elements(xml: &mut Xml, name: &str, settings: &[SettingElement]) {
                 if let Some(value) = &setting.value {
                     values.insert(&setting.name, value);
                 }
-                limits.entry(&setting.name).or_default().narrow(setting);
+                limits.entry(&setting.name).or_default().merge(setting);
             }
         }
     }
@@ -102,7 +102,7 @@ struct Limits<'a> {
 }
 
 impl<'a> Limits<'a> {
-    fn narrow(&mut self, setting: &'a Setting) {
+    fn merge(&mut self, setting: &'a Setting) {
         self.min = setting.min.as_deref().or(self.min);
         self.max = setting.max.as_deref().or(self.max);
         self.constant |= setting.constant;

@@ -14,15 +14,18 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::{mpsc, oneshot};
 
 use super::frame;
 use super::request::Request;
-use crate::core::Facts;
+use crate::core::ServerInfo;
 use crate::exception::{Exception, code};
-use crate::output::{Failure, Format, Outcome, Progress};
+use crate::output::{Failure, Format, Outcome, OutputReader};
 use crate::running::CancelOnDrop;
 use crate::statistics::Statistics;
+
+/// What comes when a query has ended, after all of its output.
+type Ending = oneshot::Receiver<Result<Outcome, Failure>>;
 
 /// How much output is held back, so that an early failure still gets its status.
 const HELD_BACK: usize = 1 << 20;
@@ -43,7 +46,7 @@ const ABORT_DELAY: Duration = Duration::from_millis(100);
 
 /// What is known of an answer before its query runs.
 pub(super) struct Answer {
-    facts: Arc<Facts>,
+    info: Arc<ServerInfo>,
     /// Nothing where an answer has no id: a server gives it once the query itself is looked at.
     query_id: Option<String>,
     is_framed: bool,
@@ -56,11 +59,11 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The answer to a request, or to what is none.
-    pub(super) fn to(facts: &Arc<Facts>, request: Option<&Request>) -> Self {
+    pub(super) fn to(info: &Arc<ServerInfo>, request: Option<&Request>) -> Self {
         let random = uuid::Uuid::new_v4();
         let letters = random.as_bytes().iter().map(|byte| b'a' + byte % 26);
         Self {
-            facts: Arc::clone(facts),
+            info: Arc::clone(info),
             query_id: request.map(|request| request.query_id.clone()),
             is_framed: request.is_some_and(|request| request.framed_answer),
             waits: request.is_some_and(|request| request.wait_end_of_query),
@@ -72,33 +75,32 @@ impl Answer {
     /// Tells how a query ends, or begins to tell of its output. Dropped before, it cancels the query.
     pub(super) async fn tell(
         self,
-        mut progress: UnboundedReceiver<Progress>,
+        mut output: OutputReader,
+        mut ending: Ending,
         guard: CancelOnDrop,
     ) -> Response<AnswerBody> {
-        let (format, mut pipe) = match next(&mut progress).await {
-            Progress::Ended(ended) => return self.ended(ended, Bytes::new(), guard),
-            Progress::Output(format, pipe) => (format, pipe),
-        };
-        if let Ok(Progress::Ended(ended)) = tokio::time::timeout(GRACE, next(&mut progress)).await {
-            let mut output = Vec::new();
+        if let Ok(ended) = tokio::time::timeout(GRACE, &mut ending).await {
+            let mut small = Vec::new();
             // Nobody holds its other end any more.
-            let read = pipe.read_to_end(&mut output);
-            return self.ended(ended.and_then(|it| whole(it, read)), output.into(), guard);
+            let read = output.pipe.read_to_end(&mut small);
+            let ended = known(ended).and_then(|outcome| match read {
+                Ok(_) => Ok(outcome),
+                Err(error) => Err(no_output(&error)),
+            });
+            return self.ended(ended, small.into(), guard);
         }
-        match self.hold_back(pipe).await {
+        match self.hold_back(output.pipe).await {
             Err(error) => self.ended(Err(no_output(&error)), Bytes::new(), guard),
-            Ok((held, None)) => match next(&mut progress).await {
-                Progress::Ended(ended) => self.ended(ended, held, guard),
-                Progress::Output(..) => self.ended(Err(lost()), held, guard),
-            },
+            Ok((held, None)) => self.ended(known(ending.await), held, guard),
             Ok((held, Some(pipe))) => {
+                let format = output.format.get().cloned().unwrap_or_default();
                 let head = self.head(StatusCode::OK, &format, Statistics::default());
                 let (sender, rest) = mpsc::channel(OUTPUT_CHANNEL);
                 let first = self.packed(held);
                 let stream = Stream {
                     answer: self,
                     pipe,
-                    progress,
+                    ending,
                     sender,
                 };
                 tokio::spawn(stream.pass_on(guard));
@@ -127,7 +129,7 @@ impl Answer {
             let realm = HeaderValue::from_static("Basic realm=\"ClickHouse server HTTP API\"");
             headers.insert(WWW_AUTHENTICATE, realm);
         }
-        let text = exception.render(&self.facts.version);
+        let text = exception.render(&self.info.version);
         response(head, self.packed(text.into()), None)
     }
 
@@ -185,12 +187,12 @@ impl Answer {
         set(CONTENT_TYPE, &format.content_type);
         set(
             named("x-clickhouse-server-display-name"),
-            &self.facts.display_name,
+            &self.info.display_name,
         );
         if let Some(id) = &self.query_id {
             set(named("x-clickhouse-query-id"), id);
             set(named("x-clickhouse-format"), &format.name);
-            set(named("x-clickhouse-timezone"), &self.facts.timezone);
+            set(named("x-clickhouse-timezone"), &self.info.timezone);
         }
         set(named("x-clickhouse-exception-tag"), &self.tag);
         let summary = statistics.summary(self.started.elapsed());
@@ -204,7 +206,7 @@ impl Answer {
     /// An exception as it stands in the middle of the output.
     fn marked(&self, exception: &Exception) -> Bytes {
         let tag = &self.tag;
-        let text = exception.render(&self.facts.version);
+        let text = exception.render(&self.info.version);
         let length = text.len();
         let marked =
             format!("\r\n__exception__\r\n{tag}\r\n{text}{length} {tag}\r\n__exception__\r\n");
@@ -216,7 +218,7 @@ impl Answer {
 struct Stream {
     answer: Answer,
     pipe: pipe::Receiver,
-    progress: UnboundedReceiver<Progress>,
+    ending: Ending,
     sender: mpsc::Sender<Piece>,
 }
 
@@ -251,10 +253,7 @@ impl Stream {
                 None => break,
             }
         }
-        let Progress::Ended(ended) = next(&mut self.progress).await else {
-            return;
-        };
-        let last = match ended {
+        let last = match known(self.ending.await) {
             Ok(_) => Piece::End,
             Err(Failure::Exception(exception) | Failure::Early(exception)) => {
                 let text = Piece::Data(self.answer.marked(&exception));
@@ -271,19 +270,12 @@ impl Stream {
     }
 }
 
-/// The next step of a query.
-async fn next(progress: &mut UnboundedReceiver<Progress>) -> Progress {
-    let step = progress.recv().await;
-    step.unwrap_or_else(|| Progress::Ended(Err(lost())))
-}
-
-/// Only a panic of the worker leaves its end without a word.
-fn lost() -> Failure {
-    Exception::new(code::LOGICAL_ERROR, "The engine failed.").into()
-}
-
-fn whole(outcome: Outcome, read: io::Result<usize>) -> Result<Outcome, Failure> {
-    read.map_or_else(|error| Err(no_output(&error)), |_| Ok(outcome))
+/// How a query ended. Only a panic of its worker leaves that without a word.
+fn known(
+    ended: Result<Result<Outcome, Failure>, oneshot::error::RecvError>,
+) -> Result<Outcome, Failure> {
+    let lost = |_| Exception::new(code::LOGICAL_ERROR, "The engine failed.");
+    ended.map_err(lost)?
 }
 
 fn no_output(error: &io::Error) -> Failure {

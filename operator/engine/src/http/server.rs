@@ -10,8 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::answer::{self, Answer, AnswerBody};
 use super::body::{BodyReader, BodySource};
@@ -21,7 +20,7 @@ use crate::core::Core;
 use crate::exception::{Exception, code};
 use crate::execute;
 use crate::job::Job;
-use crate::output::{Failure, Progress};
+use crate::output::{Failure, Outcome, OutputWriter, output};
 use crate::running::{CancelOnDrop, Entry};
 
 /// How long a kept connection may be idle: more than a client's own patience, usually.
@@ -90,13 +89,16 @@ async fn respond(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<An
 async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let request = Request::parse(&parts.method, &parts.uri, &parts.headers);
-    let answer = Answer::to(&core.facts, request.as_ref().ok());
-    let (sender, progress) = mpsc::unbounded_channel();
-    let admitted = request
-        .map_err(Failure::Early)
-        .and_then(|request| admit(&core, request, sender));
-    let admitted = match admitted {
-        Ok(admitted) => admitted,
+    let answer = Answer::to(&core.info, request.as_ref().ok());
+    let admitted = request.map_err(Failure::Early).and_then(|request| {
+        let (reader, writer) = output().map_err(|error| {
+            let message = format!("Cannot make a pipe for the output: {error}.");
+            Exception::new(code::LOGICAL_ERROR, message)
+        })?;
+        Ok((admit(&core, request, writer)?, reader))
+    });
+    let (admitted, reader) = match admitted {
+        Ok(found) => found,
         Err(failure) => {
             // Beside the answer, which would be lost with a connection closed on unread data.
             tokio::spawn(Upload::unwanted(body).drain());
@@ -109,21 +111,23 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
         // The client went away, or fell silent, in the middle of its request.
         Err(exception) => return answer.refuse(exception.into()),
     };
-    tokio::task::spawn_blocking(move || admitted.run(source));
-    tell(answer, progress, guard, upload).await
+    let (sender, ended) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        // Nobody may be left to tell.
+        let _ = sender.send(admitted.run(source));
+    });
+    let telling = answer.tell(reader, ended, guard);
+    match upload {
+        Some(upload) => meanwhile(upload, telling).await,
+        None => telling.await,
+    }
 }
 
 /// Waits for the answer's beginning, and passes the request's body on meanwhile.
-async fn tell(
-    answer: Answer,
-    progress: UnboundedReceiver<Progress>,
-    guard: CancelOnDrop,
-    upload: Option<Upload>,
+async fn meanwhile(
+    mut upload: Upload,
+    telling: impl Future<Output = Response<AnswerBody>>,
 ) -> Response<AnswerBody> {
-    let telling = answer.tell(progress, guard);
-    let Some(mut upload) = upload else {
-        return telling.await;
-    };
     let pumping = async {
         upload.pump().await;
         std::future::pending::<Infallible>().await
@@ -142,30 +146,19 @@ async fn tell(
 struct Admitted {
     job: Job,
     entry: Entry,
-    slot: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Admitted {
-    fn run(self, source: BodySource) {
-        let Self {
-            mut job,
-            entry,
-            slot,
-        } = self;
+    /// Ends the query's output, and gives its id and its slot free, before it returns.
+    fn run(self, source: BodySource) -> Result<Outcome, Failure> {
+        let mut job = self.job;
         let body = BodyReader::new(source, job.request.framed_body);
-        let ended = execute::run(&mut job, body);
-        // Whoever has the whole answer may use the id and the slot again.
-        drop((entry, slot));
-        // Nobody is left to tell when this fails.
-        let _ = job.progress.send(Progress::Ended(ended));
+        execute::run(&mut job, body)
     }
 }
 
-fn admit(
-    core: &Arc<Core>,
-    request: Request,
-    progress: UnboundedSender<Progress>,
-) -> Result<Admitted, Failure> {
+fn admit(core: &Arc<Core>, request: Request, output: OutputWriter) -> Result<Admitted, Failure> {
     let credentials = &request.credentials;
     let session = core
         .access
@@ -188,9 +181,9 @@ fn admit(
             running: Arc::clone(&entry.query),
             session,
             request,
-            progress,
+            output: Some(output),
         },
         entry,
-        slot,
+        _slot: slot,
     })
 }

@@ -1,4 +1,4 @@
-//! Mends what a ClickHouse leaves that is killed at the wrong moment: names of blocks that it never
+//! Repairs what a ClickHouse leaves that is killed at the wrong moment: names of blocks that it never
 //! stored.
 //!
 //! A table knows the names of its last blocks, and does not store one again that comes twice. Up to
@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 /// Begins a record of a block that was stored; `2` begins one of a block that was dropped.
 const STORED: &str = "1";
 
-/// Mends the tables in ClickHouse's directory, which nobody has open.
-pub(crate) fn mend(clickhouse: &Path) -> io::Result<()> {
+/// Repairs the tables in ClickHouse's directory, which nobody has open.
+pub(crate) fn repair(clickhouse: &Path) -> io::Result<()> {
     // store/<three characters of the table's UUID>/<its UUID>/
     for prefix in entries(&clickhouse.join("store"))? {
         for table in entries(&prefix)? {
-            mend_table(&table)?;
+            repair_table(&table)?;
         }
     }
     Ok(())
 }
 
-fn mend_table(table: &Path) -> io::Result<()> {
+fn repair_table(table: &Path) -> io::Result<()> {
     let Some(log) = last_log(&entries(&table.join("deduplication_logs"))?)? else {
         return Ok(());
     };
