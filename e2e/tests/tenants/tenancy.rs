@@ -24,8 +24,16 @@ async fn a_cluster_admits_its_own_namespace_unless_it_says_more() -> Result<()> 
 
         let host_namespace = host.namespace.clone();
         run("guest", |guest| async move {
-            let gated = format!("gated, namespace: {host_namespace}");
-            guest.apply(&workspace_on(&gated, "visit")).await?;
+            let visit = json!({
+                "apiVersion": "aviary.dev/v1alpha1",
+                "kind": "Workspace",
+                "metadata": {"name": "visit"},
+                "spec": {
+                    "clusterRef": {"name": "gated", "namespace": host_namespace},
+                    "deletionPolicy": "Delete",
+                },
+            });
+            guest.apply(&visit.to_string()).await?;
             let message = guest
                 .reason("Workspace", "visit", "Ready", "NamespaceNotAllowed")
                 .await?;
