@@ -28,7 +28,8 @@ const RATIO: f64 = 1.28;
 pub(crate) async fn measure(stage: &Stage, progress: &Progress) -> Result<Report> {
     let program = stage.engine_program().await?;
     let server = Server::start(&program).await?;
-    let url = format!("http://{}/", server.address);
+    // As the operator asks, who wants exceptions in the status.
+    let url = format!("http://{}/?wait_end_of_query=1", server.address);
     let mut over_http = Series::new(Load::post(url, &[], "SELECT 1")?);
     let mut in_process = Vec::new();
     let what = format!(

@@ -10,7 +10,7 @@ use crate::http::body::BodyReader;
 use crate::http::multipart;
 use crate::job::Job;
 use crate::libchdb::QueryClass;
-use crate::output::{Failure, Outcome};
+use crate::output::{Failure, Outcome, OutputWriter};
 use crate::sql::insert::{InsertHead, insert_head};
 use crate::sql::statement::{Route, Statement};
 
@@ -58,7 +58,10 @@ fn run_statement(job: &mut Job, mut body: BodyReader) -> Result<Outcome, Failure
     check_size(job, text.len())?;
     let statement = Statement::parse(&text)?;
     match statement.route() {
-        Route::Select => select(job, &statement),
+        Route::Select => match job.output.take() {
+            Some(output) => select(job, &statement, &output),
+            None => collect(job, &statement, statement.text),
+        },
         Route::Access => access_statements::change(job, &statement),
         Route::ShowCreateUser if job.is_of_default_user() => {
             let shown = access_statements::show_create_user(job, &statement);
@@ -89,10 +92,8 @@ fn check_size(job: &Job, size: usize) -> Result<(), Exception> {
 
 /// Streams the output through a pipe that ClickHouse takes for a file, which is good for every
 /// format: what libchdb itself streams is a document of its own for each block.
-fn select(job: &mut Job, statement: &Statement<'_>) -> Result<Outcome, Failure> {
+fn select(job: &Job, statement: &Statement<'_>, output: &OutputWriter) -> Result<Outcome, Failure> {
     let format = job.format(statement)?;
-    let output = job.output.take();
-    let output = output.ok_or_else(|| Exception::new(code::LOGICAL_ERROR, "No output is left."))?;
     let path = format!("/dev/fd/{}", output.pipe.as_raw_fd());
     let sql = statement.with_outfile(&path, &format.name);
     job.on_connection(job.connection_key(), statement.text, |checkout| {
@@ -113,7 +114,7 @@ fn select(job: &mut Job, statement: &Statement<'_>) -> Result<Outcome, Failure> 
     })
 }
 
-/// Runs `text` in place of a statement whose output is small.
+/// Runs `text` in place of a statement whose output is small, or held in memory anyway.
 fn collect(job: &Job, statement: &Statement<'_>, text: &[u8]) -> Result<Outcome, Failure> {
     let format = job.format(statement)?;
     job.on_connection(job.connection_key(), text, |checkout| {

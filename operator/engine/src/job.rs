@@ -19,7 +19,7 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) session: Arc<UserSession>,
     pub(crate) running: Arc<Running>,
-    /// Where a query's output goes, until it is taken.
+    /// Where a SELECT's output goes while it runs; nothing where all of it waits for the end.
     pub(crate) output: Option<OutputWriter>,
 }
 

@@ -50,8 +50,6 @@ pub(super) struct Answer {
     /// Nothing where an answer has no id: a server gives it once the query itself is looked at.
     query_id: Option<String>,
     is_framed: bool,
-    /// Whether nothing is sent before the query has ended.
-    waits: bool,
     /// Marks an exception in the middle of the output.
     tag: String,
     started: Instant,
@@ -66,19 +64,22 @@ impl Answer {
             info: Arc::clone(info),
             query_id: request.map(|request| request.query_id.clone()),
             is_framed: request.is_some_and(|request| request.framed_answer),
-            waits: request.is_some_and(|request| request.wait_end_of_query),
             tag: letters.map(char::from).collect(),
             started: Instant::now(),
         }
     }
 
     /// Tells how a query ends, or begins to tell of its output. Dropped before, it cancels the query.
+    /// Without an output to read, nothing is sent before the end.
     pub(super) async fn tell(
         self,
-        mut output: OutputReader,
+        output: Option<OutputReader>,
         mut ending: Ending,
         guard: CancelOnDrop,
     ) -> Response<AnswerBody> {
+        let Some(mut output) = output else {
+            return self.ended(known(ending.await), Bytes::new(), guard);
+        };
         if let Ok(ended) = tokio::time::timeout(GRACE, &mut ending).await {
             let mut small = Vec::new();
             // Nobody holds its other end any more.
@@ -89,7 +90,7 @@ impl Answer {
             });
             return self.ended(ended, small.into(), guard);
         }
-        match self.hold_back(output.pipe).await {
+        match hold_back(output.pipe).await {
             Err(error) => self.ended(Err(no_output(&error)), Bytes::new(), guard),
             Ok((held, None)) => self.ended(known(ending.await), held, guard),
             Ok((held, Some(pipe))) => {
@@ -155,19 +156,6 @@ impl Answer {
         }
     }
 
-    /// Reads the beginning of the output; with the pipe, if it is not all of it.
-    async fn hold_back(&self, pipe: PipeReader) -> io::Result<(Bytes, Option<pipe::Receiver>)> {
-        let mut pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(pipe))?;
-        let mut held = BytesMut::new();
-        while self.waits || held.len() < HELD_BACK {
-            held.reserve(PIPE_SIZE);
-            if pipe.read_buf(&mut held).await? == 0 {
-                return Ok((held.freeze(), None));
-            }
-        }
-        Ok((held.freeze(), Some(pipe)))
-    }
-
     fn packed(&self, output: Bytes) -> Bytes {
         if self.is_framed && !output.is_empty() {
             frame::encode(&output)
@@ -212,6 +200,19 @@ impl Answer {
             format!("\r\n__exception__\r\n{tag}\r\n{text}{length} {tag}\r\n__exception__\r\n");
         self.packed(marked.into())
     }
+}
+
+/// Reads the beginning of the output; with the pipe, if it is not all of it.
+async fn hold_back(pipe: PipeReader) -> io::Result<(Bytes, Option<pipe::Receiver>)> {
+    let mut pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(pipe))?;
+    let mut held = BytesMut::new();
+    while held.len() < HELD_BACK {
+        held.reserve(PIPE_SIZE);
+        if pipe.read_buf(&mut held).await? == 0 {
+            return Ok((held.freeze(), None));
+        }
+    }
+    Ok((held.freeze(), Some(pipe)))
 }
 
 /// The rest of an output that does not fit into what is held back.

@@ -20,7 +20,7 @@ use crate::core::Core;
 use crate::exception::{Exception, code};
 use crate::execute;
 use crate::job::Job;
-use crate::output::{Failure, Outcome, OutputWriter, output};
+use crate::output::{Failure, Outcome, OutputReader, OutputWriter, output};
 use crate::running::{CancelOnDrop, Entry};
 
 /// How long a kept connection may be idle: more than a client's own patience, usually.
@@ -91,10 +91,7 @@ async fn query(core: Arc<Core>, request: HttpRequest<Incoming>) -> Response<Answ
     let request = Request::parse(&parts.method, &parts.uri, &parts.headers);
     let answer = Answer::to(&core.info, request.as_ref().ok());
     let admitted = request.map_err(Failure::Early).and_then(|request| {
-        let (reader, writer) = output().map_err(|error| {
-            let message = format!("Cannot make a pipe for the output: {error}.");
-            Exception::new(code::LOGICAL_ERROR, message)
-        })?;
+        let (reader, writer) = pipe_for(&request)?.unzip();
         Ok((admit(&core, request, writer)?, reader))
     });
     let (admitted, reader) = match admitted {
@@ -158,7 +155,22 @@ impl Admitted {
     }
 }
 
-fn admit(core: &Arc<Core>, request: Request, output: OutputWriter) -> Result<Admitted, Failure> {
+/// The way for output that is to be sent while its query runs.
+fn pipe_for(request: &Request) -> Result<Option<(OutputReader, OutputWriter)>, Exception> {
+    if request.wait_end_of_query {
+        return Ok(None);
+    }
+    output().map(Some).map_err(|error| {
+        let message = format!("Cannot make a pipe for the output: {error}.");
+        Exception::new(code::LOGICAL_ERROR, message)
+    })
+}
+
+fn admit(
+    core: &Arc<Core>,
+    request: Request,
+    output: Option<OutputWriter>,
+) -> Result<Admitted, Failure> {
     let credentials = &request.credentials;
     let session = core
         .access
@@ -181,7 +193,7 @@ fn admit(core: &Arc<Core>, request: Request, output: OutputWriter) -> Result<Adm
             running: Arc::clone(&entry.query),
             session,
             request,
-            output: Some(output),
+            output,
         },
         entry,
         _slot: slot,
