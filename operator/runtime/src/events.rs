@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(event["note"], "column `a` of `t` was missing");
         let text = metrics.encode().unwrap();
         assert!(
-            text.contains(r#"test_happenings_total{reason="DriftRepaired"} 1"#),
+            text.contains(r#"test_events_total{reason="DriftRepaired"} 1"#),
             "{text}"
         );
     }

@@ -83,7 +83,7 @@ impl Metrics {
             self.reconcile_errors.clone(),
         );
         self.register(
-            "happenings",
+            "events",
             "Changes that were told as Kubernetes events",
             self.events.clone(),
         );

@@ -7,9 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Crates that still have circles.
-const EXCEPTED: &[&str] = &["aviary-engine"];
-
 /// Complains about each circle in a package, of which these are the crates' roots.
 pub(crate) fn check(
     repository: &Path,
@@ -17,9 +14,6 @@ pub(crate) fn check(
     roots: &[PathBuf],
     complaints: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    if EXCEPTED.contains(&package) {
-        return Ok(());
-    }
     for root in roots {
         let read = modules::read(root)?;
         for circle in circles(&read) {

@@ -11,9 +11,6 @@ use std::path::Path;
 const PAGE: &str = "docs/ARCHITECTURE.md";
 const HEADING: &str = "## Code map";
 
-/// Crates of which the map need not name the rooms yet.
-const WITHOUT_ROOMS: &[&str] = &["aviary-engine"];
-
 /// A crate as the map or the code has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -103,9 +100,6 @@ fn compare(map: &BTreeMap<String, Entry>, code: &BTreeMap<String, Entry>) -> Vec
                 "{PAGE}: the map calls {folder} `{}`, which is `{name}`",
                 drawn.name
             ));
-        }
-        if drawn.rooms.is_empty() && WITHOUT_ROOMS.contains(&name.as_str()) {
-            continue;
         }
         for room in rooms.difference(&drawn.rooms) {
             complaints.push(format!("{PAGE}: the map lacks {folder}/src/{room}"));

@@ -30,13 +30,13 @@ impl Answer {
 /// What was heard of a replica last.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    heard: Mutex<Heard>,
+    state: Mutex<LastAnswer>,
     /// Woken when the replica falls silent.
     silence: Notify,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Heard {
+struct LastAnswer {
     last: Option<Answer>,
     /// How it was when it last told. A replica that refuses is not away, and is in what state it
     /// was; one that is silent is in none.
@@ -68,37 +68,37 @@ impl Pulse {
 
     /// Shows its health, none where it does not answer; shows nothing where nothing is known.
     pub(crate) fn show_health(&self, show: impl FnOnce(Option<&Health>)) {
-        let heard = self.lock();
-        let is_down = heard.last.as_ref().is_some_and(Answer::is_silence);
-        if is_down || heard.health.is_some() {
-            show(heard.health.as_ref());
+        let state = self.lock();
+        let is_down = state.last.as_ref().is_some_and(Answer::is_silence);
+        if is_down || state.health.is_some() {
+            show(state.health.as_ref());
         }
     }
 
     /// Takes in an answer. Tells whether the replica can be worked with again.
     pub(crate) fn take_in(&self, answer: Answer) -> bool {
-        let heard = &mut *self.lock();
-        let is_back = match (&heard.last, &answer) {
+        let state = &mut *self.lock();
+        let is_back = match (&state.last, &answer) {
             (Some(Answer::Failed { .. }), Answer::Healthy(_)) => true,
             (Some(last), now) => last.is_silence() && !now.is_silence(),
             (None, _) => false,
         };
         match &answer {
-            Answer::Healthy(health) => heard.health = Some(health.clone()),
-            silence if silence.is_silence() => heard.health = None,
+            Answer::Healthy(health) => state.health = Some(health.clone()),
+            silence if silence.is_silence() => state.health = None,
             Answer::Failed { .. } => {}
         }
-        let was_silent = heard.last.as_ref().is_some_and(Answer::is_silence);
+        let was_silent = state.last.as_ref().is_some_and(Answer::is_silence);
         let is_silent = answer.is_silence();
-        heard.last = Some(answer);
+        state.last = Some(answer);
         if is_silent && !was_silent {
             self.silence.notify_waiters();
         }
         is_back
     }
 
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LastAnswer> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What follows from a pass besides statuses: what became of data that goes, what is logged, and
 //! whether another attempt may help.
 
-use crate::workspace::endpoints::{Checked, Standing};
-use crate::workspace::farewell::{self, Fate};
+use crate::workspace::deletions::{self, Fate};
 use crate::workspace::findings::waits_for_a_person;
+use crate::workspace::pipe_states::{Checked, PipeState};
 use crate::workspace::replicas::OnReplica;
 use aviary_crds::conditions::Reason;
 use aviary_plan::ObjectKey;
@@ -17,7 +17,7 @@ impl Checked {
                 Fate::Left(fault.message.clone())
             }
             Some(fault) => Fate::NotYet(fault.clone()),
-            None => farewell::fate(owner, &self.executed.outcomes),
+            None => deletions::fate(owner, &self.executed.outcomes),
         }
     }
 
@@ -46,9 +46,9 @@ impl Checked {
             Ok(work) => work.failures.first().map(|failed| failed.fault.reason),
             Err(fault) => Some(fault.reason),
         });
-        let in_pipes = self.pipe_standings.values().filter_map(|one| match one {
-            Standing::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
-            Standing::Bad(_) | Standing::Checking | Standing::Good(_) => None,
+        let in_pipes = self.pipe_states.values().filter_map(|one| match one {
+            PipeState::Bad(fault) if !waits_for_a_person(fault.reason) => Some(fault.reason),
+            PipeState::Bad(_) | PipeState::Checking | PipeState::Good(_) => None,
         });
         // A Secret that could not be made yet; what a person must mend is not tried again for it.
         let in_tokens = self

@@ -6,7 +6,9 @@ use crate::workspace::access::password_sha256;
 use crate::workspace::findings::{Fault, InClickHouse};
 use crate::workspace::observe::Observed;
 use crate::workspace::pending;
-use crate::workspace::replicas::{Executor, OnReplica, Wish, converge, in_clickhouse, refusals};
+use crate::workspace::replicas::{
+    DesiredState, Executor, OnReplica, converge, in_clickhouse, refusals,
+};
 use aviary_crds::conditions::Reason;
 use aviary_crds::published::WorkspaceAccess;
 use aviary_crds::{ClickHouseCluster, Workspace};
@@ -93,7 +95,7 @@ pub(crate) async fn execute(target: &Target<'_>, observed: Observed) -> Executed
     let pending = pending::pending(target.cluster, &observed.name());
     let recorded = pending.iter().map(Consent::recorded);
     circumstances.consents.extend(recorded);
-    let wish = Wish {
+    let desired_state = DesiredState {
         model: &observed.model,
         credentials: &CredentialHashes {
             reader_sha256,
@@ -102,7 +104,7 @@ pub(crate) async fn execute(target: &Target<'_>, observed: Observed) -> Executed
         circumstances,
         served_from: served_from(&observed.workspace),
     };
-    let outcomes = converge(target.executor, target.replicas, &wish).await;
+    let outcomes = converge(target.executor, target.replicas, &desired_state).await;
     observed.rejections.extend(refusals(&outcomes));
     if !observed.is_refused() {
         let sources = observed.model.data_sources.iter();

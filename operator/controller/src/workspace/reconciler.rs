@@ -7,19 +7,19 @@ use crate::reasons;
 use crate::topology::Topology;
 use crate::workspace::access::{self, Access, Admitted};
 use crate::workspace::checks::{Checker, Desk};
-use crate::workspace::endpoints::{Asked, Checked, check};
+use crate::workspace::deletions::{Fate, Leaving, Place};
+use crate::workspace::ended_workspaces::{Retirement, release, release_gone};
 use crate::workspace::execute::{Executed, Target, execute, served_urls};
-use crate::workspace::farewell::{Fate, Leaving, Place};
 use crate::workspace::findings::Fault;
 use crate::workspace::issuing::Issuer;
 use crate::workspace::observe::{Observed, existing, observe, same};
 use crate::workspace::paused::{is_paused, pause};
+use crate::workspace::pipe_states::{Asked, Checked, check};
 use crate::workspace::placement::{Placement, place};
-use crate::workspace::release::{Retirement, release, release_gone};
 use crate::workspace::replicas::{Executor, left_over};
 use crate::workspace::report::{Report, report};
 use crate::workspace::settings::Settings;
-use crate::workspace::{events, farewell, holding, orphans};
+use crate::workspace::{deletions, events, finalizers, orphans};
 use aviary_crds::Workspace;
 use aviary_crds::clickhouse_cluster::PendingDrop;
 use aviary_crds::conditions::Reason;
@@ -93,7 +93,7 @@ impl Workspaces {
     /// One round on a workspace.
     pub(crate) async fn reconcile(&self, name: &ObjectName) -> Result<Next, KubernetesError> {
         // An object that takes no finalizer keeps its data, and nobody else from being looked at.
-        let held = holding::hold(&self.kubernetes, &self.index().members(name)).await;
+        let held = finalizers::keep(&self.kubernetes, &self.index().members(name)).await;
         let next = self.look_at(name, self.index().members(name)).await?;
         held.map(|()| next)
     }
@@ -233,7 +233,7 @@ impl Workspaces {
             in_clickhouse,
             outcomes,
             left_over: left_over(outcomes),
-            pipe_standings: &checked.pipe_standings,
+            pipe_states: &checked.pipe_states,
             replica_urls: served_urls(workspace, outcomes),
             now: Timestamp::now(),
         };
@@ -268,7 +268,7 @@ impl Workspaces {
         };
         let concerns = |drop: &PendingDrop| drop.table.is_some();
         let (kubernetes, events) = (&self.kubernetes, &self.events);
-        farewell::conclude(kubernetes, events, &place, leaving, concerns, fate).await
+        deletions::conclude(kubernetes, events, &place, leaving, concerns, fate).await
     }
 
     fn desk(&self, observed: &Observed) -> Arc<Desk> {

@@ -76,7 +76,7 @@ pub(crate) struct Failed {
 }
 
 /// What a replica ought to have, and what the planner must know besides.
-pub(crate) struct Wish<'a> {
+pub(crate) struct DesiredState<'a> {
     pub(crate) model: &'a WorkspaceModel,
     pub(crate) credentials: &'a CredentialHashes,
     pub(crate) circumstances: Circumstances,
@@ -84,21 +84,21 @@ pub(crate) struct Wish<'a> {
     pub(crate) served_from: &'a [String],
 }
 
-/// Makes every replica agree with the wish.
+/// Makes every replica agree with the desired_state.
 pub(crate) async fn converge(
     executor: &Executor,
     replicas: &[Connected],
-    wish: &Wish<'_>,
+    desired_state: &DesiredState<'_>,
 ) -> Vec<OnReplica> {
     on_each(
         executor,
         replicas,
         |Connected { replica, url, .. }| async move {
             let circumstances = Circumstances {
-                had_database: wish.served_from.contains(&url),
-                ..wish.circumstances.clone()
+                had_database: desired_state.served_from.contains(&url),
+                ..desired_state.circumstances.clone()
             };
-            let observed = replica.observe(&wish.model.database).await?;
+            let observed = replica.observe(&desired_state.model.database).await?;
             if let Some(refusal) = apart(replicas.len(), replica.name(), &observed.server) {
                 let refusals = vec![refusal];
                 let plan = Plan {
@@ -107,7 +107,11 @@ pub(crate) async fn converge(
                 };
                 return Ok(plan.into());
             }
-            let desired = desired(wish.model, wish.credentials, &observed.server);
+            let desired = desired(
+                desired_state.model,
+                desired_state.credentials,
+                &observed.server,
+            );
             let desired = replica.canonicalise(desired, &observed.catalog).await?;
             Ok(Look {
                 plan: plan(&desired, &observed.catalog, &circumstances),

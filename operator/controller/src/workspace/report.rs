@@ -1,10 +1,10 @@
 //! What a pass found out becomes statuses: one patch for each that changed, none for the others.
 
 use crate::kubernetes::{Kubernetes, Reported};
-use crate::workspace::endpoints::Standing;
 use crate::workspace::findings::{
     Before, Fault, InClickHouse, accepted, applied, cleaned_up, sum_up, unmet, workspace_applied,
 };
+use crate::workspace::pipe_states::PipeState;
 use crate::workspace::replicas::{OnReplica, quarantined};
 use aviary_crds::conditions::{ConditionType, Finding, Reason, is_true, merge};
 use aviary_crds::data_source::QuarantineStatus;
@@ -40,7 +40,7 @@ pub(crate) struct Report<'a> {
     pub(crate) outcomes: &'a [OnReplica],
     /// What could not be cleared away, by replica; nothing if ClickHouse was not asked.
     pub(crate) left_over: Option<BTreeMap<String, Fault>>,
-    pub(crate) pipe_standings: &'a BTreeMap<ObjectKey, Standing>,
+    pub(crate) pipe_states: &'a BTreeMap<ObjectKey, PipeState>,
     /// Base URLs of the replicas that gateways may use.
     pub(crate) replica_urls: Vec<String>,
     pub(crate) now: Timestamp,
@@ -210,7 +210,7 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
     let key = ObjectKey::Pipe(name.clone());
     let has_endpoint = object.spec.endpoint.is_some();
     let rejection = report.rejections.get(&key);
-    let standing = report.pipe_standings.get(&key);
+    let standing = report.pipe_states.get(&key);
     let valid = report.model.pipes.iter().find(|pipe| pipe.object == name);
     // What a tenant may not run does not stay live either, from before it was refused.
     let out_of_reach = rejection.is_some_and(|fault| fault.reason == Reason::OutOfReach);
@@ -229,7 +229,7 @@ fn pipe_status(report: &Report<'_>, object: &Pipe) -> PipeStatus {
         ),
     ];
     let good = match standing {
-        Some(Standing::Good(good)) if rejection.is_none() => Some(good.clone()),
+        Some(PipeState::Good(good)) if rejection.is_none() => Some(good.clone()),
         _ => None,
     };
     let published = good.filter(|_| has_endpoint).or(last_good);
@@ -259,14 +259,14 @@ fn being_checked() -> Fault {
 fn published(
     report: &Report<'_>,
     rejection: Option<&Fault>,
-    standing: Option<&Standing>,
+    standing: Option<&PipeState>,
     has_endpoint: bool,
     is_live: bool,
 ) -> Finding {
     let fault = match (rejection, standing) {
-        (Some(fault), _) | (None, Some(Standing::Bad(fault))) => fault,
-        (None, Some(Standing::Checking)) => &being_checked(),
-        (None, Some(Standing::Good(_))) => {
+        (Some(fault), _) | (None, Some(PipeState::Bad(fault))) => fault,
+        (None, Some(PipeState::Checking)) => &being_checked(),
+        (None, Some(PipeState::Good(_))) => {
             let message = if has_endpoint {
                 "this spec is live"
             } else {

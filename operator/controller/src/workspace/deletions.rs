@@ -5,8 +5,8 @@
 use crate::events::Event;
 use crate::index::cluster_of;
 use crate::kubernetes::{Kubernetes, Reported};
+use crate::workspace::finalizers::{is_held, let_go};
 use crate::workspace::findings::Fault;
-use crate::workspace::holding::{is_held, let_go};
 use crate::workspace::pending::{self, Changes};
 use crate::workspace::replicas::OnReplica;
 use aviary_crds::clickhouse_cluster::PendingDrop;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// How a pipe stands after the pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum PipeState {
     /// This is what the spec asks for.
     Good(PublishedPipe),
     /// Something is in the way; the last good revision stays.
@@ -30,7 +30,7 @@ pub(crate) enum Standing {
 /// What was executed, and how every pipe stands.
 pub(crate) struct Checked {
     pub(crate) executed: Executed,
-    pub(crate) pipe_standings: BTreeMap<ObjectKey, Standing>,
+    pub(crate) pipe_states: BTreeMap<ObjectKey, PipeState>,
 }
 
 impl Checked {
@@ -38,7 +38,7 @@ impl Checked {
     pub(crate) fn nothing(executed: Executed) -> Self {
         Self {
             executed,
-            pipe_standings: BTreeMap::new(),
+            pipe_states: BTreeMap::new(),
         }
     }
 }
@@ -74,14 +74,14 @@ pub(crate) async fn check(asked: &Asked<'_>, executed: Executed, desk: &Arc<Desk
         outcomes: &executed.outcomes,
         lacking: &executed.lacking(),
     };
-    let pipe_standings = check_all(&checks, desk).await;
+    let pipe_states = check_all(&checks, desk).await;
     Checked {
         executed,
-        pipe_standings,
+        pipe_states,
     }
 }
 
-async fn check_all(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<ObjectKey, Standing> {
+async fn check_all(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<ObjectKey, PipeState> {
     let reached = || {
         checks
             .outcomes
@@ -108,7 +108,7 @@ async fn check_all(checks: &Checks<'_>, desk: &Arc<Desk>) -> BTreeMap<ObjectKey,
     desk.attend(situation, look).await
 }
 
-fn check_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Standing {
+fn check_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> PipeState {
     let object = checks
         .pipes
         .iter()
@@ -117,7 +117,7 @@ fn check_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Sta
     // A pipe without an endpoint has nothing in its status to go by.
     let known = last_good(object.map(|object| &**object)).filter(|_| pipe.has_endpoint);
     if let Some(known) = known.filter(|known| known.revision == pipe.revision) {
-        return Standing::Good(published(pipe, generation, known.columns));
+        return PipeState::Good(published(pipe, generation, known.columns));
     }
     let lacking = pipe
         .data_sources
@@ -125,18 +125,18 @@ fn check_one(checks: &Checks<'_>, pipe: &ValidPipe, consult: Consult<'_>) -> Sta
         .find_map(|name| checks.lacking.get_key_value(name));
     if let Some((name, fault)) = lacking {
         let message = format!("data source `{name}` is not ready: {}", fault.message);
-        return Standing::Bad(Fault::new(Reason::DependencyNotReady, message));
+        return PipeState::Bad(Fault::new(Reason::DependencyNotReady, message));
     }
     match consult(&pipe.uid, &pipe.revision, &|| question(checks, pipe)) {
-        Some(Verdict::Good(columns)) => Standing::Good(published(pipe, generation, columns)),
+        Some(Verdict::Good(columns)) => PipeState::Good(published(pipe, generation, columns)),
         Some(Verdict::Bad { fault, unknown, .. }) => {
             let explained = object.zip(unknown).and_then(|(object, unknown)| {
                 let message = checks.model.explain_unknown(object, &unknown)?;
                 Some(Fault::new(fault.reason, message))
             });
-            Standing::Bad(explained.unwrap_or(fault))
+            PipeState::Bad(explained.unwrap_or(fault))
         }
-        None => Standing::Checking,
+        None => PipeState::Checking,
     }
 }
 

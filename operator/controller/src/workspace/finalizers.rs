@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 /// Puts finalizers on and takes them off as the policies say, whatever becomes of each, and tells
 /// of the first failure.
-pub(crate) async fn hold(
+pub(crate) async fn keep(
     kubernetes: &Kubernetes,
     members: &Members,
 ) -> Result<(), KubernetesError> {
@@ -20,17 +20,17 @@ pub(crate) async fn hold(
             return Ok(());
         };
         let policy = workspace.spec.deletion_policy;
-        hold_one(kubernetes, &**workspace, WORKSPACE_FINALIZER, policy).await
+        keep_one(kubernetes, &**workspace, WORKSPACE_FINALIZER, policy).await
     };
     let sources = members.data_sources.iter().map(|source| {
         let policy = source.spec.deletion_policy;
-        hold_one(kubernetes, &**source, DATA_SOURCE_FINALIZER, policy)
+        keep_one(kubernetes, &**source, DATA_SOURCE_FINALIZER, policy)
     });
     let (workspace, sources) = tokio::join!(workspace, join_all(sources));
     sources.into_iter().fold(workspace, Result::and)
 }
 
-async fn hold_one<K: Reported>(
+async fn keep_one<K: Reported>(
     kubernetes: &Kubernetes,
     object: &K,
     finalizer: &str,

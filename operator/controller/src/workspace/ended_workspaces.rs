@@ -10,7 +10,7 @@ use crate::reasons;
 use crate::secrets::published_secret_name;
 use crate::topology::Topology;
 use crate::workspace::checks::Checker;
-use crate::workspace::farewell::{Fate, Leaving, Place, conclude};
+use crate::workspace::deletions::{Fate, Leaving, Place, conclude};
 use crate::workspace::findings::Fault;
 use crate::workspace::paused::is_paused;
 use crate::workspace::replicas::{Executor, OnReplica, on_each};
@@ -48,7 +48,7 @@ impl Retirement {
 }
 
 /// What a workspace that goes or is gone leaves behind.
-struct Estate {
+struct EndedWorkspace {
     place: Place,
     uid: String,
     /// The Secret that published it.
@@ -63,21 +63,21 @@ pub(crate) async fn release(
     workspace: &Arc<Workspace>,
     members: &Members,
 ) -> Result<Next, KubernetesError> {
-    let estate = Estate {
+    let ended = EndedWorkspace {
         place: Place::of(workspace),
         uid: workspace.uid().unwrap_or_default(),
         secret: published_secret_name(&retirement.settings.namespace, workspace),
         owner: Some(workspace.clone()),
     };
-    let fate = settle(retirement, &estate).await?;
-    conclude_sources(retirement, &estate.place, members, &fate).await?;
+    let fate = settle(retirement, &ended).await?;
+    conclude_sources(retirement, &ended.place, members, &fate).await?;
     Ok(match fate {
         Fate::NotYet(_) => Next::Retry,
         Fate::Gone | Fate::Left(_) => Next::Forget,
     })
 }
 
-/// What becomes of data sources is up to the estate that their tables are in.
+/// What becomes of data sources is up to the workspace that their tables are in.
 async fn conclude_sources(
     retirement: &Retirement,
     place: &Place,
@@ -114,21 +114,21 @@ pub(crate) async fn release_gone(
     let lost = Fate::Left(format!("Workspace `{name}` does not exist any more"));
     let mut worst = (nowhere, lost);
     let mut next = Next::Forget;
-    for estate in estates(retirement, name) {
-        if Some(&estate.uid) == present.as_ref() {
+    for ended in ended_workspaces(retirement, name) {
+        if Some(&ended.uid) == present.as_ref() {
             continue;
         }
         // The watch may be behind; whose users are dropped must be gone for certain.
         let uid = retirement.kubernetes.get_uid::<Workspace>(name).await?;
-        if uid.as_ref() == Some(&estate.uid) {
+        if uid.as_ref() == Some(&ended.uid) {
             continue;
         }
-        let fate = settle(retirement, &estate).await?;
+        let fate = settle(retirement, &ended).await?;
         if matches!(fate, Fate::NotYet(_)) {
             next = Next::Retry;
         }
         if next == Next::Forget || matches!(fate, Fate::NotYet(_)) {
-            worst = (estate.place, fate);
+            worst = (ended.place, fate);
         }
     }
     if present.is_none() {
@@ -140,27 +140,29 @@ pub(crate) async fn release_gone(
 
 /// What workspaces of this name have left, or have while they are there: by the Secrets that
 /// published them, and by what is written down of them.
-fn estates(retirement: &Retirement, name: &ObjectName) -> Vec<Estate> {
+fn ended_workspaces(retirement: &Retirement, name: &ObjectName) -> Vec<EndedWorkspace> {
     let secrets = retirement.index().published_secrets(name).into_iter();
-    let mut estates: Vec<Estate> = secrets
+    let mut ended_workspaces: Vec<EndedWorkspace> = secrets
         .filter_map(|(secret, published)| {
-            let estate = published.access.as_ref()?.estate.clone()?;
-            Some(Estate {
+            let known = published.access.as_ref()?.estate.clone()?;
+            Some(EndedWorkspace {
                 place: Place {
                     workspace: name.clone(),
-                    cluster: ObjectName::new(estate.cluster_namespace, estate.cluster),
-                    database: estate.database,
+                    cluster: ObjectName::new(known.cluster_namespace, known.cluster),
+                    database: known.database,
                 },
-                uid: estate.uid,
+                uid: known.uid,
                 secret,
                 owner: None,
             })
         })
         .collect();
     for (cluster, drop) in retirement.index().pending_drops(name) {
-        let is_known = estates.iter().any(|estate| estate.uid == drop.owner_uid);
+        let is_known = ended_workspaces
+            .iter()
+            .any(|ended| ended.uid == drop.owner_uid);
         if drop.table.is_none() && !is_known {
-            estates.push(Estate {
+            ended_workspaces.push(EndedWorkspace {
                 place: Place {
                     workspace: name.clone(),
                     cluster,
@@ -175,51 +177,51 @@ fn estates(retirement: &Retirement, name: &ObjectName) -> Vec<Estate> {
             });
         }
     }
-    estates
+    ended_workspaces
 }
 
-async fn settle(retirement: &Retirement, estate: &Estate) -> Result<Fate, KubernetesError> {
-    let fate = retire_everywhere(retirement, estate).await?;
+async fn settle(retirement: &Retirement, ended: &EndedWorkspace) -> Result<Fate, KubernetesError> {
+    let fate = retire_everywhere(retirement, ended).await?;
     let leaving = Leaving {
-        workspace: estate.owner.as_ref(),
+        workspace: ended.owner.as_ref(),
         ..Leaving::default()
     };
-    let concerns = |drop: &PendingDrop| drop.owner_uid == estate.uid;
+    let concerns = |drop: &PendingDrop| drop.owner_uid == ended.uid;
     let Retirement {
         kubernetes, events, ..
     } = retirement;
-    conclude(kubernetes, events, &estate.place, leaving, concerns, |_| {
+    conclude(kubernetes, events, &ended.place, leaving, concerns, |_| {
         fate.clone()
     })
     .await?;
     match &fate {
         Fate::NotYet(fault) => {
-            let workspace = &estate.place.workspace;
+            let workspace = &ended.place.workspace;
             tracing::warn!(%workspace, why = fault.message, "cannot look after the database of a deleted workspace yet");
             return Ok(fate);
         }
         Fate::Left(why) => {
-            let database = &estate.place.database;
+            let database = &ended.place.database;
             let what = format!("database `{database}` and its users were left as they are: {why}");
             let event = Event::Released { what };
-            events.publish(&estate.reference(), (&event).into());
+            events.publish(&ended.reference(), (&event).into());
         }
         Fate::Gone => {}
     }
-    retirement.checker.forget(&estate.uid);
-    retirement.kubernetes.delete_secret(&estate.secret).await?;
+    retirement.checker.forget(&ended.uid);
+    retirement.kubernetes.delete_secret(&ended.secret).await?;
     Ok(fate)
 }
 
 async fn retire_everywhere(
     retirement: &Retirement,
-    estate: &Estate,
+    ended: &EndedWorkspace,
 ) -> Result<Fate, KubernetesError> {
-    let owner = estate.owner.as_deref();
+    let owner = ended.owner.as_deref();
     if owner.is_some_and(|owner| is_paused(&owner.metadata)) {
         return Ok(Fate::Left("the workspace is paused".to_owned()));
     }
-    let name = &estate.place.cluster;
+    let name = &ended.place.cluster;
     let Some(cluster) = retirement.index().cluster(name) else {
         let why = format!("ClickHouseCluster `{name}` does not exist any more");
         return Ok(Fate::Left(why));
@@ -240,29 +242,33 @@ async fn retire_everywhere(
             return Ok(Fate::NotYet(Fault::new(reason, error.to_string())));
         }
     };
-    let work = retire_on_each(retirement, estate, &replicas);
+    let work = retire_on_each(retirement, ended, &replicas);
     Ok(retirement.fleet.in_turn(name, work).await)
 }
 
-async fn retire_on_each(retirement: &Retirement, estate: &Estate, replicas: &[Connected]) -> Fate {
+async fn retire_on_each(
+    retirement: &Retirement,
+    ended: &EndedWorkspace,
+    replicas: &[Connected],
+) -> Fate {
     // What counts is what is said now, and not what was said before the wait.
-    let members = &retirement.index().members(&estate.place.workspace);
+    let members = &retirement.index().members(&ended.place.workspace);
     let workspace = members.workspace.as_deref();
-    let workspace = workspace.filter(|it| it.metadata.uid.as_ref() == Some(&estate.uid));
-    let owner = workspace.filter(|_| estate.owner.is_some());
+    let workspace = workspace.filter(|it| it.metadata.uid.as_ref() == Some(&ended.uid));
+    let owner = workspace.filter(|_| ended.owner.is_some());
     let known = pending::pending(
-        retirement.index().cluster(&estate.place.cluster).as_deref(),
-        &estate.place.workspace,
+        retirement.index().cluster(&ended.place.cluster).as_deref(),
+        &ended.place.workspace,
     );
     let mut consents: Consents = pending::consents(&known, members);
     consents.extend(owner.and_then(Consent::of_workspace));
-    let database = identifier(&estate.place.database);
+    let database = identifier(&ended.place.database);
     let outcomes = on_each(&retirement.executor, replicas, |connected| {
         let (database, consents) = (&database, &consents);
         async move {
             let observed = connected.replica.observe(database).await?;
             let workspace = Retired {
-                uid: &estate.uid,
+                uid: &ended.uid,
                 kubernetes: &retirement.settings.kubernetes_uid,
                 consents,
             };
@@ -270,7 +276,7 @@ async fn retire_on_each(retirement: &Retirement, estate: &Estate, replicas: &[Co
         }
     })
     .await;
-    events::tell(&retirement.events, &estate.reference(), members, &outcomes);
+    events::tell(&retirement.events, &ended.reference(), members, &outcomes);
     let problem = outcomes.iter().find_map(problem);
     problem.map_or(Fate::Gone, Fate::NotYet)
 }
@@ -284,7 +290,7 @@ fn problem(outcome: &OnReplica) -> Option<Fault> {
     Some(Fault::new(*reason, message))
 }
 
-impl Estate {
+impl EndedWorkspace {
     /// The workspace, for events, also when it is gone.
     fn reference(&self) -> ObjectReference {
         let ObjectName { namespace, name } = self.place.workspace.clone();
