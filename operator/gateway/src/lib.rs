@@ -55,7 +55,7 @@ pub use server::{Gateway, GatewayError};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -63,8 +63,8 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(args: GatewayArgs) -> Result<(), GatewayError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(GatewayError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(GatewayError::Signals)?;
-    let listener = listen(args.listen).await?;
-    let metrics_listener = listen(args.metrics_listen).await?;
+    let listener = listen(args.listen)?;
+    let metrics_listener = listen(args.metrics_listen)?;
     let client = kube::Client::try_default()
         .await
         .map_err(|error| GatewayError::Kubernetes(Box::new(error)))?;
@@ -104,8 +104,38 @@ pub async fn run(args: GatewayArgs) -> Result<(), GatewayError> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| GatewayError::Listen { address, source })
+/// Clients that may wait to be accepted. Beyond that the kernel drops what they send, and they try again
+/// after a second: a burst of connections by one must not cost others that.
+const BACKLOG: u32 = 1024;
+
+fn listen(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    let listening = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().map_err(|source| GatewayError::Listen { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::try_join_all;
+    use std::time::Duration;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    /// More than the usual backlog of 128, of which none is accepted.
+    #[tokio::test]
+    async fn a_burst_of_connections_is_not_dropped() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let burst = (0..500).map(|_| TcpStream::connect(address));
+        let connected = timeout(Duration::from_secs(10), try_join_all(burst)).await;
+        assert_eq!(connected.unwrap().unwrap().len(), 500);
+    }
 }
