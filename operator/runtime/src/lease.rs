@@ -290,6 +290,10 @@ async fn release(api: &Api<Lease>, candidate: &Candidate, mut lease: Lease) {
     }
     match replace(api, candidate, &lease).await {
         Ok(_) => tracing::info!(lease = candidate.lease, "released the lease"),
+        // Somebody else has it by now.
+        Err(error) if error.is_conflict() => {
+            tracing::debug!(lease = candidate.lease, %error, "there is no lease to release");
+        }
         Err(error) => {
             tracing::warn!(lease = candidate.lease, %error, "could not release the lease");
         }
