@@ -252,6 +252,18 @@ impl Scene {
         .await
     }
 
+    /// Waits until the object is not ready as it is now, and nothing is under way that may change that.
+    pub async fn stays_unready(&self, kind: &str, name: &str) -> Result<DynamicObject> {
+        self.until(kind, name, "refused", |object| {
+            find_condition(object, "Ready").is_some_and(|ready| {
+                ready["status"] == "False"
+                    && ready["reason"] != "InProgress"
+                    && ready["observedGeneration"].as_i64() >= object.metadata.generation
+            })
+        })
+        .await
+    }
+
     /// Waits until a condition of the object's current generation has this reason; gives its message.
     pub async fn reason(
         &self,

@@ -88,7 +88,7 @@ async fn a_pipe_that_names_another_tenants_database_never_goes_live() -> Result<
             ("chosen", format!("SELECT {{% if defined(x) %}} 1 {{% else %}} (SELECT max(id) FROM {rivals}) {{% end %}} AS n")),
         ] {
             scene.apply(&pipe(name, &sql)).await?;
-            let refused = scene.condition("Pipe", name, "Ready", "False").await?;
+            let refused = scene.stays_unready("Pipe", name).await?;
             let conditions = refused.data["status"]["conditions"].to_string();
             ensure!(refused.data["status"].get("published").is_none(), "{name} is published");
             // To merge() there is no table that it may see, so it has no name to give.
